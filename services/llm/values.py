@@ -83,7 +83,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class GenerationOptions:
-    """Sampling and output options; `None` or empty means: the upstream's default. All of it is part of the fingerprint."""
+    """Sampling and output options, all part of the fingerprint; `None` or empty means: the upstream's default."""
 
     max_output_tokens: int | None = None
     temperature: float | None = None
