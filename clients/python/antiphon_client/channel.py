@@ -1,0 +1,31 @@
+"""Channels with the limits and keepalive that the servers expect."""
+
+from __future__ import annotations
+
+import grpc.aio
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+"""The largest message that the servers send or take; gRPC's own default of 4 MiB is smaller than an answer may be."""
+
+KEEPALIVE_TIME_MS = 30_000
+"""A dead connection is found after this and `KEEPALIVE_TIMEOUT_MS`; the servers allow pings every 10 s."""
+
+KEEPALIVE_TIMEOUT_MS = 10_000
+
+OPTIONS: tuple[tuple[str, int | str], ...] = (
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", KEEPALIVE_TIME_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    # Retrying a completion may buy it twice; what may be retried is decided by the callers here, not by the channel.
+    ("grpc.enable_retries", 0),
+)
+
+
+def open_channel(target: str) -> grpc.aio.Channel:
+    """Open a channel to `host:port` or another target of gRPC; it connects lazily and reconnects by itself."""
+    return grpc.aio.insecure_channel(target, options=OPTIONS)
