@@ -1,0 +1,47 @@
+"""What a handler knows about the call it serves, beyond the request."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from services.chassis.deadline import Deadline
+
+REQUEST_ID_HEADER = "x-request-id"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+
+
+class Call:
+    """One call in progress. Everything that not every handler needs is computed when it is asked for."""
+
+    def __init__(self, context: Any, deadline: Deadline) -> None:
+        self._context = context
+        self.deadline = deadline
+        self.cancelled = False
+        """True once the caller has gone or its deadline has passed; for tasks that outlive the handler's own."""
+        self.trailing: list[tuple[str, str | bytes]] = []
+
+    @cached_property
+    def metadata(self) -> Mapping[str, str | bytes]:
+        """The caller's metadata, keys in lower case; of a repeated key the last value."""
+        return dict(self._context.invocation_metadata() or ())
+
+    @cached_property
+    def request_id(self) -> str:
+        """The caller's `x-request-id` if it is one (at most 128 plain characters), else a new one."""
+        given = self.metadata.get(REQUEST_ID_HEADER)
+        if isinstance(given, str) and _REQUEST_ID.fullmatch(given):
+            return given
+        return uuid.uuid4().hex
+
+    @cached_property
+    def peer(self) -> str:
+        """Where the caller is connected from, `ipv4:127.0.0.1:54321`."""
+        return str(self._context.peer())
+
+    def add_trailing(self, key: str, value: str | bytes) -> None:
+        """Send metadata with the final status, whatever it will be (`grpc-retry-pushback-ms`, for one)."""
+        self.trailing.append((key, value))

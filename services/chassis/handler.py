@@ -1,0 +1,287 @@
+"""The one way from a gRPC call to a servicer's method and back.
+
+    class CacheServicer:
+        @unary(deadline=5.0)
+        async def Lookup(self, request: cache_pb2.LookupRequest, call: Call) -> cache_pb2.LookupResponse: ...
+
+        @server_stream(deadline=60.0, limit="exports")
+        async def Export(self, request: cache_pb2.ExportRequest, call: Call) -> AsyncIterator[cache_pb2.Exported]: ...
+
+    bind(server, CacheServicer(), cache_pb2.DESCRIPTOR.services_by_name["CacheService"], telemetry=…, limits=…)
+
+gRPC hands over bytes and gets bytes back, because what its own layers do on an error is not fit to be seen: a message
+that cannot be parsed becomes UNKNOWN, an exception's text reaches the caller, and a `BaseException` is never answered.
+A servicer raises `services.chassis.errors`; everything else it raises is a defect and ends in INTERNAL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Never, TypeVar
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from services.chassis.call import Call
+from services.chassis.deadline import Deadline
+from services.chassis.errors import DeadlineExceeded, InvalidRequest, Reason
+from services.chassis.limits import DEFAULT_GROUP, Limits
+from services.chassis.status import Outcome, outcome
+from services.chassis.telemetry import Telemetry
+from services.chassis.unknown_enums import finder
+
+NO_DEADLINE = math.inf
+"""For streams that are meant to last until their caller leaves."""
+
+SLOW_SECONDS = 1.0
+"""A unary call that took longer is always logged."""
+
+EARLY_SECONDS = 0.005
+"""A timer may fire this much before the deadline it stands for; event loops round to milliseconds."""
+
+_SPEC = "__antiphon_rpc__"
+
+ServicerT = TypeVar("ServicerT")
+RequestT = TypeVar("RequestT", bound=Message)
+ResponseT = TypeVar("ResponseT", bound=Message)
+UnaryMethod = Callable[[ServicerT, RequestT, Call], Awaitable[ResponseT]]
+StreamMethod = Callable[[ServicerT, RequestT, Call], AsyncIterator[ResponseT]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Spec:
+    streaming: bool
+    deadline: float
+    limit: str
+    slow: float
+
+
+def unary(
+    *, deadline: float, limit: str = DEFAULT_GROUP, slow: float = SLOW_SECONDS
+) -> Callable[[UnaryMethod[ServicerT, RequestT, ResponseT]], UnaryMethod[ServicerT, RequestT, ResponseT]]:
+    """Mark a method that answers with one message.
+
+    `deadline` (seconds) holds when the caller set none. `limit` names the group of `Limits` whose places it takes.
+    """
+
+    def mark(method: UnaryMethod[ServicerT, RequestT, ResponseT]) -> UnaryMethod[ServicerT, RequestT, ResponseT]:
+        setattr(method, _SPEC, _Spec(False, deadline, limit, slow))
+        return method
+
+    return mark
+
+
+def server_stream(
+    *, deadline: float, limit: str = DEFAULT_GROUP, slow: float = math.inf
+) -> Callable[[StreamMethod[ServicerT, RequestT, ResponseT]], StreamMethod[ServicerT, RequestT, ResponseT]]:
+    """Mark an async generator that answers with a stream; it is closed as soon as its caller has gone."""
+
+    def mark(method: StreamMethod[ServicerT, RequestT, ResponseT]) -> StreamMethod[ServicerT, RequestT, ResponseT]:
+        setattr(method, _SPEC, _Spec(True, deadline, limit, slow))
+        return method
+
+    return mark
+
+
+def bind(
+    server: grpc.aio.Server,
+    servicer: object,
+    descriptor: ServiceDescriptor,
+    *,
+    telemetry: Telemetry,
+    limits: Limits,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> None:
+    """Register every method of the service; `TypeError` if the servicer and the descriptor do not match."""
+    declared = {method.name for method in descriptor.methods}
+    marked = {name for name in dir(type(servicer)) if hasattr(getattr(type(servicer), name), _SPEC)}
+    if declared != marked:
+        odd = ", ".join(sorted(declared ^ marked))
+        raise TypeError(f"{type(servicer).__name__} and {descriptor.full_name} do not have the same methods: {odd}")
+    handlers: dict[str, Any] = {}
+    for method in descriptor.methods:
+        body = getattr(servicer, method.name)
+        spec: _Spec = getattr(body, _SPEC)
+        if method.client_streaming or method.server_streaming != spec.streaming:
+            raise TypeError(f"{descriptor.full_name}.{method.name} is marked as another kind of method than it is")
+        rpc = _Rpc(method, spec=spec, body=body, telemetry=telemetry, limits=limits, monotonic=monotonic)
+        if spec.streaming:
+            handlers[method.name] = grpc.unary_stream_rpc_method_handler(rpc.stream)
+        else:
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(rpc.unary)
+    # Not `add_registered_method_handlers`: with it the server waits on one future per method and call.
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(descriptor.full_name, handlers),))
+
+
+class _PeerGoneError(Exception):
+    """gRPC could not send a message, as its caller has gone; the cause is gRPC's own exception."""
+
+
+class _Rpc:
+    """One method: everything about it that does not change from call to call."""
+
+    def __init__(
+        self,
+        method: MethodDescriptor,
+        *,
+        spec: _Spec,
+        body: Callable[[Any, Call], Any],
+        telemetry: Telemetry,
+        limits: Limits,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._name = f"{method.containing_service.full_name}/{method.name}"
+        self._spec = spec
+        self._body = body
+        self._request = GetMessageClass(method.input_type)
+        self._response = GetMessageClass(method.output_type)
+        self._unknown_enum = finder(method.input_type)
+        self._telemetry = telemetry
+        self._metrics = telemetry.method(self._name)
+        try:
+            self._places = limits.group(spec.limit)
+        except KeyError:
+            raise TypeError(f"{self._name} takes places of {spec.limit!r}, for which no limit is set") from None
+        self._monotonic = monotonic
+
+    async def unary(self, raw: bytes, context: Any) -> bytes:
+        started = self._monotonic()
+        self._metrics.started()
+        limited, call = self._open(context, started)
+        try:
+            with self._places:
+                request = self._parse(raw, call)
+                if limited:
+                    response = await self._body(request, call)
+                else:
+                    response = await self._within(call, self._body(request, call))
+                answer = self._serialise(response)
+        except BaseException as error:  # noqa: BLE001 -- a BaseException that passes is a call never answered
+            await self._fail(error, call, context, started)
+        if call.trailing:
+            context.set_trailing_metadata(tuple(call.trailing))
+        self._finish("OK", call, started)
+        return answer
+
+    async def stream(self, raw: bytes, context: Any) -> None:
+        # A coroutine that writes, not a generator: gRPC leaves a generator suspended when its caller goes.
+        started = self._monotonic()
+        self._metrics.started()
+        limited, call = self._open(context, started)
+        try:
+            with self._places:
+                request = self._parse(raw, call)
+                if limited:
+                    await self._send(request, call, context)
+                else:
+                    await self._within(call, self._send(request, call, context))
+        except BaseException as error:  # noqa: BLE001 -- as above
+            await self._fail(error, call, context, started)
+        if call.trailing:
+            context.set_trailing_metadata(tuple(call.trailing))
+        self._finish("OK", call, started)
+
+    async def _send(self, request: Message, call: Call, context: Any) -> None:
+        async with aclosing(self._body(request, call)) as messages:
+            async for message in messages:
+                payload = self._serialise(message)
+                try:
+                    await context.write(payload)
+                except Exception as error:
+                    raise _PeerGoneError from error
+
+    def _open(self, context: Any, started: float) -> tuple[bool, Call]:
+        """The call, and whether its caller has set a deadline; gRPC itself cancels the handler at that one."""
+        remaining = context.time_remaining()
+        limited = remaining is not None
+        return limited, Call(
+            context, Deadline(started + (remaining if limited else self._spec.deadline), self._monotonic)
+        )
+
+    def _parse(self, raw: bytes, call: Call) -> Message:
+        if call.deadline.passed:
+            raise DeadlineExceeded("the deadline had passed before the call was begun")
+        try:
+            request = self._request.FromString(raw)
+        except DecodeError:
+            raise InvalidRequest(
+                f"the bytes are not a {self._request.DESCRIPTOR.full_name}", reason=Reason.MALFORMED_MESSAGE
+            ) from None
+        if self._unknown_enum is not None and (path := self._unknown_enum(request)) is not None:
+            raise InvalidRequest("the enum number is not known to this server", field=path)
+        return request
+
+    def _serialise(self, response: object) -> bytes:
+        if not isinstance(response, self._response):
+            raise TypeError(f"{self._name} answered with a {type(response).__name__}")
+        return response.SerializeToString()
+
+    async def _within(self, call: Call, body: Awaitable[Any]) -> Any:
+        if call.deadline.at == math.inf:
+            return await body
+        limit = asyncio.timeout(call.deadline.remaining())
+        try:
+            async with limit:
+                return await body
+        except TimeoutError as error:
+            if limit.expired():
+                raise DeadlineExceeded("the call took longer than this method allows by default") from error
+            raise
+
+    async def _fail(self, error: BaseException, call: Call, context: Any, started: float) -> Never:
+        """End the call that raised: answer it, or let through what gRPC or the process has to see."""
+        if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
+            self._finish("ABANDONED", call, started)
+            raise error
+        if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+            call.cancelled = True
+            self._finish("DEADLINE_EXCEEDED" if call.deadline.passed else "CANCELLED", call, started)
+            raise error
+        if isinstance(error, _PeerGoneError) and error.__cause__ is not None:
+            call.cancelled = True
+            self._finish("CANCELLED", call, started)
+            raise error.__cause__
+        if isinstance(error, TimeoutError) and call.deadline.remaining() <= EARLY_SECONDS:
+            error = DeadlineExceeded("the deadline of the call has passed")
+        end = outcome(error)
+        self._finish(end.code.name, call, started, end, error)
+        trailing = (*call.trailing, *(end.status.trailing_metadata or ()))
+        await context.abort(end.code, end.status.details, trailing)
+        raise AssertionError("abort returned")  # it always raises
+
+    def _finish(
+        self, code: str, call: Call, started: float, end: Outcome | None = None, error: BaseException | None = None
+    ) -> None:
+        seconds = self._monotonic() - started
+        self._metrics.finished(code, seconds)
+        if end is None and seconds < self._spec.slow and not self._telemetry.sampled():
+            return
+        event: dict[str, Any] = {
+            "method": self._name,
+            "code": code,
+            "ms": round(seconds * 1000, 3),
+            "request_id": call.request_id,
+            "peer": call.peer,
+        }
+        log = self._telemetry.log
+        if end is None:
+            log.info("rpc", **event)
+        elif end.code is grpc.StatusCode.INTERNAL:
+            log.error("rpc", **event, reason=end.reason, reference=end.reference, exc_info=error)
+        elif end.code is grpc.StatusCode.UNAVAILABLE:
+            log.warning("rpc", **event, reason=end.reason, exc_info=error)
+        else:
+            log.info("rpc", **event, reason=end.reason)
+
+
+def _is_being_cancelled() -> bool:
+    """Whether the running task itself is cancelled, not just something that it awaited and nobody else will answer."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

@@ -1,0 +1,173 @@
+"""One gRPC server of the suite: limits in both directions, health, reflection, metrics, run file, drain.
+
+server = Server("cache", settings, process, listen=settings.cache_listen, variable="ANTIPHON_CACHE_LISTEN",
+                limits={"waiters": 512, "leases": 64})
+server.add(servicer, cache_pb2.DESCRIPTOR.services_by_name["CacheService"])
+await server.start()          # reachable; health says NOT_SERVING
+server.set_ready(True)
+await server.serve()          # until the process is asked to stop; drains
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_reflection.v1alpha import reflection
+
+from services.chassis import health, runfile
+from services.chassis.handler import bind
+from services.chassis.limits import Limits
+from services.chassis.metrics_endpoint import MetricsEndpoint
+from services.chassis.process import Process
+from services.chassis.settings import SettingsError, SuiteSettings
+from services.chassis.settings_model import dialable
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+"""Of one message in either direction; gRPC's own default of 4 MiB is too small for batches with vectors."""
+
+MAX_METADATA_BYTES = 16 * 1024
+"""Of a call's metadata. Soft and hard limit are equal: between the two gRPC would refuse at random."""
+
+SPARE_RPCS = 256
+"""Calls over all places that are still looked at, so that the refusal is ours, with its reason and RetryInfo."""
+
+KEEPALIVE_MS = 30_000
+KEEPALIVE_TIMEOUT_MS = 10_000
+"""A vanished client is noticed within the sum of the two."""
+
+MIN_PING_INTERVAL_MS = 10_000
+"""Clients may ping this often even without calls; keepalive of clients must not be shorter."""
+
+
+class Server:
+    """A server for one or more services; use it from one event loop, once."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: SuiteSettings,
+        process: Process,
+        *,
+        listen: str,
+        variable: str,
+        limits: Mapping[str, int] | None = None,
+    ) -> None:
+        """`listen` is `host:port`, `variable` the setting it came from; `limits` are places per group of methods."""
+        self._name = name
+        self._settings = settings
+        self._process = process
+        self._listen = listen
+        self._variable = variable
+        self._limits = Limits(settings.max_concurrent_rpcs, {**health.PLACES, **(limits or {})})
+        self._services: list[str] = []
+        self._metrics: MetricsEndpoint | None = None
+        self.health = health.Health()
+        self.address = dialable(listen)
+        """Where this server is reached from its own machine; final after `start`."""
+        self.grpc = grpc.aio.server(
+            options=_options(self._limits.total), maximum_concurrent_rpcs=self._limits.total + SPARE_RPCS
+        )
+        """The server underneath, for what is not made of servicers with marked methods."""
+        self._bind(self.health, health.DESCRIPTOR)
+
+    def add(self, servicer: object, descriptor: ServiceDescriptor) -> None:
+        """Serve every method of the service; before `start`. `TypeError` if servicer and descriptor do not match."""
+        self._bind(servicer, descriptor)
+        self.health.add(descriptor.full_name)
+
+    def set_ready(self, ready: bool) -> None:
+        """Tell health checks whether to send work here."""
+        if ready != self.health.ready:
+            self.health.set_ready(ready)
+            self._process.telemetry.log.info("ready" if self.health.ready else "not ready", address=self.address)
+
+    @property
+    def metrics_address(self) -> str | None:
+        """Where Prometheus finds this process, after `start`."""
+        return self._metrics.address if self._metrics else None
+
+    async def start(self) -> None:
+        """Listen and write the run file; `SettingsError` naming the setting of an address that cannot be had."""
+        if self._settings.reflection:
+            names = (*self._services, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self.grpc)
+        host = self._listen.rpartition(":")[0]
+        try:
+            port = self.grpc.add_insecure_port(self._listen)
+        except RuntimeError:
+            raise SettingsError(self._variable, "the address cannot be listened on; is it in use?") from None
+        self.address = dialable(f"{host}:{port}")
+        if self._settings.metrics_listen != "off":
+            try:
+                self._metrics = MetricsEndpoint(self._process.telemetry.registry, self._settings.metrics_listen)
+            except OSError:
+                raise SettingsError(
+                    "ANTIPHON_METRICS_LISTEN", "the address cannot be listened on; is it in use?"
+                ) from None
+        await self.grpc.start()
+        try:
+            runfile.write(self._settings.state_dir, self._name, address=self.address, metrics=self._dialable_metrics())
+        except OSError as error:
+            raise SettingsError("ANTIPHON_STATE_DIR", f"cannot be written to ({type(error).__name__})") from None
+        self._process.telemetry.log.info("listening", address=self.address, metrics=self.metrics_address)
+
+    async def serve(self) -> None:
+        """Until the process is asked to stop; then drain and stop."""
+        try:
+            await self._process.shutdown.wait()
+            self.health.drain()
+            await self._until_forced(self._settings.drain_delay)
+        finally:
+            await self.stop()
+
+    async def stop(self) -> None:
+        """Report NOT_SERVING, take no more calls, let running ones finish for `drain_grace` seconds, close."""
+        self.health.drain()
+        self.health.close()
+        stopping = asyncio.create_task(self.grpc.stop(self._settings.drain_grace))
+        forced = asyncio.create_task(self._process.shutdown.forced.wait())
+        try:
+            await asyncio.wait({stopping, forced}, return_when=asyncio.FIRST_COMPLETED)
+            if not stopping.done():
+                await self.grpc.stop(None)
+            await stopping
+        finally:
+            forced.cancel()
+            runfile.remove(self._settings.state_dir, self._name)
+            if self._metrics is not None:
+                await asyncio.to_thread(self._metrics.close)
+            self._process.telemetry.log.info("stopped")
+
+    def _bind(self, servicer: object, descriptor: ServiceDescriptor) -> None:
+        bind(self.grpc, servicer, descriptor, telemetry=self._process.telemetry, limits=self._limits)
+        self._services.append(descriptor.full_name)
+
+    def _dialable_metrics(self) -> str | None:
+        return dialable(self.metrics_address) if self.metrics_address else None
+
+    async def _until_forced(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._process.shutdown.forced.wait()
+        except TimeoutError:
+            return
+
+
+def _options(places: int) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+        # One connection may use all places: with fewer streams, waiting calls of a client would hold up its others.
+        ("grpc.max_concurrent_streams", places + SPARE_RPCS),
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
+        # A second process on the same address is a mistake to be told, not a second listener.
+        ("grpc.so_reuseport", 0),
+    ]

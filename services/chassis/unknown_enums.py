@@ -1,0 +1,107 @@
+"""Finds enum numbers that this version does not know, anywhere in a message.
+
+proto3 keeps unknown numbers, and code that switches over an enum would take them for its default. The walk visits only
+the message types from which an enum field can be reached, and only fields that are set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+Find = Callable[[Message], str | None]
+"""The path of the first unknown enum number in a message (`query.messages[2].role`), or None."""
+
+
+def finder(descriptor: Descriptor) -> Find | None:
+    """A function that looks through messages of this type; None if no enum can be reached from it."""
+    return _Finders().of(descriptor)
+
+
+class _Finders:
+    """One per root type; types may contain themselves, so a type is entered before its fields are looked at."""
+
+    def __init__(self) -> None:
+        self._walks: dict[str, _Walk] = {}
+
+    def of(self, descriptor: Descriptor) -> Find | None:
+        return self._walk(descriptor).find if _reaches_enum(descriptor, set()) else None
+
+    def _walk(self, descriptor: Descriptor) -> _Walk:
+        walk = self._walks.get(descriptor.full_name)
+        if walk is None:
+            walk = self._walks[descriptor.full_name] = _Walk()
+            for field in descriptor.fields:
+                self._add(walk, field)
+        return walk
+
+    def _add(self, walk: _Walk, field: FieldDescriptor) -> None:
+        value = field
+        is_map = _is_map(field)
+        if is_map and field.message_type is not None:
+            value = field.message_type.fields_by_name["value"]
+        if value.enum_type is not None and not value.enum_type.is_closed:
+            known = frozenset(value.enum_type.values_by_number)
+            if field.is_repeated:
+                walk.many.append((field.name, is_map, lambda number: None if number in known else ""))
+            else:
+                walk.enums.append((field.name, known))
+        elif value.message_type is not None and _reaches_enum(value.message_type, set()):
+            inner = self._walk(value.message_type)
+            if field.is_repeated:
+                walk.many.append((field.name, is_map, inner.find_below))
+            else:
+                walk.messages.append((field.name, inner))
+
+
+class _Walk:
+    """The fields of one message type that are, or lead to, enums."""
+
+    __slots__ = ("enums", "many", "messages")
+
+    def __init__(self) -> None:
+        self.enums: list[tuple[str, frozenset[int]]] = []
+        self.messages: list[tuple[str, _Walk]] = []
+        self.many: list[tuple[str, bool, Callable[[Any], str | None]]] = []
+        """Name, whether it is a map, and what gives an item's rest of the path or None."""
+
+    def find(self, message: Any) -> str | None:
+        for name, known in self.enums:
+            if getattr(message, name) not in known:
+                return name
+        for name, walk in self.messages:
+            if message.HasField(name) and (below := walk.find_below(getattr(message, name))) is not None:
+                return name + below
+        for name, is_map, look in self.many:
+            items = getattr(message, name)
+            for index, item in enumerate(items.values() if is_map else items):
+                if (below := look(item)) is not None:
+                    # A map's keys are the caller's data and stay out of the path.
+                    return name + below if is_map else f"{name}[{index}]{below}"
+        return None
+
+    def find_below(self, message: Any) -> str | None:
+        path = self.find(message)
+        return None if path is None else "." + path
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
+
+
+def _is_open_enum(field: FieldDescriptor) -> bool:
+    # The parser itself puts unknown numbers of closed (proto2) enums among the unknown fields.
+    return field.enum_type is not None and not field.enum_type.is_closed
+
+
+def _reaches_enum(descriptor: Descriptor, seen: set[str]) -> bool:
+    if descriptor.full_name in seen:
+        return False
+    seen.add(descriptor.full_name)
+    return any(
+        _is_open_enum(field) or (field.message_type is not None and _reaches_enum(field.message_type, seen))
+        for field in descriptor.fields
+    )
