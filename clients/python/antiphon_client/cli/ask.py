@@ -1,0 +1,59 @@
+"""`antiphon ask`: one question, one answer."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from antiphon.cache.v1 import cache_pb2
+from antiphon.completion.v1 import completion_pb2
+from antiphon_client.cli.calls import COMPLETION_TARGET, run, target
+from antiphon_client.cli.show import as_json, summary
+from antiphon_client.completion import AsyncCompletionClient
+
+
+async def _stream(client: AsyncCompletionClient, request: completion_pb2.CompleteRequest) -> completion_pb2.Finished:
+    finished = completion_pb2.Finished()
+    async with client.stream(request) as events:
+        async for event in events:
+            match event.WhichOneof("event"):
+                case "delta":
+                    click.echo(event.delta.text, nl=False)
+                case "finished":
+                    finished = event.finished
+    click.echo()
+    return finished
+
+
+@click.command()
+@click.argument("prompt")
+@click.option("--stream", is_flag=True, help="Print the answer while it is written.")
+@click.option("--model", default="", help="This model instead of the router's choice.")
+@click.option("--namespace", default="", help="The cache's namespace. Default: `default`.")
+@click.option("--no-cache", is_flag=True, help="Neither read nor write the cache.")
+@click.option("--json", "as_json_", is_flag=True, help="Print one JSON object: the answer and everything about it.")
+def ask(prompt: str, *, stream: bool, model: str, namespace: str, no_cache: bool, as_json_: bool) -> None:
+    """Ask PROMPT and print the answer, then one line about it on stderr."""
+    if stream and as_json_:
+        raise click.UsageError("--stream and --json exclude each other")
+    mode = cache_pb2.CACHE_MODE_BYPASS if no_cache else cache_pb2.CACHE_MODE_DEFAULT
+    request = completion_pb2.CompleteRequest(
+        prompt=prompt, model=model, namespace=namespace, cache=cache_pb2.CachePolicy(mode=mode)
+    )
+    address = target(COMPLETION_TARGET)
+
+    async def body() -> None:
+        async with AsyncCompletionClient(address) as client:
+            if stream:
+                info = (await _stream(client, request)).info
+            else:
+                response = await client.complete(request)
+                if as_json_:
+                    click.echo(json.dumps(as_json(response), ensure_ascii=False))
+                    return
+                click.echo(response.answer.text)
+                info = response.info
+        click.secho(summary(info), err=True, dim=True)
+
+    run(body, address)

@@ -1,0 +1,44 @@
+"""How answers, money and counts look in a terminal and as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message import Message as ProtoMessage
+
+from antiphon.cache.v1 import cache_pb2
+from antiphon.completion.v1 import completion_pb2
+
+NANO_PER_USD = 1_000_000_000
+
+
+def as_json(message: ProtoMessage) -> dict[str, Any]:
+    """Return the message as a JSON object with the names of the proto."""
+    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+
+
+def money(nano_usd: int) -> str:
+    """Show nano-USD without losing a digit: `$0.000123456`, trailing zeros cut."""
+    sign = "-" if nano_usd < 0 else ""
+    whole, rest = divmod(abs(nano_usd), NANO_PER_USD)
+    digits = f"{rest:09d}".rstrip("0")
+    return f"{sign}${whole}.{digits}" if digits else f"{sign}${whole}"
+
+
+def outcome(value: cache_pb2.Outcome.ValueType) -> str:
+    """Show how a lookup ended, without the enum's prefix."""
+    return cache_pb2.Outcome.Name(value).removeprefix("OUTCOME_")
+
+
+def summary(info: completion_pb2.CompletionInfo) -> str:
+    """One line about an answer: outcome, similarity, model, cost, what was saved, latency, degraded parts."""
+    decision = info.cache.decision
+    similar = f" {decision.similarity:.3f}" if info.cache.outcome == cache_pb2.OUTCOME_SEMANTIC else ""
+    parts = [f"{outcome(info.cache.outcome)}{similar}", info.model, money(info.cost.nano_usd)]
+    if info.HasField("served_from"):
+        parts.append(f"saved {money(info.served_from.cost_saved.nano_usd)}")
+    parts.append(f"{info.latency.ToMicroseconds() / 1e3:.1f} ms")
+    if info.degraded:
+        parts.append("degraded: " + ", ".join(info.degraded))
+    return " · ".join(parts)
