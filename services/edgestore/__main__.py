@@ -1,0 +1,81 @@
+"""`python -m services.edgestore`: the embedded store's process.
+
+Exit status as `services.chassis.process` says; 78 also when another process has the store folder open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from importlib.metadata import version
+
+from services.chassis import runfile
+from services.chassis.process import Process, run
+from services.chassis.settings import SettingsError
+from services.edgestore.lock import FolderInUseError, FolderLock
+from services.edgestore.server import Server
+from services.edgestore.settings import SERVICE, EdgestoreSettings
+from services.edgestore.shards import Shards
+from services.edgestore.token import load_token
+
+FLUSH_SECONDS = 1.0
+"""What a loss of power may cost at most, in time."""
+
+GRACE_SECONDS = 5.0
+"""For calls under way when the process is asked to stop; each takes milliseconds."""
+
+STORE_FOLDER = "store"
+
+
+async def main(settings: EdgestoreSettings, process: Process) -> None:
+    """Serve until asked to stop; then answer what is under way, flush and close."""
+    log = process.telemetry.log
+    state_dir = settings.state_dir.absolute()
+    try:
+        lock = FolderLock(state_dir / STORE_FOLDER)
+    except FolderInUseError as error:
+        raise SettingsError("ANTIPHON_STATE_DIR", str(error)) from None
+    with lock:
+        token = load_token(state_dir, settings.token_file)
+        shards = Shards(state_dir / STORE_FOLDER, log)
+        try:
+            await _serve(
+                settings, process, Server(shards, token=token, version=_version(), telemetry=process.telemetry), shards
+            )
+        finally:
+            clean = shards.close()
+        if not clean:
+            raise RuntimeError("the store could not be flushed; its log is replayed at the next start")
+
+
+async def _serve(settings: EdgestoreSettings, process: Process, server: Server, shards: Shards) -> None:
+    try:
+        port = await server.start(settings.listen)
+    except RuntimeError:
+        raise SettingsError("ANTIPHON_EDGESTORE_LISTEN", "the address cannot be bound") from None
+    state_dir = settings.state_dir.absolute()
+    flushing = asyncio.create_task(_flush_regularly(shards))
+    try:
+        address = f"{settings.listen.rpartition(':')[0]}:{port}"
+        runfile.write(state_dir, SERVICE, address=address)
+        process.telemetry.log.info("serving", address=address, collections=len(shards.names()))
+        await process.shutdown.requested.wait()
+    finally:
+        flushing.cancel()
+        await server.stop(GRACE_SECONDS)
+        runfile.remove(state_dir, SERVICE)
+        await asyncio.wait([flushing])
+
+
+async def _flush_regularly(shards: Shards) -> None:
+    while True:
+        await asyncio.sleep(FLUSH_SECONDS)
+        shards.flush()
+
+
+def _version() -> str:
+    return version("qdrant-edge-py")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, EdgestoreSettings, SERVICE))
