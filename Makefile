@@ -1,0 +1,60 @@
+# Antiphon. `make help` lists what there is. Everything installs itself into .venv from constraints.txt.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+RUST := $(shell find simcore/src -name '*.rs' 2>/dev/null) simcore/Cargo.toml simcore/Cargo.lock
+CARGO := cargo
+MANIFEST := --manifest-path simcore/Cargo.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint gen bench setup model test-faults-sabotage clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
+
+run: setup model ## start the whole suite and show its main job; EXIT=1 drains and exits afterwards
+	ANTIPHON_OFFLINE_PACE=$${ANTIPHON_OFFLINE_PACE:-0.02} $(BIN)/antiphon up --demo $(if $(EXIT),--exit)
+
+test: setup model ## run all tests
+	$(CARGO) test --quiet --locked $(MANIFEST)
+	$(BIN)/python -m pytest
+
+lint: setup ## check style, types, protos, stubs, Rust
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy services simcore clients/python/antiphon_client protos tests
+	$(BIN)/python -m mypy.stubtest simcore._native
+	$(BIN)/buf lint protos
+	$(BIN)/python protos/generate.py --check
+	$(CARGO) fmt --check $(MANIFEST)
+	$(CARGO) clippy --quiet --locked --all-targets $(MANIFEST) -- -D warnings
+
+gen: setup ## regenerate the stubs from the protos, and the tables in the README
+	$(BIN)/python protos/generate.py
+	$(BIN)/python -m tests.documents --write
+
+bench: setup model ## measure the hot paths against a bare echo in the same run; JSON last
+	$(BIN)/python -m tests.bench
+
+test-faults-sabotage: setup model ## for each fault row: remove its handling and see its test fail
+	$(BIN)/python -m tests.faults.sabotage
+
+setup: $(VENV)/.installed ## install everything into .venv
+
+model: setup ## get the default embedding model into the user's cache folder
+	$(BIN)/antiphon model get
+
+$(VENV)/.tools: constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet -c constraints.txt pip
+	$(PIP) install --quiet -c constraints.txt --group dev
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.tools clients/python/pyproject.toml $(RUST)
+	$(PIP) install --quiet -c constraints.txt --no-build-isolation -e './clients/python[cli]' -e .
+	@touch $@
+
+clean: ## remove what was built and installed; state folders stay
+	rm -rf $(VENV) simcore/target simcore/*.so .mypy_cache .ruff_cache .pytest_cache

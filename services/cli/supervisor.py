@@ -1,0 +1,123 @@
+"""The whole suite as children of one process: store, cache, router, completion."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from antiphon_client.channel import OPTIONS
+from services.chassis import runfile
+from services.chassis.settings import SuiteSettings
+from services.cli.children import Child, ConfigurationError, Report, parent_pipe
+
+PROBE_SECONDS = 1.0
+"""How long a health check may take."""
+
+GRACE_MARGIN = 5.0
+"""Seconds that a child gets on top of its own drain before it is killed."""
+
+STORE = "edgestore"
+SERVICES = ("cache", "router", "completion")
+"""In the order of starting; stopped the other way round, so that nobody loses what it still needs."""
+
+
+async def healthy(address: str) -> bool:
+    """Whether the server at `address` says that it is ready for work (`grpc.health.v1`, service `readiness`)."""
+    async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            answer = await stub.Check(health_pb2.HealthCheckRequest(service="readiness"), timeout=PROBE_SECONDS)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+async def listed(_address: str) -> bool:
+    """Whether the embedded store serves: it writes its run file when it does."""
+    return True
+
+
+class Suite:
+    """Runs the processes of the suite until it is told to stop."""
+
+    def __init__(self, settings: SuiteSettings, environ: Mapping[str, str], report: Report) -> None:
+        self._settings = settings
+        self._state_dir = settings.state_dir.absolute()
+        self._read_end, self._write_end = parent_pipe()
+        self._environ = {**environ, "ANTIPHON_STATE_DIR": str(self._state_dir)}
+        self._report = report
+        self._store = None if settings.qdrant_url else self._child(STORE, listed)
+        self._services = [self._child(name, healthy) for name in SERVICES]
+
+    async def run(self, serving: Callable[[Mapping[str, str]], Awaitable[None]], stop: asyncio.Event) -> bool:
+        """Run until `stop` is set, or until `serving`, called once with all addresses, sets it.
+
+        Returns whether every process ended by itself. Raises `ConfigurationError`.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(self._start(group, serving))
+                await self._stopped_or_failed(stop, running)
+                clean = await self.stop()
+        except BaseExceptionGroup as failed:
+            await self.stop()
+            wrong, rest = failed.split(ConfigurationError)
+            if wrong is None:
+                raise
+            if rest is not None:
+                raise rest from None
+            raise ConfigurationError from None
+        finally:
+            self.kill()
+            os.close(self._write_end)
+            os.close(self._read_end)
+        return clean
+
+    async def stop(self) -> bool:
+        """Stop the processes in order: nobody loses what it still needs."""
+        grace = self._settings.drain_delay + self._settings.drain_grace + GRACE_MARGIN
+        clean = [await child.stop(grace) for child in reversed(self._services)]
+        if self._store is not None:
+            clean.append(await self._store.stop(grace))
+        return all(clean)
+
+    def kill(self) -> None:
+        """End every process at once."""
+        for child in (*self._services, *([self._store] if self._store else [])):
+            child.kill()
+
+    async def _stopped_or_failed(self, stop: asyncio.Event, running: asyncio.Task[None]) -> None:
+        waiting = asyncio.create_task(stop.wait())
+        try:
+            await waiting
+        finally:
+            waiting.cancel()
+            running.cancel()
+            await asyncio.wait({running})
+
+    async def _start(self, group: asyncio.TaskGroup, serving: Callable[[Mapping[str, str]], Awaitable[None]]) -> None:
+        if self._store is not None:
+            group.create_task(self._store.run())
+            await self._store.serving.wait()
+            # Whoever is connected finds a restarted store where it was.
+            self._store.environ = {**self._store.environ, "ANTIPHON_EDGESTORE_LISTEN": self._store.address}
+        for child in self._services:
+            group.create_task(child.run())
+        for child in self._services:
+            await child.serving.wait()
+        await serving({child.name: child.address for child in self._services})
+
+    def _child(self, name: str, probe: Callable[[str], Awaitable[bool]]) -> Child:
+        # A file left by a killed process would point the others to an address that nobody has.
+        runfile.path(self._state_dir, name).unlink(missing_ok=True)
+        return Child(name, f"services.{name}", self._environ, self._state_dir, self._read_end, self._report, probe)
+
+
+def lock_path(state_dir: Path) -> Path:
+    """The file that the one `antiphon up` of a state folder holds locked."""
+    return state_dir / "up.lock"
