@@ -24,16 +24,19 @@ test: setup model ## run all tests
 lint: setup ## check style, types, protos, stubs, Rust
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy services simcore clients/python/antiphon_client protos tests
+	$(BIN)/mypy services simcore clients/python/antiphon_client protos tools tests
 	$(BIN)/python -m mypy.stubtest simcore._native
 	$(BIN)/buf lint protos
 	$(BIN)/python protos/generate.py --check
+	$(BIN)/python tools/documents.py --check
+	$(BIN)/python tools/notice.py --check
 	$(CARGO) fmt --check $(MANIFEST)
 	$(CARGO) clippy --quiet --locked --all-targets $(MANIFEST) -- -D warnings
 
 gen: setup ## regenerate the stubs from the protos, and the tables in the README
 	$(BIN)/python protos/generate.py
-	$(BIN)/python -m tests.documents --write
+	$(BIN)/python tools/documents.py --write
+	$(BIN)/python tools/notice.py --write
 
 bench: setup model ## measure the hot paths against a bare echo in the same run; JSON last
 	$(BIN)/python -m tests.bench

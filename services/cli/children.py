@@ -1,8 +1,8 @@
 """One child process of `antiphon up`: started, watched until it serves, restarted with back-off, stopped.
 
 A child is a direct child in a session of its own, so that Ctrl-C in the terminal reaches `up` alone and the children
-are stopped in order. It holds the read end of a pipe whose write end only `up` has: when `up` dies, however suddenly, the
-child sees the end of the file and stops by itself.
+are stopped in order. It holds the read end of a pipe whose write end only `up` has: when `up` dies, however suddenly,
+the child sees the end of the file and stops by itself.
 """
 
 from __future__ import annotations

@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Write the tables of README.md that are made from code: the settings of every process.
+
+python tools/documents.py --write      writes README.md
+python tools/documents.py --check      exits 1 if README.md is not what the settings classes give
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import re
+import sys
+
+from services.cache.settings import CacheSettings
+from services.completion.settings import CompletionSettings
+from services.router.settings import RouterSettings
+
+from services.chassis.settings import Row, ServiceSettings, document
+from services.edgestore.settings import EdgestoreSettings
+
+README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
+BEGIN = "<!-- settings: made by tools/documents.py -->"
+END = "<!-- end of settings -->"
+
+PROCESSES: tuple[tuple[str, type[ServiceSettings]], ...] = (
+    ("cache", CacheSettings),
+    ("router", RouterSettings),
+    ("completion", CompletionSettings),
+    ("edgestore", EdgestoreSettings),
+)
+
+
+def rows() -> list[Row]:
+    """Return every setting once, in the order of the processes."""
+    found: dict[str, Row] = {}
+    for service, cls in PROCESSES:
+        for row in document(cls, service):
+            found.setdefault(row.env, row)
+    order = {"[suite]": 0, "[cache]": 1, "[embedding]": 2, "[router]": 3, "[completion]": 4, "[offline]": 5}
+    return sorted(found.values(), key=lambda row: order.get(row.toml.split()[0], 9))
+
+
+def table() -> str:
+    """Return the settings as a Markdown table."""
+    lines = ["| variable | in the TOML file | default | what it is |", "|---|---|---|---|"]
+    for row in rows():
+        default = f"`{row.default}`" if row.default else ""
+        description = row.description.replace("|", "\\|")
+        lines.append(f"| `{row.env}` | `{row.toml}` | {default} | {description} |")
+    return "\n".join(lines)
+
+
+def filled(readme: str) -> str:
+    """Return the README with its table made anew."""
+    pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
+    if not pattern.search(readme):
+        raise SystemExit(f"README.md has no place for the table: {BEGIN} … {END}")
+    return pattern.sub(lambda _: f"{BEGIN}\n{table()}\n{END}", readme)
+
+
+def main() -> int:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--write", action="store_true", help="write README.md")
+    action.add_argument("--check", action="store_true", help="compare with README.md")
+    args = parser.parse_args()
+    current = README.read_text()
+    wanted = filled(current)
+    if args.write:
+        README.write_text(wanted)
+        return 0
+    if current != wanted:
+        sys.stderr.write("README.md is stale: run `make gen`\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
