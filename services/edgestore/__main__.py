@@ -59,7 +59,7 @@ async def _serve(settings: EdgestoreSettings, process: Process, server: Server, 
         address = f"{settings.listen.rpartition(':')[0]}:{port}"
         runfile.write(state_dir, SERVICE, address=address)
         process.telemetry.log.info("serving", address=address, collections=len(shards.names()))
-        await process.shutdown.requested.wait()
+        await process.shutdown.wait()
     finally:
         flushing.cancel()
         await server.stop(GRACE_SECONDS)

@@ -28,8 +28,9 @@ _SERVER_TITLE = "qdrant - vector search engine"
 _CHANNEL: dict[str, int | str] = {
     # After a restart of the store the first call should find it: gRPC's default waits up to two minutes.
     "grpc.initial_reconnect_backoff_ms": 100,
-    "grpc.min_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 1_000,
+    # What one attempt to connect may take, TLS included (this is what gRPC reads this option as).
+    "grpc.min_reconnect_backoff_ms": 2_000,
     "grpc.keepalive_time_ms": 30_000,
     "grpc.keepalive_timeout_ms": 10_000,
     "grpc.max_send_message_length": 64 * 1024 * 1024,
