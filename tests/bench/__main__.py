@@ -1,0 +1,215 @@
+"""`make bench`: CPU microseconds per call of the servers, minima over interleaved rounds; JSON on the last line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc.aio
+import numpy as np
+from services.embedding.create import create
+
+import simcore
+from antiphon.cache.v1 import cache_pb2
+from antiphon.completion.v1 import completion_pb2
+from antiphon.llm.v1 import llm_pb2
+from antiphon_client import AsyncCacheClient, AsyncCompletionClient
+from services.chassis import runfile
+from services.embedding.settings import EmbeddingSettings
+from tests.bench.echo import METHOD
+from tests.bench.measure import Line, measure
+from tests.bench.questions import COUNT, question, reworded
+
+ROUNDS = 5
+ENTRIES = 10_000
+MODEL = "auto"
+NAMESPACE = "bench"
+
+
+@contextmanager
+def _echo() -> Iterator[tuple[str, int]]:
+    with subprocess.Popen([sys.executable, "-m", "tests.bench.echo"], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip(), process.pid
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def _suite(state_dir: Path) -> Iterator[dict[str, runfile.RunFile]]:
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("ANTIPHON_") or k == "ANTIPHON_MODEL_DIR"}
+    environ |= {f"ANTIPHON_{name}_LISTEN": "127.0.0.1:0" for name in ("CACHE", "ROUTER", "COMPLETION")}
+    environ["ANTIPHON_STATE_DIR"] = str(state_dir)
+    ports = _free_ports(3)
+    for name, port in zip(("CACHE", "ROUTER", "COMPLETION"), ports, strict=True):
+        environ[f"ANTIPHON_{name}_LISTEN"] = f"127.0.0.1:{port}"
+    command = [str(Path(sys.executable).with_name("antiphon")), "up"]
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith("SERVING"):
+                    break
+            else:
+                raise SystemExit("the suite did not start")
+            found = {n: runfile.read(state_dir, n) for n in ("edgestore", "cache", "router", "completion")}
+            yield {name: file for name, file in found.items() if file is not None}
+        finally:
+            process.terminate()
+            process.stdout.read()
+
+
+def _free_ports(count: int) -> list[int]:
+
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(s.getsockname()[1]) for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def _query(text: str) -> cache_pb2.Query:
+    message = llm_pb2.Message(role=llm_pb2.ROLE_USER, parts=[llm_pb2.ContentPart(text=text)])
+    return cache_pb2.Query(namespace=NAMESPACE, messages=[message])
+
+
+def _answer() -> llm_pb2.Answer:
+    return llm_pb2.Answer(
+        text=" ".join(["word"] * 50),
+        finish_reason=llm_pb2.FINISH_REASON_STOP,
+        model="offline-small",
+        usage=llm_pb2.Usage(input_tokens=10, output_tokens=50),
+    )
+
+
+async def _fill(cache: AsyncCacheClient) -> None:
+    answer = _answer()
+
+    async def some(start: int) -> None:
+        for number in range(start, ENTRIES, 16):
+            await cache.put(cache_pb2.PutRequest(query=_query(question(number)), answer=answer), timeout=60)
+
+    async with asyncio.TaskGroup() as group:
+        for start in range(16):
+            group.create_task(some(start))
+
+
+async def _embedding_cpu() -> float:
+    """CPU microseconds to embed one of the questions, in batches as the cache makes them; minimum over rounds."""
+    embedder = create(EmbeddingSettings())
+    await embedder.warm()
+    best = float("inf")
+    for part in range(ROUNDS):
+        texts = [reworded(n) for n in range(part * 64, part * 64 + 64)]
+        before = time.process_time()
+        for start in range(0, len(texts), 16):
+            await embedder.embed(texts[start : start + 16])
+        best = min(best, (time.process_time() - before) / len(texts) * 1e6)
+    await embedder.aclose()
+    return best
+
+
+def _search_cpu() -> float:
+    """CPU microseconds of one search for the four nearest among the entries; minimum over rounds."""
+    rng = np.random.default_rng(1)
+    index = simcore.Index(384)
+    vectors = rng.standard_normal((ENTRIES, 384), dtype=np.float32)
+    index.upsert(np.arange(ENTRIES, dtype=np.uint64), vectors)
+    best = float("inf")
+    for _ in range(ROUNDS):
+        before = time.process_time()
+        for row in range(50):
+            index.search(vectors[row : row + 1], 4, now=0.0, threshold=0.92)
+        best = min(best, (time.process_time() - before) / 50 * 1e6)
+    return best
+
+
+async def _run(rounds: int) -> dict[str, object]:
+    with tempfile.TemporaryDirectory() as folder, _echo() as (echo_address, echo_pid), _suite(Path(folder)) as running:
+        cache_pid, completion_pid = running["cache"].pid, running["completion"].pid
+        router_pid, store_pid = running["router"].pid, running["edgestore"].pid
+        async with (
+            grpc.aio.insecure_channel(echo_address) as channel,
+            AsyncCacheClient(running["cache"].address) as cache,
+            AsyncCompletionClient(running["completion"].address) as completion,
+        ):
+            echo = channel.unary_unary(METHOD)
+            print(f"storing {ENTRIES:,} entries …", file=sys.stderr)
+            await _fill(cache)
+            cached = completion_pb2.CompleteRequest(prompt="How do I bench a service?", namespace=NAMESPACE)
+            await completion.complete(cached)
+            payload = cache_pb2.LookupRequest(query=_query(question(0))).SerializeToString()
+
+            async def call_echo(_: int) -> None:
+                await echo(payload)
+
+            async def lookup_exact(number: int) -> None:
+                found = await cache.lookup(cache_pb2.LookupRequest(query=_query(question(number % ENTRIES))))
+                assert found.outcome == cache_pb2.OUTCOME_EXACT, found
+
+            async def lookup_semantic(number: int) -> None:
+                found = await cache.lookup(cache_pb2.LookupRequest(query=_query(reworded(number % ENTRIES))))
+                assert found.outcome == cache_pb2.OUTCOME_SEMANTIC, found
+
+            async def complete_cached(_: int) -> None:
+                done = await completion.complete(cached)
+                assert done.info.cache.outcome == cache_pb2.OUTCOME_EXACT, done
+
+            async def stream_miss(number: int) -> None:
+                request = completion_pb2.CompleteRequest(
+                    prompt=f"{os.getpid()}-{number}: name fifty words", namespace=f"miss-{number % 64}"
+                )
+                async with completion.stream(request) as events:
+                    last = [event async for event in events][-1]
+                assert last.finished.info.cache.outcome == cache_pb2.OUTCOME_MISS, last
+
+            everything = (completion_pid, cache_pid, router_pid, store_pid)
+            lines = [
+                Line("bare grpc.aio echo", (echo_pid,), call_echo, 1600),
+                Line("Lookup EXACT", (cache_pid,), lookup_exact, 1600),
+                Line("Lookup SEMANTIC, 10,000 entries", (cache_pid,), lookup_semantic, 320),
+                Line("Complete from the cache (completion + cache)", (completion_pid, cache_pid), complete_cached, 800),
+                Line("StreamComplete miss, 50 tokens (all processes)", everything, stream_miss, 160),
+            ]
+            await measure(lines, rounds)
+    embedding, search = await _embedding_cpu(), _search_cpu()
+    floor = lines[0].best
+    print(f"{'':48}{'CPU µs':>10}{'× echo':>9}{'worst':>10}{'wall µs':>10}")
+    for line in lines:
+        print(f"{line.name:48}{line.best:10.0f}{line.best / floor:9.2f}{max(line.rounds):10.0f}{min(line.wall):10.0f}")
+    semantic = lines[2].best
+    print(f"{'  of SEMANTIC: embedding (in process)':48}{embedding:10.0f}{embedding / floor:9.2f}")
+    print(f"{'  of SEMANTIC: search (in process)':48}{search:10.0f}{search / floor:9.2f}")
+    print(f"{'  SEMANTIC without embedding':48}{semantic - embedding:10.0f}{(semantic - embedding) / floor:9.2f}")
+    return {
+        "unit": "CPU microseconds per call, minimum of interleaved rounds",
+        "rounds": rounds,
+        **{line.name: {"best": round(line.best), "rounds": [round(r) for r in line.rounds]} for line in lines},
+        "embedding": round(embedding),
+        "search": round(search),
+    }
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    args = parser.parse_args()
+    if ENTRIES > COUNT:
+        raise SystemExit("there are fewer questions than entries")
+    print(json.dumps(asyncio.run(_run(args.rounds))))
+
+
+if __name__ == "__main__":
+    main()
