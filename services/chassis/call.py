@@ -23,6 +23,8 @@ class Call:
         self.cancelled = False
         """True once the caller has gone or its deadline has passed; for tasks that outlive the handler's own."""
         self.trailing: list[tuple[str, str | bytes]] = []
+        self.ended = False
+        """True once the call has its status; tasks that the handler left behind may still hold the call."""
 
     @cached_property
     def metadata(self) -> Mapping[str, str | bytes]:
@@ -39,8 +41,9 @@ class Call:
 
     @cached_property
     def peer(self) -> str:
-        """Where the caller is connected from, `ipv4:127.0.0.1:54321`."""
-        return str(self._context.peer())
+        """Where the caller is connected from, `ipv4:127.0.0.1:54321`; empty if first asked after the call ended."""
+        # gRPC frees the call at its end and then looks through a null pointer.
+        return "" if self.ended else str(self._context.peer())
 
     def add_trailing(self, key: str, value: str | bytes) -> None:
         """Send metadata with the final status, whatever it will be (`grpc-retry-pushback-ms`, for one)."""

@@ -31,6 +31,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from services.chassis.call import Call
 from services.chassis.deadline import Deadline
+from services.chassis.door import Door
 from services.chassis.errors import DeadlineExceeded, InvalidRequest, Reason
 from services.chassis.limits import DEFAULT_GROUP, Limits
 from services.chassis.status import Outcome, outcome
@@ -97,6 +98,7 @@ def bind(
     *,
     telemetry: Telemetry,
     limits: Limits,
+    door: Door | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> None:
     """Register every method of the service; `TypeError` if the servicer and the descriptor do not match."""
@@ -111,7 +113,9 @@ def bind(
         spec: _Spec = getattr(body, _SPEC)
         if method.client_streaming or method.server_streaming != spec.streaming:
             raise TypeError(f"{descriptor.full_name}.{method.name} is marked as another kind of method than it is")
-        rpc = _Rpc(method, spec=spec, body=body, telemetry=telemetry, limits=limits, monotonic=monotonic)
+        rpc = _Rpc(
+            method, spec=spec, body=body, telemetry=telemetry, limits=limits, door=door or Door(), monotonic=monotonic
+        )
         if spec.streaming:
             handlers[method.name] = grpc.unary_stream_rpc_method_handler(rpc.stream)
         else:
@@ -135,6 +139,7 @@ class _Rpc:
         body: Callable[[Any, Call], Any],
         telemetry: Telemetry,
         limits: Limits,
+        door: Door,
         monotonic: Callable[[], float],
     ) -> None:
         self._name = f"{method.containing_service.full_name}/{method.name}"
@@ -149,6 +154,7 @@ class _Rpc:
             self._places = limits.group(spec.limit)
         except KeyError:
             raise TypeError(f"{self._name} takes places of {spec.limit!r}, for which no limit is set") from None
+        self._door = door
         self._monotonic = monotonic
 
     async def unary(self, raw: bytes, context: Any) -> bytes:
@@ -156,6 +162,8 @@ class _Rpc:
         self._metrics.started()
         limited, call = self._open(context, started)
         try:
+            if self._door.closed:
+                await self._door.hold()
             with self._places:
                 request = self._parse(raw, call)
                 if limited:
@@ -176,6 +184,8 @@ class _Rpc:
         self._metrics.started()
         limited, call = self._open(context, started)
         try:
+            if self._door.closed:
+                await self._door.hold()
             with self._places:
                 request = self._parse(raw, call)
                 if limited:
@@ -261,7 +271,12 @@ class _Rpc:
     ) -> None:
         seconds = self._monotonic() - started
         self._metrics.finished(code, seconds)
-        if end is None and seconds < self._spec.slow and not self._telemetry.sampled():
+        self._log(code, call, seconds, end, error)
+        call.ended = True
+
+    def _log(self, code: str, call: Call, seconds: float, end: Outcome | None, error: BaseException | None) -> None:
+        unremarkable = code in {"OK", "CANCELLED"} and seconds < self._spec.slow
+        if unremarkable and not self._telemetry.sampled():
             return
         event: dict[str, Any] = {
             "method": self._name,

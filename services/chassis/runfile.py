@@ -41,7 +41,7 @@ def read(state_dir: Path, name: str) -> RunFile | None:
     try:
         content = json.loads(path(state_dir, name).read_text(encoding="utf-8"))
         return RunFile(content["pid"], content["started_at"], content.get("address"), content.get("metrics"))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -11,13 +11,15 @@ await server.serve()          # until the process is asked to stop; drains
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_reflection.v1alpha import reflection
 
 from services.chassis import health, runfile
+from services.chassis.door import Door
 from services.chassis.handler import bind
 from services.chassis.limits import Limits
 from services.chassis.metrics_endpoint import MetricsEndpoint
@@ -64,6 +66,7 @@ class Server:
         self._limits = Limits(settings.max_concurrent_rpcs, {**health.PLACES, **(limits or {})})
         self._services: list[str] = []
         self._metrics: MetricsEndpoint | None = None
+        self._door = Door()
         self.health = health.Health()
         self.address = dialable(listen)
         """Where this server is reached from its own machine; final after `start`."""
@@ -119,41 +122,46 @@ class Server:
         try:
             await self._process.shutdown.wait()
             self.health.drain()
-            await self._until_forced(self._settings.drain_delay)
+            await self._unless_forced(asyncio.sleep(self._settings.drain_delay))
         finally:
             await self.stop()
 
     async def stop(self) -> None:
         """Report NOT_SERVING, take no more calls, let running ones finish for `drain_grace` seconds, close."""
         self.health.drain()
-        self.health.close()
-        stopping = asyncio.create_task(self.grpc.stop(self._settings.drain_grace))
-        forced = asyncio.create_task(self._process.shutdown.forced.wait())
         try:
-            await asyncio.wait({stopping, forced}, return_when=asyncio.FIRST_COMPLETED)
-            if not stopping.done():
-                await self.grpc.stop(None)
-            await stopping
+            await self._unless_forced(self._door.close())
+            stopping = asyncio.create_task(self.grpc.stop(self._settings.drain_grace))
+            await asyncio.sleep(0)  # gRPC announces the end in its first step
+            self._door.open()
+            self.health.close()
+            await self._unless_forced(stopping)
+            await self.grpc.stop(None)
         finally:
-            forced.cancel()
             runfile.remove(self._settings.state_dir, self._name)
             if self._metrics is not None:
                 await asyncio.to_thread(self._metrics.close)
             self._process.telemetry.log.info("stopped")
 
     def _bind(self, servicer: object, descriptor: ServiceDescriptor) -> None:
-        bind(self.grpc, servicer, descriptor, telemetry=self._process.telemetry, limits=self._limits)
+        bind(self.grpc, servicer, descriptor, telemetry=self._process.telemetry, limits=self._limits, door=self._door)
         self._services.append(descriptor.full_name)
 
     def _dialable_metrics(self) -> str | None:
         return dialable(self.metrics_address) if self.metrics_address else None
 
-    async def _until_forced(self, seconds: float) -> None:
+    async def _unless_forced(self, step: Coroutine[Any, Any, object] | asyncio.Task[object]) -> None:
+        """Wait for a step of the drain; a second signal breaks the wait off."""
+        waiting = asyncio.ensure_future(step)
+        forced = asyncio.create_task(self._process.shutdown.forced.wait())
         try:
-            async with asyncio.timeout(seconds):
-                await self._process.shutdown.forced.wait()
-        except TimeoutError:
-            return
+            await asyncio.wait({waiting, forced}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            forced.cancel()
+            if not waiting.done():
+                waiting.cancel()
+        if not waiting.cancelled() and waiting.done():
+            waiting.result()
 
 
 def _options(places: int) -> list[tuple[str, int]]:
