@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "services.storage": SHARED,
     "services.embedding": SHARED,
     "services.catalogue": SHARED,
-    "services.edgestore": {"services.chassis"},
+    "services.edgestore": {"services.chassis", "services.storage"},
     "services.cache": SHARED | ROOMS | {"antiphon_client", "simcore"},
     "services.router": SHARED | ROOMS | {"antiphon_client", "simcore"},
     "services.completion": SHARED | ROOMS | {"antiphon_client"},
