@@ -1,0 +1,88 @@
+from os import PathLike
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Index", "IndexPoisoned", "IndexQuarantined"]
+
+class IndexPoisoned(RuntimeError):  # noqa: N818 - named for the state of the index, as domain errors are
+    """An internal fault, reported to one caller; the index is quarantined and must be rebuilt."""
+
+class IndexQuarantined(IndexPoisoned):
+    """An earlier call hit an internal fault; the index must be rebuilt."""
+
+@final
+class Index:
+    """Exact cosine search over groups of vectors; safe to use from many threads.
+
+    The score of a row is the `f32` of the dot product of the normalised query and the stored, normalised `f32` row:
+    lane `j` of eight adds the exact `f64` products at `j, j + 8, …` in this order, the lanes are then added as
+    `((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7))`. Normalising is `f32(x / sqrt(dot(x, x)))` with the same dot product.
+    Results are ordered by score descending, then id ascending.
+
+    A call that changes the index is seen wholly or not at all, and not at all if it raises. A search works on one
+    consistent state and never waits for a change in progress. The GIL is released for everything that takes longer
+    than a few microseconds. Arrays must be aligned and C-contiguous.
+
+    Raises ValueError for wrong values, dtypes, shapes and lengths, TypeError for what is no array or number at all,
+    OSError from `save` and `load`, IndexPoisoned once and IndexQuarantined from then on after an internal fault.
+    """
+
+    def __new__(cls, dim: int, *, threads: int = 1) -> Index:
+        """Make an empty index.
+
+        dim is 1 … 65,536. threads (1 … 256) is how many one large search may use.
+        """
+
+    def upsert(
+        self,
+        ids: NDArray[np.uint64],
+        vectors: NDArray[np.float32],
+        *,
+        groups: NDArray[np.uint32] | int = 0,
+        expires_at: NDArray[np.float64] | float = ...,
+    ) -> None:
+        """Insert or replace rows by id; of several rows with one id the last wins.
+
+        vectors is (n, dim) and is normalised; NaN, infinities and zero vectors are refused. A replaced row moves to
+        its new group. expires_at is in Unix seconds; the default is infinity. The id 2**64-1 is reserved.
+        The call needs memory for a copy of vectors: load large sets in parts.
+        """
+
+    def remove(self, ids: NDArray[np.uint64]) -> int:
+        """Remove rows by id and return how many there were; unknown ids are ignored."""
+
+    def remove_group(self, group: int) -> int:
+        """Remove all rows of a group and return how many there were."""
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        now: float,
+        threshold: float = -1.0,
+        groups: NDArray[np.uint32] | int = 0,
+    ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+        """Find the best k rows of each query's group.
+
+        Returns ids and scores of shape (q, k), best first; cells without a row hold id 2**64-1 and score -inf.
+        A row is found iff expires_at > now and score >= threshold, compared exactly. q * k is at most 2**26.
+        """
+
+    def __len__(self) -> int:
+        """Count the rows, expired ones included."""
+
+    def stats(self) -> dict[str, int]:
+        """Return dim, entries (expired ones included), groups, blocks, bytes (of memory) and threads."""
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the index to a file, atomically and durably; changes may go on meanwhile."""
+
+    @staticmethod
+    def load(path: str | PathLike[str]) -> Index:
+        """Read a file that `save` wrote; a torn, damaged or foreign one is a ValueError."""
+
+    def _inject_panic(self) -> None:
+        """Test hook: the next search or change panics, a change in its middle."""

@@ -1,0 +1,299 @@
+//! The index: rows in groups, searched exactly.
+//!
+//! * **Score**: `f32` of [`crate::kernel::portable::dot`] over the stored unit vectors and the query's, both made
+//!   by [`crate::kernel::unit::normalise`]. **Order**: score descending, then id ascending.
+//! * **Consistency**: a call that changes the index makes the next snapshot beside the current one and
+//!   publishes it with one pointer swap; it is seen wholly or not at all. A search works on the snapshot that it
+//!   found and never waits for a change in progress. Changes wait for each other.
+//! * **Faults**: a panic, or an invariant that does not hold, is reported once, as [`Error::Poisoned`]; the index then
+//!   answers [`Error::Quarantined`] only, and its owner rebuilds it from the store.
+
+mod error;
+mod file;
+mod quarantine;
+mod search;
+mod snapshot;
+mod top;
+mod trie;
+mod writer;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use error::Error;
+use quarantine::Quarantine;
+pub use search::{Found, MAX_CELLS, Plan, Request};
+use snapshot::Snapshot;
+use writer::{Batch, Writer};
+
+use crate::kernel::{self, Kernel, unit};
+
+/// The id in a cell for which no row was found; no row can have it.
+pub const MISSING: u64 = u64::MAX;
+/// Most components per vector; sizes of rows stay far below any overflow.
+pub const MAX_DIM: usize = 65_536;
+/// Most threads per search.
+pub const MAX_THREADS: usize = 256;
+/// Most rows, so that a row's number in its group fits in 32 bits.
+const MAX_ROWS: usize = u32::MAX as usize;
+
+/// One value for all rows of a call, or one for each.
+#[derive(Debug, Clone, Copy)]
+pub enum PerRow<'a, T> {
+    /// The same for all.
+    One(T),
+    /// As many as there are rows.
+    Each(&'a [T]),
+}
+
+impl<T: Copy> PerRow<'_, T> {
+    fn at(&self, row: usize) -> Result<T, Error> {
+        match self {
+            Self::One(value) => Ok(*value),
+            Self::Each(values) => values.get(row).copied().ok_or(Error::Broken),
+        }
+    }
+
+    fn is_one(&self) -> bool {
+        matches!(self, Self::One(_))
+    }
+
+    fn any(&self, test: impl Fn(T) -> bool) -> bool {
+        match self {
+            Self::One(value) => test(*value),
+            Self::Each(values) => values.iter().copied().any(test),
+        }
+    }
+
+    fn check_len(&self, rows: usize, name: &str, of: &str) -> Result<(), Error> {
+        match self {
+            Self::Each(values) if values.len() != rows => {
+                Err(Error::invalid(format!("{name} has {} elements for {rows} {of}", values.len())))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Numbers about an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// Components per vector.
+    pub dim: usize,
+    /// Rows, expired ones included.
+    pub entries: usize,
+    /// Groups that have rows.
+    pub groups: usize,
+    /// Blocks that the rows fill.
+    pub blocks: usize,
+    /// Bytes of memory that rows and bookkeeping own, without the allocator's overhead.
+    pub bytes: usize,
+    /// Most threads per search.
+    pub threads: usize,
+}
+
+/// Exact cosine search; see the module's documentation.
+#[derive(Debug)]
+pub struct Index {
+    dim: usize,
+    threads: usize,
+    kernel: &'static dyn Kernel,
+    /// Held only to copy or swap the pointer.
+    current: Mutex<Arc<Snapshot>>,
+    writer: Mutex<Writer>,
+    quarantine: Quarantine,
+}
+
+/// Normalises vectors that lie one after another; an error names the first bad one and leaves later ones alone.
+fn normalise_all(vectors: &mut [f32], dim: usize, name: &str) -> Result<(), Error> {
+    let mut wide = Vec::with_capacity(dim);
+    for (number, vector) in vectors.chunks_exact_mut(dim).enumerate() {
+        unit::normalise(vector, &mut wide).map_err(|unfit| {
+            let what = match unfit {
+                unit::Unfit::NotFinite => "NaN or infinite components",
+                unit::Unfit::Zero => "zero components only",
+            };
+            Error::invalid(format!("{name}[{number}] has {what}"))
+        })?;
+    }
+    Ok(())
+}
+
+impl Index {
+    /// An empty index of `dim` components per vector, which may use `threads` threads for one large search.
+    pub fn new(dim: usize, threads: usize) -> Result<Self, Error> {
+        if !(1..=MAX_DIM).contains(&dim) {
+            return Err(Error::invalid(format!("dim must be from 1 to {MAX_DIM}")));
+        }
+        if !(1..=MAX_THREADS).contains(&threads) {
+            return Err(Error::invalid(format!("threads must be from 1 to {MAX_THREADS}")));
+        }
+        Ok(Self {
+            dim,
+            threads,
+            kernel: kernel::select(),
+            current: Mutex::default(),
+            writer: Mutex::default(),
+            quarantine: Quarantine::default(),
+        })
+    }
+
+    /// Components per vector.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Most threads per search.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// The current snapshot.
+    fn snapshot(&self) -> Arc<Snapshot> {
+        // Nothing can panic while the lock is held, so a poisoned one still guards a whole pointer.
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Applies `change` to a copy of the current snapshot and publishes it.
+    fn write<R>(
+        &self,
+        operation: &'static str,
+        change: impl FnOnce(&mut Writer, &mut Snapshot) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        self.quarantine.run(operation, || {
+            // Poisoned by a change that panicked while we waited for it: its bookkeeping cannot be trusted.
+            let mut writer = self.writer.lock().map_err(|_| Error::Quarantined)?;
+            let mut next = Snapshot::clone(&self.snapshot());
+            let result = change(&mut writer, &mut next);
+            self.quarantine.trip();
+            let result = result?;
+            next.writer_bytes = writer.bytes();
+            let mut fresh = Arc::new(next);
+            std::mem::swap(&mut *self.current.lock().unwrap_or_else(PoisonError::into_inner), &mut fresh);
+            // `fresh` is now the old snapshot: its memory is given back here, outside of the lock.
+            Ok(result)
+        })
+    }
+
+    /// Inserts or replaces rows by id; of several rows with one id the last wins. All or nothing.
+    ///
+    /// `vectors` holds `ids.len()` vectors one after another; they are normalised. A replaced row moves to its new
+    /// group and takes its new expiry.
+    pub fn upsert(
+        &self,
+        ids: &[u64],
+        mut vectors: Vec<f32>,
+        groups: PerRow<'_, u32>,
+        expires_at: PerRow<'_, f64>,
+    ) -> Result<(), Error> {
+        let dim = self.dim;
+        self.quarantine.run("upsert", || {
+            if ids.len().checked_mul(dim) != Some(vectors.len()) {
+                return Err(Error::invalid(format!("vectors must be {} rows of {dim} components", ids.len())));
+            }
+            groups.check_len(ids.len(), "groups", "ids")?;
+            expires_at.check_len(ids.len(), "expires_at", "ids")?;
+            if expires_at.any(f64::is_nan) {
+                return Err(Error::invalid("expires_at must not be NaN"));
+            }
+            if ids.contains(&MISSING) {
+                return Err(Error::invalid("id 2**64-1 is reserved for missing rows"));
+            }
+            normalise_all(&mut vectors, dim, "vectors")
+        })?;
+        self.write("upsert", |writer, snapshot| {
+            if snapshot.rows.checked_add(ids.len()).is_none_or(|rows| rows > MAX_ROWS) {
+                return Err(Error::invalid(format!("an index holds at most {MAX_ROWS} rows")));
+            }
+            writer.upsert(snapshot, &Batch { ids, vectors: &vectors, dim, groups, expires_at })
+        })
+    }
+
+    /// Removes rows by id; returns how many there were. Unknown ids are ignored.
+    pub fn remove(&self, ids: &[u64]) -> Result<usize, Error> {
+        self.write("remove", |writer, snapshot| writer.remove(snapshot, ids))
+    }
+
+    /// Removes all rows of a group; returns how many there were.
+    pub fn remove_group(&self, group: u32) -> Result<usize, Error> {
+        self.write("remove_group", |writer, snapshot| writer.remove_group(snapshot, group))
+    }
+
+    /// Checks a search and fixes the snapshot that it will see; `queries` lie one after another.
+    pub fn plan(&self, queries: Vec<f32>, request: &Request<'_>) -> Result<Plan<'_>, Error> {
+        self.quarantine.run("search", || Plan::new(self, queries, request))
+    }
+
+    /// Finds the best `k` live rows of each query's group.
+    pub fn search(&self, queries: Vec<f32>, request: &Request<'_>) -> Result<Found, Error> {
+        self.plan(queries, request)?.run()
+    }
+
+    /// How many rows it holds, expired ones included.
+    pub fn entries(&self) -> Result<usize, Error> {
+        self.quarantine.run("entries", || Ok(self.snapshot().rows))
+    }
+
+    /// Numbers about the index.
+    pub fn stats(&self) -> Result<Stats, Error> {
+        self.quarantine.run("stats", || {
+            let snapshot = self.snapshot();
+            let mut stats = Stats {
+                dim: self.dim,
+                entries: snapshot.rows,
+                groups: snapshot.groups.len(),
+                blocks: 0,
+                bytes: snapshot.writer_bytes,
+                threads: self.threads,
+            };
+            snapshot.try_each_block(|_, block| {
+                stats.blocks += 1;
+                stats.bytes += block.bytes();
+                Ok(())
+            })?;
+            Ok(stats)
+        })
+    }
+
+    /// Writes the current snapshot to `path`, atomically and durably; changes may go on meanwhile.
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        self.quarantine.run("save", || file::save(path, &self.snapshot(), self.dim, self.threads))
+    }
+
+    /// Reads an index that [`Index::save`] wrote; a file that is anything else is [`Error::Invalid`].
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let quarantine = Quarantine::default();
+        quarantine.run("load", || {
+            let mut writer = Writer::default();
+            let mut snapshot = Snapshot::default();
+            let mut wide = Vec::new();
+            let header = file::load(path, |header, row| {
+                if row.id == MISSING || row.expires_at.is_nan() || !unit::is_unit(row.vector, &mut wide) {
+                    return Err(Error::invalid("damaged simcore index: a row holds impossible values"));
+                }
+                let batch = Batch {
+                    ids: &[row.id],
+                    vectors: row.vector,
+                    dim: header.dim,
+                    groups: PerRow::One(row.group),
+                    expires_at: PerRow::One(row.expires_at),
+                };
+                writer.upsert(&mut snapshot, &batch)
+            })?;
+            if snapshot.rows as u64 != header.rows {
+                return Err(Error::invalid("damaged simcore index: two rows have the same id"));
+            }
+            snapshot.writer_bytes = writer.bytes();
+            let mut index = Self::new(header.dim, header.threads)?;
+            index.writer = Mutex::new(writer);
+            index.current = Mutex::new(Arc::new(snapshot));
+            Ok(index)
+        })
+    }
+
+    /// Test hook: the next search or change panics, a change in its middle.
+    #[doc(hidden)]
+    pub fn inject_panic(&self) {
+        self.quarantine.arm();
+    }
+}

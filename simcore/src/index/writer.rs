@@ -1,0 +1,118 @@
+//! Changes: what the one writer knows beside the snapshot, and how a batch turns one snapshot into the next.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use super::{
+    Error, PerRow,
+    snapshot::{Group, Row, Snapshot},
+};
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    group: u32,
+    row: u32,
+}
+
+/// Where each id's row is. Searches do not need it.
+#[derive(Debug, Default)]
+pub struct Writer {
+    places: HashMap<u64, Place>,
+}
+
+/// Rows of one upsert, all of them valid.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    /// The caller's ids.
+    pub ids: &'a [u64],
+    /// Unit vectors, one after another.
+    pub vectors: &'a [f32],
+    /// Components per vector.
+    pub dim: usize,
+    /// The group of each row.
+    pub groups: PerRow<'a, u32>,
+    /// When each row dies, in Unix seconds.
+    pub expires_at: PerRow<'a, f64>,
+}
+
+/// Takes a row out of its group; forgets the group with its last row.
+fn take(snapshot: &mut Snapshot, places: &mut HashMap<u64, Place>, place: Place) -> Result<(), Error> {
+    let group = snapshot.groups.get_mut(place.group).ok_or(Error::Broken)?;
+    if let Some(moved) = group.swap_remove(place.row)? {
+        places.get_mut(&moved).ok_or(Error::Broken)?.row = place.row;
+    }
+    if group.rows() == 0 {
+        snapshot.groups.remove(place.group);
+    }
+    snapshot.rows = snapshot.rows.checked_sub(1).ok_or(Error::Broken)?;
+    Ok(())
+}
+
+impl Writer {
+    /// Bytes of memory that the bookkeeping owns; a slot of the table costs its pair and one control byte.
+    pub fn bytes(&self) -> usize {
+        self.places.capacity() * (size_of::<(u64, Place)>() + 1)
+    }
+
+    /// Inserts the rows, in order; a row replaces an earlier one with its id, in whatever group that is.
+    pub fn upsert(&mut self, snapshot: &mut Snapshot, batch: &Batch<'_>) -> Result<(), Error> {
+        let rows = batch.ids.iter().zip(batch.vectors.chunks_exact(batch.dim)).enumerate();
+        for (number, (&id, vector)) in rows {
+            let target = batch.groups.at(number)?;
+            let row = Row { id, expires_at: batch.expires_at.at(number)?, vector };
+            match self.places.get(&id).copied() {
+                Some(place) if place.group == target => {
+                    snapshot.groups.get_mut(target).ok_or(Error::Broken)?.replace(place.row, row)?;
+                    continue;
+                }
+                Some(place) => take(snapshot, &mut self.places, place)?,
+                None => {}
+            }
+            if snapshot.groups.get(target).is_none() {
+                snapshot.groups.insert(target, Group::default());
+            }
+            let more = if batch.groups.is_one() { batch.ids.len() - number } else { 1 };
+            let row = snapshot.groups.get_mut(target).ok_or(Error::Broken)?.push(row, more)?;
+            self.places.insert(id, Place { group: target, row });
+            snapshot.rows = snapshot.rows.checked_add(1).ok_or(Error::Broken)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the rows with these ids; returns how many there were.
+    pub fn remove(&mut self, snapshot: &mut Snapshot, ids: &[u64]) -> Result<usize, Error> {
+        let before = snapshot.rows;
+        for &id in ids {
+            if let Entry::Occupied(entry) = self.places.entry(id) {
+                let place = entry.remove();
+                take(snapshot, &mut self.places, place)?;
+            }
+        }
+        self.release();
+        Ok(before - snapshot.rows)
+    }
+
+    /// Removes a group with all its rows; returns how many there were.
+    pub fn remove_group(&mut self, snapshot: &mut Snapshot, number: u32) -> Result<usize, Error> {
+        let Some(group) = snapshot.groups.get(number).cloned() else {
+            return Ok(0);
+        };
+        for block in 0..group.blocks() {
+            for id in &group.block(block)?.ids {
+                self.places.remove(id).ok_or(Error::Broken)?;
+            }
+        }
+        snapshot.groups.remove(number);
+        let removed = group.rows() as usize;
+        snapshot.rows = snapshot.rows.checked_sub(removed).ok_or(Error::Broken)?;
+        self.release();
+        Ok(removed)
+    }
+
+    /// Gives memory back once most of the table is unused; the quarter keeps the cost amortised.
+    fn release(&mut self) {
+        if self.places.len() < self.places.capacity() / 4 {
+            self.places.shrink_to(self.places.len() * 2);
+        }
+    }
+}

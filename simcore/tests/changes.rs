@@ -1,0 +1,108 @@
+//! Sequences of changes: every search equals the oracle, and memory follows the contents.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod oracle;
+
+use oracle::{Entry, Noise, Oracle, cells};
+use simcore::index::{Index, PerRow, Request};
+
+fn check(index: &Index, oracle: &Oracle, noise: &mut Noise, dim: usize) {
+    let count = noise.below(4) as usize;
+    let queries: Vec<f32> = (0..count).flat_map(|_| noise.coarse_vector(dim)).collect();
+    let groups: Vec<u32> = (0..count).map(|_| noise.below(5) as u32).collect();
+    let k = noise.below(9) as usize;
+    let (now, threshold) = (noise.below(10) as f64, noise.below(5) as f64 / 2.0 - 1.0);
+    let request = Request { groups: PerRow::Each(&groups), k, now, threshold };
+    let found = index.search(queries.clone(), &request).unwrap();
+    for (number, query) in queries.chunks(dim).enumerate() {
+        assert_eq!(cells(&found, number, k), oracle.search(query, groups[number], k, now, threshold));
+    }
+}
+
+#[test]
+fn searches_equal_the_oracle_after_any_sequence_of_changes() {
+    for seed in 1..=12 {
+        let mut noise = Noise(seed);
+        let dim = [1, 3, 8, 13][seed as usize % 4];
+        let index = Index::new(dim, 1).unwrap();
+        let mut oracle = Oracle::default();
+        for _ in 0..300 {
+            match noise.below(8) {
+                0 => {
+                    let ids: Vec<u64> = (0..noise.below(40)).map(|_| noise.below(400)).collect();
+                    let before = oracle.0.len();
+                    ids.iter().for_each(|id| drop(oracle.0.remove(id)));
+                    assert_eq!(index.remove(&ids).unwrap(), before - oracle.0.len());
+                }
+                1 if noise.below(4) == 0 => {
+                    let group = noise.below(5) as u32;
+                    let before = oracle.0.len();
+                    oracle.0.retain(|_, entry| entry.group != group);
+                    assert_eq!(index.remove_group(group).unwrap(), before - oracle.0.len());
+                }
+                _ => {
+                    let count = noise.below(90) as usize;
+                    let ids: Vec<u64> = (0..count).map(|_| noise.below(400)).collect();
+                    let groups: Vec<u32> = (0..count).map(|_| noise.below(4) as u32).collect();
+                    let expires: Vec<f64> = (0..count).map(|_| noise.below(10) as f64).collect();
+                    let vectors: Vec<f32> = (0..count).flat_map(|_| noise.coarse_vector(dim)).collect();
+                    index.upsert(&ids, vectors.clone(), PerRow::Each(&groups), PerRow::Each(&expires)).unwrap();
+                    for (row, vector) in vectors.chunks(dim).enumerate() {
+                        let entry = Entry { group: groups[row], expires_at: expires[row], vector: vector.to_vec() };
+                        oracle.0.insert(ids[row], entry);
+                    }
+                }
+            }
+            assert_eq!(index.entries().unwrap(), oracle.0.len());
+            check(&index, &oracle, &mut noise, dim);
+        }
+    }
+}
+
+#[test]
+fn memory_follows_the_contents() {
+    let dim = 16;
+    let index = Index::new(dim, 1).unwrap();
+    let mut noise = Noise(5);
+    let full: Vec<u64> = (0..1000).collect();
+    let fill = |noise: &mut Noise, group: u32| {
+        index.upsert(&full, noise.vectors(1000, dim), PerRow::One(group), PerRow::One(f64::INFINITY)).unwrap();
+        index.stats().unwrap()
+    };
+    let first = fill(&mut noise, 0);
+    assert_eq!((first.groups, first.blocks, first.entries), (1, 16, 1000));
+    assert!(first.bytes < 1000 * (dim * 4 + 64), "{first:?}");
+    for round in 1..200 {
+        let stats = fill(&mut noise, round);
+        assert_eq!((stats.groups, stats.blocks), (1, 16), "the old group is reclaimed");
+        assert!(stats.bytes <= first.bytes * 5 / 4, "round {round}: {stats:?} after {first:?}");
+    }
+    assert_eq!(index.remove(&full).unwrap(), 1000);
+    let empty = index.stats().unwrap();
+    assert_eq!((empty.groups, empty.blocks, empty.entries), (0, 0, 0));
+    assert!(empty.bytes < 1024, "{empty:?}");
+}
+
+#[test]
+fn threads_change_nothing_about_the_answer() {
+    let (dim, rows) = (64, 70_000_u64);
+    let mut noise = Noise(9);
+    let ids: Vec<u64> = (0..rows).collect();
+    // A small group on both sides of a large one, so that shares begin and end inside of groups.
+    let groups: Vec<u32> = ids.iter().map(|id| if id % 100 == 0 { 1 } else { 3 - (id % 1000 / 999) as u32 }).collect();
+    let vectors = noise.vectors(ids.len(), dim);
+    let queries = noise.vectors(6, dim);
+    let answer = |threads| {
+        let index = Index::new(dim, threads).unwrap();
+        index.upsert(&ids, vectors.clone(), PerRow::Each(&groups), PerRow::One(f64::INFINITY)).unwrap();
+        let request = Request { groups: PerRow::Each(&[3, 1, 2, 3, 9, 1]), k: 50, now: 0.0, threshold: 0.1 };
+        let plan = index.plan(queries.clone(), &request).unwrap();
+        assert!(plan.work() > 4 << 20, "enough work for several threads");
+        plan.run().unwrap()
+    };
+    let alone = answer(1);
+    for threads in [2, 5] {
+        let together = answer(threads);
+        assert_eq!((together.ids, together.scores), (alone.ids.clone(), alone.scores.clone()));
+    }
+}
