@@ -1,0 +1,1 @@
+"""What the router talks to."""

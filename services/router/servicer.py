@@ -1,0 +1,71 @@
+"""`antiphon.router.v1.RouterService`: translates and delegates."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Executor
+
+from antiphon.router.v1 import router_pb2
+from services.chassis.call import Call
+from services.chassis.handler import unary
+from services.llm.values import TextPart
+from services.router.decisions import DecisionLog
+from services.router.metrics import RouterMetrics
+from services.router.outcomes import OutcomeLog
+from services.router.proto import read_outcome, read_route_request, write_decision, write_model
+from services.router.router import Router
+from services.router.values import RouteRequest
+
+DEADLINE = 2.0
+"""Seconds for a call whose caller set no deadline."""
+
+INLINE_CHARS = 32_768
+"""Longer conversations are routed off the loop: counting their tokens takes a millisecond and more."""
+
+
+class RouterServicer:
+    """One instance per process."""
+
+    def __init__(
+        self, router: Router, decisions: DecisionLog, outcomes: OutcomeLog, metrics: RouterMetrics, executor: Executor
+    ) -> None:
+        self._router = router
+        self._decisions = decisions
+        self._outcomes = outcomes
+        self._metrics = metrics
+        self._executor = executor
+        models = sorted(router.catalogue.models, key=lambda model: model.name)
+        self._models = router_pb2.ListModelsResponse(
+            models=[write_model(model) for model in models], catalogue_version=router.catalogue.version
+        )
+
+    @unary(deadline=DEADLINE)
+    async def Route(self, request: router_pb2.RouteRequest, _call: Call) -> router_pb2.RouteResponse:  # noqa: N802
+        """Rank the models that can take the request."""
+        asked = read_route_request(request)
+        if _chars(asked) <= INLINE_CHARS:
+            decision = self._router.route(asked)
+        else:
+            decision = await asyncio.get_running_loop().run_in_executor(self._executor, self._router.route, asked)
+        self._metrics.decided(self._decisions.add(decision))
+        return write_decision(decision)
+
+    @unary(deadline=DEADLINE)
+    async def ListModels(  # noqa: N802
+        self, _request: router_pb2.ListModelsRequest, _call: Call
+    ) -> router_pb2.ListModelsResponse:
+        """List the catalogue."""
+        return self._models
+
+    @unary(deadline=DEADLINE)
+    async def RecordOutcome(  # noqa: N802
+        self, request: router_pb2.RecordOutcomeRequest, _call: Call
+    ) -> router_pb2.RecordOutcomeResponse:
+        """Take a report of how a decision turned out."""
+        return router_pb2.RecordOutcomeResponse(recorded=self._outcomes.record(read_outcome(request)))
+
+
+def _chars(request: RouteRequest) -> int:
+    """Return the characters of text in the conversation; pictures are never read."""
+    texts = (part.text for message in request.messages for part in message.parts if isinstance(part, TextPart))
+    return sum(map(len, texts))
