@@ -10,6 +10,7 @@ import sys
 from importlib.metadata import version
 
 from services.chassis import runfile
+from services.chassis.metrics_endpoint import MetricsEndpoint
 from services.chassis.process import Process, run
 from services.chassis.settings import SettingsError
 from services.edgestore.lock import FolderInUseError, FolderLock
@@ -29,15 +30,16 @@ STORE_FOLDER = "store"
 
 async def main(settings: EdgestoreSettings, process: Process) -> None:
     """Serve until asked to stop; then answer what is under way, flush and close."""
-    log = process.telemetry.log
     state_dir = settings.state_dir.absolute()
     try:
         lock = FolderLock(state_dir / STORE_FOLDER)
     except FolderInUseError as error:
         raise SettingsError("ANTIPHON_STATE_DIR", str(error)) from None
+    except OSError as error:
+        raise SettingsError("ANTIPHON_STATE_DIR", f"cannot be written to ({type(error).__name__})") from None
     with lock:
         token = load_token(state_dir, settings.token_file)
-        shards = Shards(state_dir / STORE_FOLDER, log)
+        shards = Shards(state_dir / STORE_FOLDER, process.telemetry)
         try:
             await _serve(
                 settings, process, Server(shards, token=token, version=_version(), telemetry=process.telemetry), shards
@@ -49,22 +51,38 @@ async def main(settings: EdgestoreSettings, process: Process) -> None:
 
 
 async def _serve(settings: EdgestoreSettings, process: Process, server: Server, shards: Shards) -> None:
-    try:
-        port = await server.start(settings.listen)
-    except RuntimeError:
-        raise SettingsError("ANTIPHON_EDGESTORE_LISTEN", "the address cannot be bound") from None
     state_dir = settings.state_dir.absolute()
+    metrics = _metrics(settings, process)
     flushing = asyncio.create_task(_flush_regularly(shards))
     try:
+        port = await _start(server, settings.listen)
         address = f"{settings.listen.rpartition(':')[0]}:{port}"
-        runfile.write(state_dir, SERVICE, address=address)
+        runfile.write(state_dir, SERVICE, address=address, metrics=metrics.address if metrics else None)
         process.telemetry.log.info("serving", address=address, collections=len(shards.names()))
         await process.shutdown.wait()
     finally:
         flushing.cancel()
         await server.stop(GRACE_SECONDS)
         runfile.remove(state_dir, SERVICE)
+        if metrics is not None:
+            await asyncio.to_thread(metrics.close)
         await asyncio.wait([flushing])
+
+
+async def _start(server: Server, listen: str) -> int:
+    try:
+        return await server.start(listen)
+    except RuntimeError:
+        raise SettingsError("ANTIPHON_EDGESTORE_LISTEN", "the address cannot be bound") from None
+
+
+def _metrics(settings: EdgestoreSettings, process: Process) -> MetricsEndpoint | None:
+    if settings.metrics_listen == "off":
+        return None
+    try:
+        return MetricsEndpoint(process.telemetry.registry, settings.metrics_listen)
+    except OSError:
+        raise SettingsError("ANTIPHON_METRICS_LISTEN", "the address cannot be bound") from None
 
 
 async def _flush_regularly(shards: Shards) -> None:

@@ -73,7 +73,10 @@ class PointsRpcs:
             translate.with_payload(request.with_payload),
             translate.with_vectors(request.with_vectors),
         )
-        return pb.GetResponse(result=map(translate.record_message, records))
+        response = pb.GetResponse()
+        for record in records:
+            translate.add_record(response.result, record)
+        return response
 
     def scroll(self, request: pb.ScrollPoints) -> pb.ScrollResponse:
         only(
@@ -95,8 +98,12 @@ class PointsRpcs:
                 order_by=translate.order_by(request.order_by) if request.HasField("order_by") else None,
             )
         )
-        next_page = translate.id_message(offset) if offset is not None else None
-        return pb.ScrollResponse(result=map(translate.record_message, records), next_page_offset=next_page)
+        response = pb.ScrollResponse()
+        for record in records:
+            translate.add_record(response.result, record)
+        if offset is not None:
+            response.next_page_offset.CopyFrom(translate.id_message(offset))
+        return response
 
     def count(self, request: pb.CountPoints) -> pb.CountResponse:
         only(request, *_ALWAYS_HONOURED_IN_READS, "filter", "exact")

@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
+from prometheus_client import Counter, Gauge
 
-from services.chassis.telemetry import Logger
+from services.chassis.telemetry import Telemetry
 from services.edgestore.aliases import Aliases
 from services.edgestore.files import replace_file, sync_folder
 from services.edgestore.refused import RefusedError, invalid, not_found
@@ -37,14 +38,24 @@ _DROPPED = ".dropped-"
 class Shards:
     """The open collections by name. The caller holds the folder's lock."""
 
-    def __init__(self, folder: Path, log: Logger) -> None:
+    def __init__(self, folder: Path, telemetry: Telemetry) -> None:
         """Remove leftovers and open every collection.
 
         One that cannot be opened is logged and refused by name; it does not keep the others from being served, and its
         files stay as they are.
         """
         self._folder = folder
-        self._log = log
+        self._log = log = telemetry.log
+        self._flush_failures = Counter(
+            "antiphon_edgestore_flush_failures",
+            "Flushes that failed; what they held stays in the log and is tried again.",
+            registry=telemetry.registry,
+        )
+        Gauge(
+            "antiphon_edgestore_broken_collections",
+            "Collections that could not be opened at the start.",
+            registry=telemetry.registry,
+        ).set_function(lambda: len(self._broken))
         self._open: dict[str, Shard] = {}
         self._broken: set[str] = set()
         self.aliases = Aliases(folder / ".aliases.json")
@@ -113,6 +124,7 @@ class Shards:
             try:
                 shard.flush()
             except Exception as error:  # noqa: BLE001 the engine raises bare Exceptions
+                self._flush_failures.inc()
                 self._log.error("flush failed", collection=name, exc_info=error)
 
     def close(self) -> bool:

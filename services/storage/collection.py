@@ -32,6 +32,9 @@ _WRITE_CHUNK = 500
 
 _READ_CHUNK = 500
 
+_CONVERT_CHUNK = 50
+"""Records converted without a pause: about 1 ms."""
+
 T = TypeVar("T")
 
 
@@ -128,7 +131,7 @@ class Collection:
                 request = pages.after(answer)
                 fetch = asyncio.create_task(self._scroll(request)) if request is not None else None
                 if answer.result:
-                    yield [wire.record(message) for message in answer.result]
+                    yield await _records(answer.result)
         finally:
             if fetch is not None:
                 fetch.cancel()
@@ -188,7 +191,7 @@ class Collection:
 
     async def _is_stored(self, points: Sequence[Point]) -> list[bool]:
         stored = {record.id: record.payload for record in await self.get([point.id for point in points])}
-        return [stored.get(point.id) == point.payload for point in points]
+        return [stored.get(point.id) == dict(point.payload) for point in points]
 
     async def _scroll(self, request: pb.ScrollPoints) -> pb.ScrollResponse:
         return await self._calls(self._client.grpc_points.Scroll, request)
@@ -200,6 +203,15 @@ class Collection:
                 f"the vector has shape {point.vector.shape}, the collection {self.name} dimension {self._dim}"
             )
         return wire.point_message(point)
+
+
+async def _records(messages: Sequence[pb.RetrievedPoint]) -> list[Record]:
+    """Converted slice by slice, so that other tasks run in between: the fetch of the next page is one of them."""
+    records: list[Record] = []
+    for chunk in _chunks(messages, _CONVERT_CHUNK):
+        records += map(wire.record, chunk)
+        await asyncio.sleep(0)
+    return records
 
 
 def _version(point: Point) -> int:

@@ -38,29 +38,39 @@ def selector(ids: Sequence[str]) -> pb.PointsSelector:
 
 
 def payload_message(payload: Mapping[str, Json]) -> dict[str, pb.Value]:
-    """A payload's map; raises ValueError for what JSON cannot hold (NaN, Inf, non-text keys, other types)."""
-    return {key: value_message(value) for key, value in payload.items()}
+    """A payload's map; raises ValueError for what JSON cannot hold (NaN, Inf, other types)."""
+    fields: dict[str, pb.Value] = {}
+    for key, value in payload.items():
+        fields[key] = pb.Value()
+        set_value(fields[key], value)
+    return fields
 
 
-def value_message(value: Json) -> pb.Value:
+def set_value(message: pb.Value, value: Json) -> None:
+    """Let the empty `message` hold `value`; raises ValueError for what JSON cannot hold."""
     match value:
-        case None:
-            message = pb.Value(null_value=pb.NULL_VALUE)
         case str():
-            message = pb.Value(string_value=value)
+            message.string_value = value
         case bool():  # before int: True is an int in Python and would come back as 1
-            message = pb.Value(bool_value=value)
+            message.bool_value = value
         case int():
-            message = pb.Value(integer_value=value)
+            message.integer_value = value
         case float() if math.isfinite(value):
-            message = pb.Value(double_value=value)
+            message.double_value = value
+        case None:
+            message.null_value = pb.NULL_VALUE
         case dict():
-            message = pb.Value(struct_value=pb.Struct(fields=payload_message(value)))
+            message.struct_value.SetInParent()
+            fields = message.struct_value.fields
+            for key, inner in value.items():
+                set_value(fields[key], inner)
         case list():
-            message = pb.Value(list_value=pb.ListValue(values=[value_message(item) for item in value]))
+            message.list_value.SetInParent()
+            values = message.list_value.values
+            for item in value:
+                set_value(values.add(), item)
         case _:
             raise ValueError(f"a payload cannot hold this {type(value).__name__}")
-    return message
 
 
 def payload_values(fields: Mapping[str, pb.Value]) -> dict[str, Json]:

@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -88,6 +89,15 @@ def test_the_run_file_says_who_and_where(process: StoreProcess) -> None:
     assert content["address"].startswith("127.0.0.1:")
 
 
+def test_metrics_are_served_where_the_run_file_says(process: StoreProcess) -> None:
+    process.environ["ANTIPHON_METRICS_LISTEN"] = "127.0.0.1:0"
+    process.start()
+    address = json.loads(process.run_file.read_text())["metrics"]
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    assert "antiphon_edgestore_broken_collections 0.0" in text
+
+
 def test_two_processes_cannot_have_one_folder(process: StoreProcess) -> None:
     process.start()
     second = StoreProcess(process.state_dir)
@@ -109,8 +119,9 @@ def test_two_processes_cannot_have_one_folder(process: StoreProcess) -> None:
         ({"ANTIPHON_EDGESTORE_TOKEN_FILE": "/nonexistent/token"}, "ANTIPHON_EDGESTORE_TOKEN_FILE"),
         ({"ANTIPHON_EDGESTORE_TOKEN_FILE": "/dev/null"}, "ANTIPHON_EDGESTORE_TOKEN_FILE"),
         ({"ANTIPHON_EDGESTORE_COLOUR": "blue"}, "ANTIPHON_EDGESTORE_COLOUR"),
+        ({"ANTIPHON_STATE_DIR": "/dev/null/state"}, "ANTIPHON_STATE_DIR"),
     ],
-    ids=["every interface", "a name", "no token file", "empty token file", "unknown"],
+    ids=["every interface", "a name", "no token file", "empty token file", "unknown", "no folder"],
 )
 def test_a_wrong_setting_ends_the_start(process: StoreProcess, environ: dict[str, str], named: str) -> None:
     process.environ |= environ
