@@ -56,7 +56,8 @@ $(VENV)/.tools: constraints.txt pyproject.toml
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.tools clients/python/pyproject.toml $(RUST)
-	$(PIP) install --quiet -c constraints.txt --no-build-isolation -e './clients/python[cli]' -e .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --quiet -c constraints.txt --no-build-isolation \
+	  -e './clients/python[cli]' -e .
 	@touch $@
 
 clean: ## remove what was built and installed; state folders stay

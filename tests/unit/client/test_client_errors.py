@@ -26,7 +26,7 @@ class Failing(completion_pb2_grpc.CompletionServiceServicer):
     async def Complete(self, request: completion_pb2.CompleteRequest, context: grpc.aio.ServicerContext) -> None:  # type: ignore[override, type-arg]  # noqa: N802
         await fail(context, request.prompt)
 
-    async def StreamComplete(  # type: ignore[override]  # noqa: N802
+    async def StreamComplete(  # noqa: N802
         self,
         request: completion_pb2.StreamCompleteRequest,
         context: grpc.aio.ServicerContext,  # type: ignore[type-arg]
