@@ -32,6 +32,7 @@ lint: setup ## check style, types, protos, stubs, Rust
 	$(BIN)/python tools/notice.py --check
 	$(CARGO) fmt --check $(MANIFEST)
 	$(CARGO) clippy --quiet --locked --all-targets $(MANIFEST) -- -D warnings
+	$(CARGO) clippy --quiet --locked --features extension-module $(MANIFEST) -- -D warnings
 
 gen: setup ## regenerate the stubs from the protos, and the tables in the README
 	$(BIN)/python protos/generate.py
