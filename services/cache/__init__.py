@@ -1,0 +1,13 @@
+"""The semantic cache: stores answers and serves them to equal and to reworded questions.
+
+    __main__ → servicer → cache → lookup, stores, fills …      adapters (entry_store, control_store) are injected
+
+    question    what is asked, normalised; whether only its own words may find it (`referring`)
+    scope       within what an answer may be shared: the fingerprint and the keys
+    decision    which candidate is served, and why not the others; `freshness` and `storable` are its rules
+    entries     everything that is stored, in memory, with the vector index
+    fills       who makes the answer that is missing, and who waits for it
+    writer      mirrors memory into the store; `hydration` is the way back at start; `epochs` make a clear last
+
+Domain modules import neither gRPC nor protobuf.
+"""

@@ -1,0 +1,33 @@
+"""One namespace of one tenant in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from services.cache.entry import Entry
+
+
+@dataclass(slots=True)
+class Group:
+    """The rows of one scope in the vector index: the index's number for it, and how many there are."""
+
+    number: int
+    rows: int = 0
+
+
+@dataclass(slots=True)
+class Bucket:
+    """Entries of one epoch. A clear puts a fresh bucket in place, which is why it takes no time."""
+
+    tenant: str
+    namespace: str
+    epoch: int = 0
+    entries: dict[str, Entry] = field(default_factory=dict)
+    """By entry id."""
+    rows: dict[str, int] = field(default_factory=dict)
+    """Row in the index by entry id, for entries that have a vector."""
+    groups: dict[str, Group] = field(default_factory=dict)
+    """By scope."""
+    bytes: int = 0
+    """Of questions, answers and vectors."""
+    evictions: int = 0

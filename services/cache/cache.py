@@ -1,0 +1,241 @@
+"""The cache as its servicer sees it: every promise of the contract, in plain values.
+
+One event loop, one instance. `run` keeps it going; without it nothing expires, is written, or becomes ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from services.cache.background import Background
+from services.cache.draft import Draft
+from services.cache.embeddings import Embeddings
+from services.cache.entries import STEP, Entries
+from services.cache.entry import Entry
+from services.cache.fill_values import Granted
+from services.cache.fills import Fills
+from services.cache.flight import WaitResult
+from services.cache.lookup import Lookups
+from services.cache.ports import EntryStore, EpochStore, QuestionEmbedder
+from services.cache.recovery import Recovery
+from services.cache.removal import Removal
+from services.cache.scope import Addresses
+from services.cache.stats import Report, Stats
+from services.cache.storing import Storing
+from services.cache.values import CommitResult, LookupResult, Policy, Query, Selector
+from services.cache.writer import Writer
+from services.chassis.deadline import Deadline
+from services.chassis.errors import NotFound, Reason
+from services.llm.values import Answer
+
+WAIT_MARGIN_SECONDS = 0.25
+"""Before a waiter's deadline, at which it is told to come again; the reply has to travel, too."""
+
+DRAIN_SECONDS = 10.0
+"""That writing what waits may take when the process ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the operator set; seconds, bytes, counts. See `services.cache.settings`."""
+
+    min_similarity: float
+    ttl: float = 86_400.0
+    max_entry_bytes: int = 262_144
+    max_entries: int = 1_000_000
+    decision_budget: float = 0.05
+    search_threads: int = 1
+    lease: float = 30.0
+    max_fills: int = 100_000
+    max_unsaved: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Everything that comes from outside the domain: adapters, clocks, chance, and where failures are reported.
+
+    `now` is Unix seconds, `monotonic` seconds of a clock that nobody sets, `chance` uniform in [0, 1).
+    """
+
+    open_store: Callable[[], Awaitable[None]]
+    store: EntryStore
+    epochs: EpochStore
+    embedder: QuestionEmbedder
+    embedder_slug: str
+    embedder_dim: int
+    key: bytes
+    now: Callable[[], float]
+    monotonic: Callable[[], float]
+    chance: Callable[[], float]
+    report: Callable[[str, BaseException], None]
+
+
+class Cache:
+    """Lookup, fills, storing, removal and statistics over one memory."""
+
+    def __init__(self, limits: Limits, outside: Outside) -> None:
+        self._limits = limits
+        self._outside = outside
+        self._executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="search")
+        self._background = Background(outside.report)
+        self._started_at = outside.now()
+        self.stats = Stats()
+        self.entries = Entries(
+            outside.embedder_dim,
+            max_entries=limits.max_entries,
+            threads=limits.search_threads,
+            executor=self._executor,
+        )
+        self.fills: Fills[Draft] = Fills(
+            duration=limits.lease, monotonic=outside.monotonic, max_active=limits.max_fills
+        )
+        addresses = Addresses(outside.key, embedder=outside.embedder_slug)
+        embeddings = Embeddings(outside.embedder, self._background)
+        self.writer = Writer(
+            outside.store,
+            max_waiting=limits.max_unsaved,
+            chance=outside.chance,
+            adopt=lambda writes: self._storing.adopt(writes),  # noqa: PLW0108 -- it is made below, from this
+            report=lambda error: outside.report("store", error),
+        )
+        self._storing = Storing(
+            addresses=addresses,
+            entries=self.entries,
+            embeddings=embeddings,
+            fills=self.fills,
+            writer=self.writer,
+            background=self._background,
+            ttl=limits.ttl,
+            max_entry_bytes=limits.max_entry_bytes,
+            now=outside.now,
+            chance=outside.chance,
+        )
+        self.recovery = Recovery(
+            open_store=outside.open_store,
+            store=outside.store,
+            epochs=outside.epochs,
+            entries=self.entries,
+            storing=self._storing,
+            writer=self.writer,
+            background=self._background,
+            now=outside.now,
+            chance=outside.chance,
+            report=lambda error: outside.report("hydration", error),
+        )
+        self._removal = Removal(
+            entries=self.entries,
+            store=outside.store,
+            epochs=outside.epochs,
+            writer=self.writer,
+            recovery=self.recovery,
+            background=self._background,
+            now=outside.now,
+        )
+        self._lookups = Lookups(
+            addresses=addresses,
+            entries=self.entries,
+            embeddings=embeddings,
+            fills=self.fills,
+            storing=self._storing,
+            readiness=self.recovery,
+            min_similarity=limits.min_similarity,
+            decision_budget=limits.decision_budget,
+            now=outside.now,
+            monotonic=outside.monotonic,
+        )
+
+    async def run(self) -> None:
+        """Everything that goes on beside calls, until cancelled. Raises what makes this process useless."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.recovery.run())
+            group.create_task(self.writer.run())
+            group.create_task(self.fills.run())
+            group.create_task(self._removal.sweep())
+
+    async def aclose(self) -> None:
+        """Write what waits for the store, for a limited time; after `run` has been cancelled and calls have ended."""
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self.writer.drain()
+        except TimeoutError as error:
+            self._outside.report("drain", error)
+        finally:
+            await self._background.aclose()
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def lookup(self, tenant: str, query: Query, policy: Policy, token: str, deadline: Deadline) -> LookupResult:
+        """Look for a stored answer; on a miss, who makes it."""
+        result = await self._lookups.lookup(tenant, query, policy, token, deadline)
+        self.stats.count(tenant, query.namespace, result)
+        return result
+
+    async def wait(self, tenant: str, lease_id: str, token: str, deadline: Deadline) -> WaitResult:
+        """Wait for a fill that someone else holds, until shortly before `deadline`. Raises NotFound(LEASE_UNKNOWN)."""
+        self._own(tenant, lease_id)
+        margin = min(WAIT_MARGIN_SECONDS, deadline.remaining() / 2)
+        return await self.fills.wait(lease_id, token, self._outside.monotonic() + deadline.remaining() - margin)
+
+    def renew(self, tenant: str, lease_id: str) -> Granted:
+        """Extend a lease. Raises Aborted(LEASE_LOST), NotFound(LEASE_UNKNOWN)."""
+        self._own(tenant, lease_id)
+        return self.fills.renew(lease_id)
+
+    async def commit(self, tenant: str, lease_id: str, answer: Answer, *, durable: bool) -> CommitResult:
+        """Store the answer of a fill and hand it to all who wait. Raises as `renew`."""
+        self._own(tenant, lease_id)
+        return await self._storing.commit(lease_id, answer, durable=durable)
+
+    def abort(self, tenant: str, lease_id: str) -> bool:
+        """Give up a fill; whether it was held until now."""
+        try:
+            self._own(tenant, lease_id)
+        except NotFound:
+            return False
+        return self.fills.abort(lease_id)
+
+    async def put(
+        self, tenant: str, query: Query, policy: Policy, answer: Answer, *, durable: bool, deadline: Deadline
+    ) -> Entry:
+        """Store an answer directly. Raises InvalidRequest, Unavailable."""
+        return await self._storing.put(tenant, query, policy, answer, durable=durable, deadline=deadline)
+
+    async def delete(self, tenant: str, namespace: str, selector: Selector, *, dry_run: bool) -> int:
+        """Delete entries; how many. Raises NotFound, Unavailable."""
+        return await self._removal.delete(tenant, namespace, selector, dry_run=dry_run)
+
+    async def clear(self, tenant: str, namespace: str, *, dry_run: bool) -> tuple[int, int]:
+        """Clear a namespace; how many live entries it had, and its epoch. Raises Unavailable."""
+        return await self._removal.clear(tenant, namespace, dry_run=dry_run)
+
+    async def report(self, tenant: str, namespace: str | None) -> Report:
+        """Sizes and counts of one namespace, or of all of the tenant."""
+        total = valid = size = evictions = 0
+        now = self._outside.now()
+        for bucket in self.entries.buckets(tenant):
+            if namespace not in {None, bucket.namespace}:
+                continue
+            total += len(bucket.entries)
+            size += bucket.bytes
+            evictions += bucket.evictions
+            for number, entry in enumerate(list(bucket.entries.values()), start=1):
+                valid += entry.live(now)
+                if number % STEP == 0:
+                    await asyncio.sleep(0)
+        return Report(
+            entries_total=total,
+            entries_valid=valid,
+            bytes=size,
+            evictions=evictions,
+            tally=self.stats.of(tenant, namespace),
+            store_healthy=self.recovery.ready.is_set() and not self.writer.failing,
+            embedder=self._outside.embedder_slug,
+            started_at=self._started_at,
+            writes_not_stored=self.writer.unsaved,
+        )
+
+    def _own(self, tenant: str, lease_id: str) -> None:
+        if self.fills.context(lease_id).address.tenant != tenant:
+            raise NotFound("the lease is not known here", reason=Reason.LEASE_UNKNOWN)

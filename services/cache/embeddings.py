@@ -1,0 +1,72 @@
+"""Vectors of questions: computed once for callers who ask the same at once, and within their time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from services.cache.background import Background
+from services.cache.ports import QuestionEmbedder
+from services.cache.scope import Address
+from services.cache.values import Vector
+from services.chassis.errors import InvalidRequest
+
+SECONDS_PER_WINDOW = 0.1
+MOST_SECONDS = 2.0
+
+REMEMBERED = 1_024
+"""Vectors that are kept for the next call about the same question: a retry, a renewed lookup, a Put after a bypass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """`vector` is None if the embedder cannot read the text whole; `tokens` is what this call used."""
+
+    vector: Vector | None
+    tokens: int
+
+
+class Embeddings:
+    """An embedder with a short memory, kept by question and scope: what one tenant asked tells another nothing."""
+
+    def __init__(self, embedder: QuestionEmbedder, background: Background) -> None:
+        self._embedder = embedder
+        self._background = background
+        self._running: dict[str, asyncio.Task[Embedding]] = {}
+        self._known: OrderedDict[str, Vector | None] = OrderedDict()
+
+    def budget(self, address: Address) -> float:
+        """Seconds that embedding this question may take: 100 ms for each window, at most 2 s."""
+        return min(SECONDS_PER_WINDOW * self._embedder.windows(address.question.text), MOST_SECONDS)
+
+    async def of(self, address: Address, *, within: float) -> Embedding:
+        """The question's embedding. Raises TimeoutError after `within` seconds, and what the embedder raises.
+
+        A computation goes on when its caller has left, so that the next one finds it done.
+        """
+        key = address.entry_id
+        if key in self._known:
+            self._known.move_to_end(key)
+            return Embedding(self._known[key], 0)
+        task = self._running.get(key)
+        first = task is None
+        if task is None:
+            task = self._background.start("embed", self._compute(key, address.question.text))
+            self._running[key] = task
+            task.add_done_callback(lambda _: self._running.pop(key, None))
+        async with asyncio.timeout(within):
+            done = await asyncio.shield(task)
+        return done if first else Embedding(done.vector, 0)
+
+    async def _compute(self, key: str, text: str) -> Embedding:
+        try:
+            vector, tokens = await self._embedder.embed_one(text)
+        except InvalidRequest:  # the text is too long to be read whole: only its own words may find it
+            embedding = Embedding(None, 0)
+        else:
+            embedding = Embedding(vector, tokens)
+        self._known[key] = embedding.vector
+        if len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+        return embedding

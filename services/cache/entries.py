@@ -1,0 +1,282 @@
+"""Everything that is stored, in memory: entries by namespace, and their vectors in the similarity index.
+
+For one event loop; only the search itself may run on a thread. An entry is visible from the moment `put` returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from functools import partial
+from itertools import count
+
+import numpy as np
+
+from services.cache.bucket import Bucket, Group
+from services.cache.decision import Candidate
+from services.cache.entry import VECTOR_ELEMENT_BYTES, Entry, text_bytes
+from services.cache.scope import Address
+from services.cache.values import Vector
+from simcore import MISSING_ID, Index, IndexPoisoned
+
+INLINE_ROWS = 4_096
+"""A scope of at most this many rows is searched on the event loop: at 384 dimensions it takes less than 0.3 ms, and
+handing it to a thread costs a tenth of that. `tests/bench` measures both."""
+
+STEP = 1_000
+"""Entries that a long walk handles before it lets others run: about 1 ms."""
+
+MIN_STALE = 1_000
+"""Of outdated items in the expiry queue before it is rebuilt."""
+
+
+class Entries:
+    """The memory of one cache server."""
+
+    def __init__(self, dim: int, *, max_entries: int, threads: int, executor: Executor) -> None:
+        """`dim`: of vectors; `threads`: that one large search may use; `executor`: where large searches run."""
+        self._dim = dim
+        self._threads = threads
+        self._index = Index(dim, threads=threads)
+        self._executor = executor
+        self._max_entries = max_entries
+        self._buckets: dict[tuple[str, str], Bucket] = {}
+        self._by_row: dict[int, Entry] = {}
+        self._next_row = count()
+        self._next_group = count()
+        self._free_groups: list[int] = []
+        self._expiry: list[tuple[int, int, str, Entry]] = []
+        self._ticket = count()
+        self._total = 0
+        self.last_ver = 0
+        """The largest `ver` seen."""
+        self.broken = asyncio.Event()
+        """Set when the index had an internal fault; until `renew_index` nothing is found by similarity."""
+
+    def __len__(self) -> int:
+        """Visible entries, expired ones included."""
+        return self._total
+
+    def epoch(self, tenant: str, namespace: str) -> int:
+        """The namespace's epoch as far as this process knows."""
+        bucket = self._buckets.get((tenant, namespace))
+        return bucket.epoch if bucket else 0
+
+    def get(self, address: Address) -> Entry | None:
+        """The entry stored for exactly this question."""
+        bucket = self._buckets.get((address.tenant, address.namespace))
+        return bucket.entries.get(address.entry_id) if bucket else None
+
+    def find(self, tenant: str, namespace: str, entry_id: str) -> Entry | None:
+        """The entry with this id in this namespace."""
+        bucket = self._buckets.get((tenant, namespace))
+        return bucket.entries.get(entry_id) if bucket else None
+
+    def current(self, entry: Entry) -> bool:
+        """Whether this very entry is still visible."""
+        return self.find(entry.tenant, entry.namespace, entry.id) is entry
+
+    def buckets(self, tenant: str | None = None) -> Iterator[Bucket]:
+        """The namespaces, of one tenant or of all."""
+        return (bucket for (owner, _), bucket in list(self._buckets.items()) if tenant in {None, owner})
+
+    def bucket(self, tenant: str, namespace: str) -> Bucket | None:
+        """One namespace."""
+        return self._buckets.get((tenant, namespace))
+
+    def put(self, entry: Entry, vector: Vector | None) -> bool:
+        """Store an entry in the place of an older one; False if a newer one is there or its namespace was cleared."""
+        return self.put_many([(entry, vector)])[0]
+
+    def put_many(self, batch: Sequence[tuple[Entry, Vector | None]]) -> list[bool]:
+        """`put` for many at once, with one change of the index."""
+        vectors: dict[int, Vector] = {}
+        stored = []
+        for entry, vector in batch:
+            taken = self._take(entry, with_row=vector is not None)
+            stored.append(taken)
+            if taken and vector is not None:
+                vectors[self._buckets[entry.tenant, entry.namespace].rows[entry.id]] = vector
+        # A row is gone again where a later entry of the same batch has replaced its own.
+        self._index_rows({row: vector for row, vector in vectors.items() if row in self._by_row})
+        return stored
+
+    def remove(self, entry: Entry) -> bool:
+        """Forget an entry; False if it is not the visible one any more."""
+        if not self.current(entry):
+            return False
+        self._drop(self._buckets[entry.tenant, entry.namespace], entry)
+        return True
+
+    async def nearest(self, address: Address, vector: Vector, k: int, now: float) -> list[Candidate]:
+        """The at most `k` entries of the question's scope that are most similar, best first, none expired at `now`.
+
+        Raises simcore.IndexPoisoned.
+        """
+        bucket = self._buckets.get((address.tenant, address.namespace))
+        group = bucket.groups.get(address.scope) if bucket else None
+        if bucket is None or group is None:
+            return []
+        search = partial(self._index.search, vector.reshape(1, -1), min(k, group.rows), now=now, groups=group.number)
+        try:
+            if group.rows <= INLINE_ROWS:
+                rows, scores = search()
+            else:
+                rows, scores = await asyncio.get_running_loop().run_in_executor(self._executor, search)
+        except IndexPoisoned:
+            self.broken.set()
+            raise
+        found = []
+        for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True):
+            entry = self._by_row.get(row) if row != MISSING_ID else None
+            if entry is not None and self.current(entry):
+                found.append(Candidate(entry, score))
+        return found
+
+    def rows(self, address: Address) -> int:
+        """Vectors in the question's scope."""
+        bucket = self._buckets.get((address.tenant, address.namespace))
+        group = bucket.groups.get(address.scope) if bucket else None
+        return group.rows if group else 0
+
+    def raise_epoch(self, tenant: str, namespace: str, epoch: int) -> Bucket | None:
+        """Make every entry of an earlier epoch invisible, at once; returns what was there, for `dismantle`."""
+        old = self._buckets.get((tenant, namespace))
+        if old is not None and old.epoch >= epoch:
+            return None
+        # Its counters go on: a clear is no eviction.
+        self._buckets[tenant, namespace] = Bucket(tenant, namespace, epoch, evictions=old.evictions if old else 0)
+        self._total -= len(old.entries) if old else 0
+        return old
+
+    async def dismantle(self, bucket: Bucket, now: float) -> int:
+        """Free what a cleared namespace held, a little at a time; returns how many of its entries were live."""
+        live = 0
+        for number, entry in enumerate(bucket.entries.values(), start=1):
+            live += entry.live(now)
+            row = bucket.rows.get(entry.id)
+            if row is not None:
+                self._by_row.pop(row, None)
+            if number % STEP == 0:
+                await asyncio.sleep(0)
+        for group in bucket.groups.values():
+            with self._noting_faults():
+                self._index.remove_group(group.number)
+            self._free_groups.append(group.number)
+            await asyncio.sleep(0)
+        bucket.entries, bucket.rows, bucket.groups = {}, {}, {}
+        return live
+
+    def pop_expired(self, now_us: int, most: int) -> list[Entry]:
+        """Forget at most `most` entries whose time is over, and return them."""
+        expired: list[Entry] = []
+        while self._expiry and len(expired) < most and self._expiry[0][0] <= now_us:
+            entry = heapq.heappop(self._expiry)[3]
+            if self.remove(entry):
+                expired.append(entry)
+        return expired
+
+    def pop_surplus(self) -> list[Entry]:
+        """Forget those nearest to their end while there are more entries than may be, count and return them."""
+        surplus: list[Entry] = []
+        while self._total > self._max_entries and self._expiry:
+            entry = heapq.heappop(self._expiry)[3]
+            if self.remove(entry):
+                self._buckets[entry.tenant, entry.namespace].evictions += 1
+                surplus.append(entry)
+        return surplus
+
+    def renew_index(self) -> None:
+        """Start an empty index in the place of a broken one; every vector has to be given again (`restore`)."""
+        self._index = Index(self._dim, threads=self._threads)
+        self._by_row.clear()
+        self._free_groups.clear()
+        for bucket in self._buckets.values():
+            bucket.bytes -= len(bucket.rows) * self._dim * VECTOR_ELEMENT_BYTES
+            bucket.rows, bucket.groups = {}, {}
+        self.broken.clear()
+
+    def restore(self, batch: Iterable[tuple[Entry, Vector]]) -> None:
+        """Give vectors of stored entries back to the index; what has changed meanwhile is left out."""
+        vectors: dict[int, Vector] = {}
+        for given, vector in batch:
+            bucket = self._buckets.get((given.tenant, given.namespace))
+            entry = bucket.entries.get(given.id) if bucket else None
+            if bucket is not None and entry is not None and entry.ver == given.ver and entry.id not in bucket.rows:
+                vectors[self._add_row(bucket, entry)] = vector
+        self._index_rows(vectors)
+
+    def _take(self, entry: Entry, *, with_row: bool) -> bool:
+        key = entry.tenant, entry.namespace
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = Bucket(*key)
+        before = bucket.entries.get(entry.id)
+        self.last_ver = max(self.last_ver, entry.ver)
+        if entry.epoch < bucket.epoch or (before is not None and before.ver >= entry.ver):
+            return False
+        if before is not None:
+            self._drop(bucket, before)
+        bucket.entries[entry.id] = entry
+        bucket.bytes += text_bytes(entry.question, entry.answer)
+        self._total += 1
+        if with_row:
+            self._add_row(bucket, entry)
+        heapq.heappush(self._expiry, (entry.expires_us, next(self._ticket), entry.id, entry))
+        if len(self._expiry) > 2 * self._total + MIN_STALE:
+            self._expiry = [item for item in self._expiry if self.current(item[3])]
+            heapq.heapify(self._expiry)
+        return True
+
+    def _add_row(self, bucket: Bucket, entry: Entry) -> int:
+        group = bucket.groups.get(entry.scope)
+        if group is None:
+            number = self._free_groups.pop() if self._free_groups else next(self._next_group)
+            group = bucket.groups[entry.scope] = Group(number)
+        row = next(self._next_row)
+        group.rows += 1
+        bucket.rows[entry.id] = row
+        bucket.bytes += self._dim * VECTOR_ELEMENT_BYTES
+        self._by_row[row] = entry
+        return row
+
+    def _index_rows(self, vectors: dict[int, Vector]) -> None:
+        if not vectors:
+            return
+        entries = [self._by_row[row] for row in vectors]
+        groups = [self._buckets[entry.tenant, entry.namespace].groups[entry.scope].number for entry in entries]
+        with self._noting_faults():
+            self._index.upsert(
+                np.fromiter(vectors, np.uint64, len(vectors)),
+                np.stack(list(vectors.values())).astype(np.float32, copy=False),
+                groups=np.array(groups, np.uint32),
+                expires_at=np.array([entry.expires_at for entry in entries], np.float64),
+            )
+
+    def _drop(self, bucket: Bucket, entry: Entry) -> None:
+        del bucket.entries[entry.id]
+        bucket.bytes -= text_bytes(entry.question, entry.answer)
+        self._total -= 1
+        row = bucket.rows.pop(entry.id, None)
+        if row is None:
+            return
+        bucket.bytes -= self._dim * VECTOR_ELEMENT_BYTES
+        del self._by_row[row]
+        with self._noting_faults():
+            self._index.remove(np.array([row], np.uint64))
+        group = bucket.groups[entry.scope]
+        group.rows -= 1
+        if group.rows == 0:
+            del bucket.groups[entry.scope]
+            self._free_groups.append(group.number)
+
+    @contextmanager
+    def _noting_faults(self) -> Iterator[None]:
+        """A fault of the index costs the semantic tier until it is rebuilt, not the entry that is being stored."""
+        try:
+            yield
+        except IndexPoisoned:
+            self.broken.set()

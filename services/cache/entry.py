@@ -1,0 +1,64 @@
+"""One stored answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from services.llm.values import Answer
+
+MICROSECONDS = 1_000_000
+VECTOR_ELEMENT_BYTES = 4
+
+
+class Source(StrEnum):
+    """Who stored an entry: the holder of a fill, or a caller of Put."""
+
+    FILL = "fill"
+    PUT = "put"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A question with its answer, as it is in memory and in the store. Times are Unix microseconds.
+
+    `scope` and `key` are keyed hashes (`services.cache.scope`); `id` follows from them, so a new answer to the same
+    question takes the place of the old one. Of two answers the one with the larger `ver` counts; it is below 2^53.
+    An entry is visible only while its namespace's epoch is still `epoch`.
+    """
+
+    id: str
+    tenant: str
+    namespace: str
+    scope: str
+    key: str
+    question: str
+    answer: Answer
+    created_us: int
+    """When the answer was made; age counts from here."""
+    updated_us: int
+    """When the entry was written."""
+    expires_us: int
+    ver: int
+    epoch: int
+    source: Source
+    tags: tuple[str, ...] = ()
+
+    @property
+    def expires_at(self) -> float:
+        """Unix seconds."""
+        return self.expires_us / MICROSECONDS
+
+    def live(self, now: float) -> bool:
+        """Whether it may still be served; reading never extends its time."""
+        return now * MICROSECONDS < self.expires_us
+
+    def age(self, now: float) -> float:
+        """Seconds since the answer was made, never negative."""
+        return max(now - self.created_us / MICROSECONDS, 0.0)
+
+
+def text_bytes(question: str, answer: Answer) -> int:
+    """Bytes of the texts that an entry holds, as limits and statistics count them."""
+    calls = sum(len(call.id) + len(call.name) + len(call.arguments.encode()) for call in answer.tool_calls)
+    return len(question.encode()) + len(answer.text.encode()) + calls

@@ -1,0 +1,54 @@
+"""The question in a conversation: its text, its normal form, and which tiers may answer it."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from services.cache.referring import refers_back
+from services.llm.values import Message, Role, TextPart
+
+_LINE_BREAK = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+_SPACES = re.compile(r"\s+")
+_TURNS = frozenset({Role.USER, Role.ASSISTANT, Role.TOOL})
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """`text` is what is embedded and shown; `parts` is its normal form for the exact tier.
+
+    `in_words`: the last message is a user's and all text, so it is left out of the fingerprint. `semantic`: a reworded
+    question may be served the same answer.
+    """
+
+    text: str
+    parts: tuple[str, ...]
+    in_words: bool
+    semantic: bool
+
+
+def read_question(messages: tuple[Message, ...]) -> Question:
+    """The question that `messages`, of which there is at least one, ends with."""
+    last = messages[-1]
+    if last.role is not Role.USER or not last.text_only:
+        return Question(text=last.text, parts=(), in_words=False, semantic=False)
+    text = last.text
+    earlier = any(message.role in _TURNS for message in messages[:-1])
+    return Question(
+        text=text,
+        parts=tuple(normalise(part.text) for part in last.parts if isinstance(part, TextPart)),
+        in_words=True,
+        semantic=bool(text.strip()) and not refers_back(text, has_earlier_turns=earlier),
+    )
+
+
+def normalise(text: str) -> str:
+    """The form in which texts are compared: NFC, CRLF as LF, trimmed.
+
+    Whitespace inside folds only in a single line without backticks: elsewhere it may be code, where it means something.
+    """
+    text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").strip()
+    if "`" in text or _LINE_BREAK.search(text):
+        return text
+    return _SPACES.sub(" ", text)

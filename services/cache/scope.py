@@ -1,0 +1,77 @@
+"""Within what an answer may be shared, as keyed hashes (HMAC-SHA256, RFC 2104).
+
+Keyed, because a plain hash of a short question can be guessed by whoever reads the store. Versioned, so that a change
+of what is hashed can never match an entry of another version.
+"""
+
+from __future__ import annotations
+
+import hmac
+import uuid
+from dataclasses import dataclass
+
+from services.cache.encoding import encode
+from services.cache.question import Question, read_question
+from services.cache.values import Query
+
+VERSION = 1
+"""Raise it whenever anything below, the encoding or the normal form changes."""
+
+_VERIFIED = b"antiphon fingerprint key"
+_ENTRY_IDS = uuid.UUID("6f1d7d3e-3a0f-5f0e-9a43-0b7a86f2f1c5")
+"""UUID namespace (RFC 9562 §5.5) of entry ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the answer to one question belongs. `scope` and `key` are 64 hex digits."""
+
+    tenant: str
+    namespace: str
+    scope: str
+    key: str
+    entry_id: str
+    question: Question
+
+
+class Addresses:
+    """Computes addresses under one key and for one embedder."""
+
+    def __init__(self, key: bytes, *, embedder: str) -> None:
+        """`key`: the store's secret; `embedder`: the slug of the embedder's identity."""
+        self._key = key
+        self._embedder = embedder
+
+    def of(self, tenant: str, query: Query) -> Address:
+        """The address of the question that `query` ends with."""
+        question = read_question(query.messages)
+        context: tuple[object, ...] = query.messages
+        last: tuple[object, ...] = ()
+        if question.in_words:
+            context = query.messages[:-1]
+            last = question.parts
+        fingerprint = self._hash("fingerprint", (query.tools, query.options, query.objective, context))
+        name = query.messages[-1].name if question.in_words else ""
+        scope = self._hash("scope", (tenant, query.namespace, query.model, self._embedder, fingerprint, name))
+        key = self._hash("question", (question.in_words, last)).hex()
+        return Address(
+            tenant=tenant,
+            namespace=query.namespace,
+            scope=scope.hex(),
+            key=key,
+            entry_id=entry_id(scope.hex(), key),
+            question=question,
+        )
+
+    def _hash(self, purpose: str, value: object) -> bytes:
+        return hmac.digest(self._key, encode((purpose, VERSION, value)), "sha256")
+
+
+def entry_id(scope: str, key: str) -> str:
+    """The id under which the answer to this question in this scope is stored; the same on every replica."""
+    return str(uuid.uuid5(_ENTRY_IDS, f"{scope}/{key}"))
+
+
+def verifier(key: bytes) -> str:
+    """What may be kept beside the entries to tell whether they were made with `key`."""
+    return hmac.digest(key, _VERIFIED, "sha256").hex()

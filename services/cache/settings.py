@@ -1,0 +1,82 @@
+"""Settings of the cache service (`ANTIPHON_CACHE_…`)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from services.chassis.settings import SuiteSettings, UserPath
+from services.embedding.settings import EmbeddingSettings
+
+SERVICE = "cache"
+
+
+class CacheSettings(SuiteSettings):
+    """What the process can be told. `cache_listen`, `state_dir`, `qdrant_url` … are the suite's."""
+
+    embedding: EmbeddingSettings = Field(default_factory=EmbeddingSettings, description="The embedder.")
+    ttl: float = Field(
+        default=86_400.0,
+        gt=0,
+        le=10 * 365 * 86_400.0,
+        description="Seconds an answer is served after it was stored, less up to 5 % at random; callers get no more.",
+    )
+    min_similarity: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Least cosine of a semantic hit; a caller can only ask for more. 1: the exact tier only. "
+        "Unset: the embedder's own (0.92 for minilm, 0.95 for encoders about which nothing was measured).",
+    )
+    max_entry_bytes: int = Field(
+        default=262_144,
+        ge=1,
+        le=4_194_304,
+        description="Bytes of question and answer together; a larger answer is not stored.",
+    )
+    max_entries: int = Field(
+        default=1_000_000,
+        ge=1,
+        le=100_000_000,
+        description="Entries in memory; beyond that those nearest to their end make room.",
+    )
+    decision_budget: float = Field(
+        default=0.05,
+        gt=0,
+        le=10,
+        description="Seconds that a lookup may take without the embedding; then it ends as a bypass.",
+    )
+    search_threads: int = Field(default=1, ge=1, le=256, description="Threads for one search of a large scope.")
+    lease: float = Field(
+        default=30.0,
+        ge=0.1,
+        le=3600,
+        description="Seconds in which the holder of a fill must renew it; then someone who waits takes over.",
+    )
+    max_fills: int = Field(
+        default=100_000, ge=1, le=10_000_000, description="Questions whose answers may be in the making at once."
+    )
+    max_waiters: int = Field(
+        default=4096, ge=1, le=1_000_000, description="Callers that may wait for someone else's answer at once."
+    )
+    store_timeout: float = Field(default=5.0, gt=0, le=300, description="Seconds that one call of the store may take.")
+    max_unsaved: int = Field(
+        default=10_000,
+        ge=1,
+        le=10_000_000,
+        description="Entries that may wait for the store while it is down; then the oldest stay in memory only.",
+    )
+    fingerprint_key_file: UserPath | None = Field(
+        default=None,
+        description="File with the 32 random bytes under which questions are hashed; every replica needs the same. "
+        "Required with `ANTIPHON_QDRANT_URL`. Unset: `fingerprint.key` in the state folder, made once.",
+    )
+    store_token_file: UserPath | None = Field(
+        default=None,
+        description="File with the token of the embedded store. Unset: `edgestore.token` in the state folder.",
+    )
+    replication_factor: int = Field(
+        default=1, ge=1, le=32, description="Copies that a Qdrant cluster keeps of a collection that is made now."
+    )
+    write_consistency_factor: int = Field(
+        default=1, ge=1, le=32, description="Copies that must have a write before it counts, in such a collection."
+    )

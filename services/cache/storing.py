@@ -1,0 +1,217 @@
+"""How an answer becomes an entry: by a commit of a fill, or put directly."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from services.cache.background import Background
+from services.cache.draft import Draft
+from services.cache.embeddings import Embedding, Embeddings
+from services.cache.entries import Entries
+from services.cache.entry import MICROSECONDS, Entry, Source
+from services.cache.fill_values import Filled
+from services.cache.fills import Fills
+from services.cache.flight import Lease
+from services.cache.freshness import time_to_live
+from services.cache.ports import Write
+from services.cache.scope import Address, Addresses
+from services.cache.storable import NotStored, semantically, unfit
+from services.cache.values import CommitResult, Policy, Query, Vector
+from services.cache.writer import Writer
+from services.chassis.deadline import Deadline
+from services.chassis.errors import AntiphonError, InvalidRequest, Unavailable
+from services.llm.values import Answer
+
+PUT_SECONDS = 10.0
+"""That a Put waits for the embedding at most: unlike a lookup, nobody waits for its result."""
+
+SPARE_SECONDS = 1.0
+"""Of the caller's time that the embedding of a Put leaves for the store."""
+
+
+class Storing:
+    """Makes entries, in memory at once and in the store through the writer."""
+
+    def __init__(
+        self,
+        *,
+        addresses: Addresses,
+        entries: Entries,
+        embeddings: Embeddings,
+        fills: Fills[Draft],
+        writer: Writer,
+        background: Background,
+        ttl: float,
+        max_entry_bytes: int,
+        now: Callable[[], float],
+        chance: Callable[[], float],
+    ) -> None:
+        """`ttl`: the operator's, in seconds; `chance`: uniform in [0, 1), for jitter."""
+        self._addresses = addresses
+        self._entries = entries
+        self._embeddings = embeddings
+        self._fills = fills
+        self._writer = writer
+        self._background = background
+        self._ttl = ttl
+        self._max_entry_bytes = max_entry_bytes
+        self._now = now
+        self._chance = chance
+
+    def fill_key(self, address: Address) -> str:
+        """What fills are shared by. After a clear nobody joins a fill from before it."""
+        return f"{address.entry_id}/{self._entries.epoch(address.tenant, address.namespace)}"
+
+    def draft(self, address: Address, policy: Policy, vector: Vector | None) -> Draft:
+        """What is kept of a question until its answer is committed."""
+        return Draft(
+            address=address,
+            ttl=min(policy.ttl or self._ttl, self._ttl),
+            tags=policy.tags,
+            no_store=policy.no_store,
+            epoch=self._entries.epoch(address.tenant, address.namespace),
+            vector=vector,
+        )
+
+    async def commit(self, lease_id: str, answer: Answer, *, durable: bool) -> CommitResult:
+        """Store the answer of a fill and hand it to those who wait. The first commit of a lease counts.
+
+        Raises Aborted(LEASE_LOST) and NotFound(LEASE_UNKNOWN).
+        """
+        lease = self._fills.held(lease_id)
+        draft = lease.flight.context
+        if lease.committed is not None:
+            return await self._again(lease, durable=durable)
+        not_stored, write = self._store(draft, answer)
+        entry_id = write.entry.id if write else ""
+        result = CommitResult(entry_id, not_stored.value if not_stored else "")
+        self._fills.commit(lease, Filled(answer, entry_id), result)
+        if write is None:
+            return result
+        if durable:
+            result = await self._durably(lease, write)
+        else:
+            self._writer.submit(write)
+        if write.vector is None and draft.address.question.semantic and semantically(answer):
+            self._background.start("embed committed", self._embed_later(write.entry, draft.address))
+        return result
+
+    async def put(
+        self, tenant: str, query: Query, policy: Policy, answer: Answer, *, durable: bool, deadline: Deadline
+    ) -> Entry:
+        """Store an answer directly.
+
+        Raises InvalidRequest for an answer that must not be stored, Unavailable if `durable` cannot be promised; the
+        entry is served from memory even then.
+        """
+        address = self._addresses.of(tenant, query)
+        reason = unfit(address.question.text, answer, max_bytes=self._max_entry_bytes)
+        if reason is not None:
+            raise InvalidRequest(f"answer: must not be stored ({reason.value})", field="answer")
+        draft = self.draft(address, policy, None)
+        if address.question.semantic and semantically(answer):
+            within = min(PUT_SECONDS, deadline.remaining() - SPARE_SECONDS)
+            draft = dataclasses.replace(draft, vector=(await self._embedding(address, within)).vector)
+        write = self._write(draft, answer, Source.PUT)
+        # If the namespace was cleared meanwhile, the Put came before the clear.
+        if self._keep(write):
+            if durable:
+                await self._writer.durable(write)
+            else:
+                self._writer.submit(write)
+        return write.entry
+
+    def adopt(self, writes: Sequence[Write]) -> None:
+        """Take over what is in the store, wherever it is newer than what is here."""
+        self._entries.put_many([(write.entry, write.vector) for write in writes])
+        self._make_room()
+
+    def _store(self, draft: Draft, answer: Answer) -> tuple[NotStored | None, Write | None]:
+        reason = unfit(draft.address.question.text, answer, max_bytes=self._max_entry_bytes)
+        if reason in {None, NotStored.TOO_LARGE} and draft.no_store:
+            reason = NotStored.NO_STORE
+        if reason is not None:
+            return reason, None
+        write = self._write(draft, answer, Source.FILL)
+        if not self._keep(write):
+            return NotStored.CLEARED, None
+        return None, write
+
+    def _write(self, draft: Draft, answer: Answer, source: Source) -> Write:
+        now = self._now()
+        now_us = int(now * MICROSECONDS)
+        lifetime = time_to_live(draft.ttl, limit=self._ttl, chance=self._chance())
+        address = draft.address
+        entry = Entry(
+            id=address.entry_id,
+            tenant=address.tenant,
+            namespace=address.namespace,
+            scope=address.scope,
+            key=address.key,
+            question=address.question.text,
+            answer=answer,
+            # An answer may be older than its entry, never younger.
+            created_us=min(int(answer.created_at * MICROSECONDS), now_us) if answer.created_at > 0 else now_us,
+            updated_us=now_us,
+            expires_us=now_us + max(int(lifetime * MICROSECONDS), 1),
+            ver=self._next_ver(now_us),
+            epoch=draft.epoch,
+            source=source,
+            tags=draft.tags,
+        )
+        return Write(entry, draft.vector if semantically(answer) else None)
+
+    def _next_ver(self, now_us: int) -> int:
+        # Never behind a version that was seen, wherever the wall clock stands.
+        return max(now_us, self._entries.last_ver + 1)
+
+    def _keep(self, write: Write) -> bool:
+        kept = self._entries.put(write.entry, write.vector)
+        self._make_room()
+        return kept
+
+    def _make_room(self) -> None:
+        surplus = self._entries.pop_surplus()
+        if surplus:
+            self._writer.remove(surplus)
+
+    async def _durably(self, lease: Lease[Draft], write: Write) -> CommitResult:
+        try:
+            await self._writer.durable(write)
+        except Unavailable:  # served from memory, and written when the store is back
+            return CommitResult(write.entry.id)
+        result = CommitResult(write.entry.id, durable=True)
+        lease.committed = result
+        return result
+
+    async def _again(self, lease: Lease[Draft], *, durable: bool) -> CommitResult:
+        result = lease.committed or CommitResult()
+        if not durable or result.durable or not result.stored:
+            return result
+        address = lease.flight.context.address
+        entry = self._entries.find(address.tenant, address.namespace, result.entry_id)
+        if entry is None:  # deleted, cleared or evicted since: nothing to make durable
+            return result
+        try:
+            await self._writer.confirm(entry)
+        except Unavailable:
+            return result
+        lease.committed = CommitResult(entry.id, durable=True)
+        return lease.committed
+
+    async def _embedding(self, address: Address, within: float) -> Embedding:
+        try:
+            return await self._embeddings.of(address, within=within)
+        except (TimeoutError, AntiphonError):
+            # Stored all the same; only its own words find it until it is stored anew.
+            return Embedding(None, 0)
+
+    async def _embed_later(self, entry: Entry, address: Address) -> None:
+        """Let reworded questions find an entry whose lookup had no use for the embedding."""
+        vector = (await self._embedding(address, PUT_SECONDS)).vector
+        if vector is None or not self._entries.current(entry):
+            return
+        write = Write(dataclasses.replace(entry, ver=self._next_ver(entry.updated_us)), vector)
+        if self._keep(write):
+            self._writer.submit(write)

@@ -1,0 +1,148 @@
+"""What callers ask and what they get, as plain immutable values. Times are Unix seconds unless a name says `_us`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.cache.entry import Entry
+from services.cache.fill_values import Granted, InProgress
+from services.llm.values import Answer, GenerationOptions, Message, Tool
+
+Vector = NDArray[np.float32]
+"""A question's embedding: one row of norm 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question with all that decides which answers fit it; the last of `messages` is the question."""
+
+    messages: tuple[Message, ...]
+    namespace: str = "default"
+    model: str = "auto"
+    options: GenerationOptions = field(default_factory=GenerationOptions)
+    tools: tuple[Tool, ...] = ()
+    objective: str = ""
+
+
+class Mode(StrEnum):
+    """How a request uses the cache."""
+
+    DEFAULT = "default"
+    BYPASS = "bypass"
+    REFRESH = "refresh"
+    ONLY_IF_CACHED = "only_if_cached"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a caller asks of the cache; it can only tighten what the operator set. `ttl` and `max_age` in seconds."""
+
+    mode: Mode = Mode.DEFAULT
+    min_similarity: float | None = None
+    max_error_rate: float | None = None
+    ttl: float | None = None
+    max_age: float | None = None
+    no_store: bool = False
+    tags: tuple[str, ...] = ()
+
+
+class Outcome(StrEnum):
+    """How a lookup ended."""
+
+    EXACT = "exact"
+    SEMANTIC = "semantic"
+    MISS = "miss"
+    BYPASS = "bypass"
+
+
+class BypassReason(StrEnum):
+    """Why the cache was not asked."""
+
+    POLICY = "policy"
+    EMBEDDER_UNAVAILABLE = "embedder_unavailable"
+    EMBEDDING_TIMEOUT = "embedding_timeout"
+    DECISION_TIMEOUT = "decision_timeout"
+    HYDRATING = "hydrating"
+    OVERLOADED = "overloaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Why an entry was served or not; `similarity` and `threshold` are None when nothing was compared."""
+
+    similarity: float | None = None
+    threshold: float | None = None
+    vetoes: tuple[str, ...] = ()
+    age: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LookupResult:
+    """The whole answer to one lookup; `entry` is what is served, `vector` the question's embedding if it was needed."""
+
+    outcome: Outcome
+    entry: Entry | None = None
+    decision: Decision = Decision()
+    fill: Granted | InProgress | None = None
+    vector: Vector | None = None
+    embedding_tokens: int = 0
+    bypass_reason: BypassReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CommitResult:
+    """What became of a committed answer; `not_stored` is empty if it was stored."""
+
+    entry_id: str = ""
+    not_stored: str = ""
+    durable: bool = False
+
+    @property
+    def stored(self) -> bool:
+        """Whether there is an entry now."""
+        return not self.not_stored
+
+
+@dataclass(frozen=True, slots=True)
+class ByIds:
+    """These entries; all must exist."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ByTags:
+    """Entries with at least one of these tags."""
+
+    tags: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class BySource:
+    """Entries that this writer stored."""
+
+    source: str
+
+
+Selector = ByIds | ByTags | BySource
+
+__all__ = [
+    "Answer",
+    "ByIds",
+    "BySource",
+    "ByTags",
+    "BypassReason",
+    "CommitResult",
+    "Decision",
+    "LookupResult",
+    "Mode",
+    "Outcome",
+    "Policy",
+    "Query",
+    "Selector",
+    "Vector",
+]

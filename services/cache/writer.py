@@ -1,0 +1,215 @@
+"""Mirrors memory into the store: in order, in batches, again and again while the store is down.
+
+Memory comes first and is what is served; here the store catches up. What waits is bounded: beyond that the oldest
+writes are given up and counted. Deletes wait for the batch under way, so that no write lands after the delete of its entry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from services.cache.entry import Entry
+from services.cache.ports import EntryStore, Write
+from services.chassis.errors import AntiphonError, Reason, Unavailable
+
+BATCH = 256
+"""Writes in one request to the store."""
+
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 2.0
+"""Seconds between attempts while the store is down; each pause is twice the one before."""
+
+Chance = Callable[[], float]
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    write: Write
+    callers: list[asyncio.Future[None]] = field(default_factory=list)
+
+
+class Writer:
+    """The one writer of entries in this process; `run` does the work."""
+
+    def __init__(
+        self,
+        store: EntryStore,
+        *,
+        max_waiting: int,
+        chance: Chance,
+        adopt: Callable[[Sequence[Write]], None],
+        report: Callable[[BaseException], None],
+    ) -> None:
+        """`adopt` gets newer answers of other writers found in the store; `report` the first failure of a series."""
+        self._store = store
+        self._max_waiting = max_waiting
+        self._chance = chance
+        self._adopt = adopt
+        self._report = report
+        self._waiting: OrderedDict[str, _Waiting] = OrderedDict()
+        self._removals: OrderedDict[str, Entry] = OrderedDict()
+        self._work = asyncio.Event()
+        self._gate = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._pause = 0.0
+        self._dropped = 0
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last attempt failed."""
+        return self._pause > 0.0
+
+    @property
+    def unsaved(self) -> int:
+        """Writes that the store did not take: given up, or waiting for it to come back."""
+        return self._dropped + (len(self._waiting) if self.failing or not self._gate.is_set() else 0)
+
+    def open(self) -> None:
+        """Begin to write; before that the store's epochs are not known."""
+        self._gate.set()
+
+    def pending(self) -> list[Write]:
+        """What the store does not have yet."""
+        return [waiting.write for waiting in self._waiting.values()]
+
+    def submit(self, write: Write) -> None:
+        """Store it when possible."""
+        self._enqueue(write)
+
+    async def durable(self, write: Write) -> None:
+        """Store it before returning. Raises Unavailable; the write stays queued all the same."""
+        down = self.failing or not self._gate.is_set()
+        waiting = self._enqueue(write)
+        if down:
+            raise _unavailable(self._pause)
+        caller: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting.callers.append(caller)
+        await caller
+
+    async def confirm(self, entry: Entry) -> None:
+        """Return when the store has an entry that was written before, or a newer one. Raises Unavailable."""
+        if entry.id in self._waiting:
+            await self.durable(self._waiting[entry.id].write)
+        elif not any(stored.entry.ver >= entry.ver for stored in await self._store.read([entry.id])):
+            raise _unavailable(LONGEST_PAUSE)
+
+    def remove(self, entries: Iterable[Entry]) -> None:
+        """Delete these from the store when possible; they are not in memory any more."""
+        for entry in entries:
+            self.forget(entry)
+            self._removals[entry.id] = entry
+            if len(self._removals) > self._max_waiting:  # what has expired is purged at the next start anyway
+                self._removals.popitem(last=False)
+        self._work.set()
+
+    def forget(self, entry: Entry) -> None:
+        """Do not write this any more."""
+        waiting = self._waiting.get(entry.id)
+        if waiting is not None and waiting.write.entry.ver <= entry.ver:
+            del self._waiting[entry.id]
+            _release(waiting)
+
+    @asynccontextmanager
+    async def exclusive(self) -> AsyncIterator[None]:
+        """No batch is under way inside."""
+        async with self._lock:
+            yield
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        await self._gate.wait()
+        while True:
+            await self._work.wait()
+            try:
+                async with self._lock:
+                    await self._step()
+            except AntiphonError as error:
+                self._failed(error)
+                await asyncio.sleep(self._pause * (0.5 + self._chance()))
+            else:
+                self._pause = 0.0
+
+    async def drain(self) -> None:
+        """Write what waits, once; what fails is counted. After `run` has been cancelled."""
+        if not self._gate.is_set():
+            return
+        try:
+            async with self._lock:
+                while self._waiting or self._removals:
+                    await self._step()
+        except AntiphonError as error:
+            self._failed(error)
+
+    def _enqueue(self, write: Write) -> _Waiting:
+        entry = write.entry
+        waiting = self._waiting.get(entry.id)
+        if waiting is None or waiting.write.entry.ver <= entry.ver:
+            # A newer answer takes the older one's place, and with it those who wait for either.
+            waiting = self._waiting[entry.id] = _Waiting(write, waiting.callers if waiting else [])
+        self._removals.pop(entry.id, None)
+        if len(self._waiting) > self._max_waiting:
+            _, oldest = self._waiting.popitem(last=False)
+            self._dropped += 1
+            _refuse(oldest)
+        self._work.set()
+        return waiting
+
+    async def _step(self) -> None:
+        batch = [waiting for waiting, _ in zip(self._waiting.values(), range(BATCH), strict=False)]
+        if batch:
+            outcomes = await self._store.save([waiting.write for waiting in batch])
+            beaten = [waiting for waiting, ours in zip(batch, outcomes, strict=True) if not ours]
+            kept = await self._concede(beaten) if beaten else set()
+            for waiting in batch:
+                entry_id = waiting.write.entry.id
+                if entry_id in kept:
+                    continue
+                if self._waiting.get(entry_id) is waiting:
+                    del self._waiting[entry_id]
+                    _release(waiting)
+            if kept:
+                raise Unavailable("the store does not hold what it took", reason=Reason.STORE_UNAVAILABLE)
+        removals = [entry for entry, _ in zip(self._removals.values(), range(BATCH), strict=False)]
+        if removals:
+            await self._store.remove(removals)
+            for entry in removals:
+                if self._removals.get(entry.id) is entry:
+                    del self._removals[entry.id]
+        if not self._waiting and not self._removals:
+            self._work.clear()
+
+    async def _concede(self, beaten: list[_Waiting]) -> set[str]:
+        """Take over what is newer in the store; returns the ids that were not there at all, to be written again."""
+        newer = await self._store.read([waiting.write.entry.id for waiting in beaten])
+        self._adopt(newer)
+        found = {write.entry.id for write in newer}
+        return {waiting.write.entry.id for waiting in beaten} - found
+
+    def _failed(self, error: AntiphonError) -> None:
+        if not self.failing:
+            self._report(error)
+        self._pause = min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
+        for waiting in self._waiting.values():
+            _refuse(waiting, self._pause)
+
+
+def _release(waiting: _Waiting) -> None:
+    for caller in waiting.callers:
+        if not caller.done():
+            caller.set_result(None)
+    waiting.callers = []
+
+
+def _refuse(waiting: _Waiting, retry_after: float = FIRST_PAUSE) -> None:
+    for caller in waiting.callers:
+        if not caller.done():
+            caller.set_exception(_unavailable(retry_after))
+    waiting.callers = []
+
+
+def _unavailable(retry_after: float) -> Unavailable:
+    return Unavailable("the store is not available", reason=Reason.STORE_UNAVAILABLE, retry_after=retry_after)
