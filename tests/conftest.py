@@ -1,0 +1,35 @@
+"""Options and checks that hold for every test: rows of the fault catalogue."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.rows import LAST_ROW
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fault-row", type=int, default=None, metavar="N", help="run only the tests of this row of the fault catalogue"
+    )
+
+
+def _rows(item: pytest.Item) -> set[int]:
+    rows: set[int] = set()
+    for marker in item.iter_markers("fault"):
+        if (
+            not marker.args
+            or marker.kwargs
+            or not all(type(row) is int and 1 <= row <= LAST_ROW for row in marker.args)
+        ):
+            raise pytest.UsageError(f"{item.nodeid}: fault() takes rows of the fault catalogue, 1 to {LAST_ROW}")
+        rows.update(marker.args)
+    return rows
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    rows = {item: _rows(item) for item in items}
+    wanted = config.getoption("--fault-row")
+    if wanted is None:
+        return
+    config.hook.pytest_deselected(items=[item for item in items if wanted not in rows[item]])
+    items[:] = [item for item in items if wanted in rows[item]]

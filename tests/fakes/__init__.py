@@ -1,0 +1,1 @@
+"""Stand-ins for what costs money. Everything else is real in our tests."""
