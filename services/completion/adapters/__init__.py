@@ -1,0 +1,1 @@
+"""The cache and the router over gRPC, behind the protocols of `services.completion.ports`."""

@@ -1,0 +1,148 @@
+"""The cache service behind `services.completion.ports.Cache`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from antiphon.cache.v1 import cache_pb2
+from antiphon_client import AsyncCacheClient
+from services.chassis.errors import Reason
+from services.completion.adapters.errors import translated
+from services.completion.ports import (
+    Committed,
+    Decision,
+    Embedding,
+    Filled,
+    Found,
+    Lease,
+    Outcome,
+    ServedFrom,
+)
+from services.completion.proto.durations import read_duration, write_duration
+from services.completion.proto.words import MODE_NUMBERS, OUTCOMES
+from services.completion.request import CachePolicy, Question
+from services.llm import proto as llm
+from services.llm.values import Answer
+
+T = TypeVar("T")
+
+_PREFIXES = {"query.": "", "policy": "cache"}
+"""The cache's fields by the names that they have in a request of ours."""
+
+_NO_SUCH_NAMESPACE = "antiphon:health"
+"""Statistics are asked for an empty namespace: only the store's health is wanted, and nothing has to be counted."""
+
+
+class GrpcCache:
+    """Calls one cache server."""
+
+    def __init__(self, client: AsyncCacheClient) -> None:
+        self._client = client
+
+    async def lookup(self, question: Question, policy: CachePolicy, fill_token: str, *, timeout: float) -> Found:
+        """Look for a stored answer; a miss may grant the fill."""
+        request = cache_pb2.LookupRequest(query=_query(question), policy=_policy(policy), fill_token=fill_token)
+        return _found(await _call(self._client.lookup(request, timeout=timeout)))
+
+    async def wait_fill(self, lease_id: str, fill_token: str, *, timeout: float) -> Filled | Lease | None:
+        """Wait for another's fill: its answer, its lease if it gave up, or `None` if nothing has happened yet."""
+        request = cache_pb2.WaitFillRequest(lease_id=lease_id, fill_token=fill_token)
+        response = await _call(self._client.wait_fill(request, timeout=timeout))
+        match response.WhichOneof("result"):
+            case "filled":
+                return Filled(llm.read_answer(response.filled.answer), response.filled.entry_id)
+            case "granted":
+                return _lease(response.granted)
+            case _:
+                return None
+
+    async def renew(self, lease_id: str, *, timeout: float) -> Lease:
+        """Extend a lease; `Aborted` or `NotFound` if it is lost."""
+        request = cache_pb2.RenewFillRequest(lease_id=lease_id)
+        return _lease((await _call(self._client.renew_fill(request, timeout=timeout))).lease)
+
+    async def commit(self, lease_id: str, answer: Answer, *, timeout: float) -> Committed:
+        """Store the answer of a granted fill; `Aborted` or `NotFound` if the lease is lost."""
+        request = cache_pb2.CommitRequest(lease_id=lease_id, answer=llm.write_answer(answer))
+        response = await _call(self._client.commit(request, timeout=timeout))
+        return Committed(response.entry_id, response.stored, response.not_stored_reason)
+
+    async def abort(self, lease_id: str, reason: str, *, timeout: float) -> None:
+        """Give up a granted fill."""
+        await _call(self._client.abort(cache_pb2.AbortRequest(lease_id=lease_id, reason=reason), timeout=timeout))
+
+    async def put(self, question: Question, answer: Answer, policy: CachePolicy, *, timeout: float) -> None:
+        """Store an answer without a lease."""
+        request = cache_pb2.PutRequest(query=_query(question), answer=llm.write_answer(answer), policy=_policy(policy))
+        await _call(self._client.put(request, timeout=timeout))
+
+    async def store_healthy(self, *, timeout: float) -> bool:
+        """Whether the cache's store answers."""
+        request = cache_pb2.GetStatsRequest(namespace=_NO_SUCH_NAMESPACE)
+        return (await _call(self._client.get_stats(request, timeout=timeout))).store_healthy
+
+
+async def _call(call: Awaitable[T]) -> T:
+    return await translated(call, unavailable=Reason.CACHE_UNAVAILABLE, prefixes=_PREFIXES)
+
+
+def _query(question: Question) -> cache_pb2.Query:
+    return cache_pb2.Query(
+        namespace=question.namespace,
+        model=question.model,
+        messages=[llm.write_message(message) for message in question.messages],
+        options=llm.write_options(question.options),
+        tools=[llm.write_tool(tool) for tool in question.tools],
+        objective=question.objective,
+    )
+
+
+def _policy(policy: CachePolicy) -> cache_pb2.CachePolicy:
+    return cache_pb2.CachePolicy(
+        mode=MODE_NUMBERS[policy.mode],
+        min_similarity=policy.min_similarity,
+        max_error_rate=policy.max_error_rate,
+        ttl=None if policy.ttl is None else write_duration(policy.ttl),
+        max_age=None if policy.max_age is None else write_duration(policy.max_age),
+        no_store=policy.no_store,
+        tags=policy.tags,
+    )
+
+
+def _lease(lease: cache_pb2.Lease) -> Lease:
+    return Lease(lease.id, read_duration(lease.duration))
+
+
+def _found(response: cache_pb2.LookupResponse) -> Found:
+    fill = response.fill.WhichOneof("state")
+    return Found(
+        # An outcome of a newer cache: there is nothing in it that we could serve.
+        outcome=OUTCOMES.get(response.outcome, Outcome.BYPASS),
+        answer=llm.read_answer(response.answer) if response.HasField("answer") else None,
+        entry_id=response.entry_id,
+        decision=_decision(response.decision) if response.HasField("decision") else None,
+        served_from=_served_from(response.served_from) if response.HasField("served_from") else None,
+        lease=_lease(response.fill.granted) if fill == "granted" else None,
+        in_progress=response.fill.in_progress_lease_id if fill == "in_progress_lease_id" else "",
+        bypass_reason=response.bypass_reason,
+        embedding=Embedding(response.embedding.vector, response.embedding.embedder)
+        if response.HasField("embedding")
+        else None,
+    )
+
+
+def _decision(decision: cache_pb2.Decision) -> Decision:
+    return Decision(
+        similarity=decision.similarity if decision.HasField("similarity") else None,
+        p_wrong=decision.p_wrong if decision.HasField("p_wrong") else None,
+        threshold=decision.threshold if decision.HasField("threshold") else None,
+        veto_reasons=tuple(decision.veto_reasons),
+        matched_prompt=decision.matched_prompt,
+        age=read_duration(decision.age) if decision.HasField("age") else None,
+        expires_at=decision.expire_time.ToMicroseconds() / 1e6 if decision.HasField("expire_time") else None,
+    )
+
+
+def _served_from(served: cache_pb2.ServedFrom) -> ServedFrom:
+    return ServedFrom(llm.read_usage(served.usage), llm.read_cost(served.cost_saved))

@@ -1,0 +1,36 @@
+"""What a call took when the model's server did not say: upper estimates, flagged, so that no cost is silently zero."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from services.catalogue.tokens import TokenCounter
+from services.catalogue.values import Model
+from services.completion.request import Question
+from services.llm.values import TextPart, Usage
+
+INLINE_CHARS = 16_384
+"""Shorter texts are counted on the loop: with a tokenizer they take below a millisecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimator:
+    """Counts with the catalogue's tokenizers or length ratios; long texts in `executor`."""
+
+    counter: TokenCounter
+    executor: Executor
+
+    async def usage(self, question: Question, written: str, model: Model) -> Usage:
+        """Return the most that asking `question` and writing `written` can have taken."""
+        length = len(written) + sum(
+            len(part.text) for message in question.messages for part in message.parts if isinstance(part, TextPart)
+        )
+        if length <= INLINE_CHARS:
+            return self._count(question, written, model)
+        return await asyncio.get_running_loop().run_in_executor(self.executor, self._count, question, written, model)
+
+    def _count(self, question: Question, written: str, model: Model) -> Usage:
+        asked = self.counter.request(question.messages, question.tools, question.options).input(model)
+        return Usage(input=asked.upper, output=self.counter.text(written, model).upper, estimated=True)

@@ -1,0 +1,253 @@
+"""Equal requests in flight share one fill: one task that makes the answer, and those who listen to it.
+
+A listener that leaves detaches. When the last one leaves the task is cancelled, and with it whatever it has under way.
+The oldest listener pays for what the fill buys; if it leaves before it was told so, the next oldest does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from services.chassis.deadline import Deadline
+from services.chassis.errors import DeadlineExceeded, Reason, Unavailable
+from services.completion.request import CacheMode, Request
+from services.completion.result import Delivered, delivered
+from services.completion.streaming.content import Content
+from services.completion.streaming.transcript import Opened, Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """Nothing has happened for a while."""
+
+
+Event = Opened | Content | Beat | Delivered
+
+
+class Fill:
+    """One answer in the making. Its task writes the transcript; listeners read it."""
+
+    def __init__(self, request: Request, transcript: Transcript, until: Deadline) -> None:
+        self.request = request
+        self.transcript = transcript
+        self.called = False
+        """A model was called: asking again may buy a second answer."""
+        self.closing = False
+        """The server stops and does not wait for this fill."""
+        self._until = until
+        self._listeners: dict[Listener, None] = {}
+        self._paid = False
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def listeners(self) -> int:
+        """Who waits for this answer now."""
+        return len(self._listeners)
+
+    @property
+    def only_streams(self) -> bool:
+        """Whether everybody who waits reads the answer while it is written."""
+        return all(listener.streaming for listener in self._listeners)
+
+    def remaining(self) -> float:
+        """Seconds that the answer may still take: as long as the most patient listener, within the fill's own limit."""
+        patience = max((listener.deadline.remaining() for listener in self._listeners), default=0.0)
+        return self._until.within(patience)
+
+    def limit(self) -> float:
+        """Seconds that the answer may still take if somebody patient comes: what a call of a model may be given."""
+        return self._until.remaining()
+
+    def begin(self, work: Coroutine[None, None, None], ended: Callable[[Fill], None]) -> None:
+        """Start the task; `ended` is told when it is over, however soon that is."""
+        self._task = asyncio.create_task(work, name="fill")
+        self._task.add_done_callback(lambda _: ended(self))
+
+    def attach(self, listener: Listener) -> None:
+        """Add a listener."""
+        self._listeners[listener] = None
+
+    def detach(self, listener: Listener) -> bool:
+        """Remove a listener; True if nobody is left and the answer is still being made."""
+        self._listeners.pop(listener, None)
+        return not self._listeners and not self.transcript.ended
+
+    def pays(self, listener: Listener) -> bool:
+        """Whether this listener is the one who pays; at most one ever is."""
+        if self._paid or next(iter(self._listeners), None) is not listener:
+            return False
+        self._paid = True
+        return True
+
+    async def cancel(self) -> None:
+        """Stop making the answer and wait until that is done."""
+        self.abandon()
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    def abandon(self) -> None:
+        """Stop making the answer; its connection to the model's server closes when the loop gets to it."""
+        if self._task is not None:
+            self._task.cancel()
+
+
+class Listener:
+    """One caller of one fill; use it as a context manager, once."""
+
+    def __init__(self, fill: Fill, deadline: Deadline, *, streaming: bool, leave: Callable[[Listener], None]) -> None:
+        self.fill = fill
+        self.deadline = deadline
+        self.streaming = streaming
+        self._leave = leave
+        self._monotonic = deadline.monotonic
+        self._came = self._monotonic()
+        self._first_content: float | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._leave(self)
+
+    async def result(self) -> Delivered:
+        """Wait for the whole answer; raises the fill's error, or `DeadlineExceeded` at this listener's deadline."""
+        transcript = self.fill.transcript
+        if not await self._within(transcript.change(0), self.deadline.remaining()):
+            raise self._late()
+        self._first_content = self._monotonic()
+        if not await self._within(transcript.end(), self.deadline.remaining()):
+            raise self._late()
+        return self._delivered()
+
+    async def events(self, heartbeat: float) -> AsyncGenerator[Event, None]:
+        """Yield the answer while it is written, from its start; a `Beat` whenever `heartbeat` seconds were silent.
+
+        What has gathered since the last event leaves as one. Raises like `result`.
+        """
+        transcript, position = self.fill.transcript, 0
+        quiet_until = self._monotonic() + heartbeat
+        while True:
+            quiet = max(quiet_until - self._monotonic(), 0.0)
+            if not await self._within(transcript.change(position), self.deadline.within(quiet)):
+                if self.deadline.passed:
+                    raise self._late()
+                yield Beat()
+            else:
+                pieces, position = transcript.since(position)
+                if pieces and self._first_content is None and transcript.opened is not None:
+                    self._first_content = self._monotonic()
+                    yield transcript.opened
+                for piece in pieces:
+                    yield piece
+                if transcript.ended and position == len(transcript):
+                    break
+            quiet_until = self._monotonic() + heartbeat
+        result = self._delivered()
+        if self._first_content is None and transcript.opened is not None:
+            yield transcript.opened
+        yield result
+
+    def _delivered(self) -> Delivered:
+        completed = self.fill.transcript.result()
+        now = self._monotonic()
+        first = self._first_content if self._first_content is not None else now
+        return delivered(
+            completed,
+            pays=self.fill.pays(self),
+            latency=now - self._came,
+            time_to_first_token=first - self._came,
+        )
+
+    async def _within(self, step: Awaitable[None], seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await step
+        except TimeoutError:
+            return False
+        return True
+
+    @staticmethod
+    def _late() -> DeadlineExceeded:
+        return DeadlineExceeded("the answer was not finished within the deadline")
+
+
+class Fills:
+    """All fills of this process. `work` makes one answer and ends its transcript."""
+
+    def __init__(
+        self,
+        work: Callable[[Fill], Awaitable[None]],
+        *,
+        answer_limit: int,
+        longest: float,
+        joined: Callable[[bool], None],
+    ) -> None:
+        """`answer_limit` in characters; `longest` in seconds; `joined` is told of each request whether it shared."""
+        self._work = work
+        self._answer_limit = answer_limit
+        self._longest = longest
+        self._joined = joined
+        self._shared: dict[bytes, Fill] = {}
+        self._all: set[Fill] = set()
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def join(self, request: Request, deadline: Deadline, *, streaming: bool) -> Listener:
+        """Listen to the fill of an equal request, or to a new one. Raises `DeadlineExceeded` if no time is left."""
+        deadline.check()
+        # Who bypasses the cache wants an answer of its own.
+        shares = request.policy.mode is not CacheMode.BYPASS
+        fill = self._shared.get(request.key) if shares else None
+        self._joined(fill is not None)
+        begins = fill is None
+        if fill is None:
+            until = Deadline.after(self._longest, monotonic=deadline.monotonic)
+            fill = Fill(request, Transcript(self._answer_limit), until)
+            self._all.add(fill)
+            if shares:
+                self._shared[request.key] = fill
+        listener = Listener(fill, deadline, streaming=streaming, leave=self._leave)
+        fill.attach(listener)
+        if begins:
+            fill.begin(self._make(fill), self._ended)
+        return listener
+
+    async def close(self) -> None:
+        """Break off what is still being made; its listeners get UNAVAILABLE."""
+        fills = list(self._all)
+        for fill in fills:
+            fill.closing = True
+        await asyncio.gather(*(fill.cancel() for fill in fills))
+
+    def _leave(self, listener: Listener) -> None:
+        fill = listener.fill
+        if fill.detach(listener):
+            # Forgotten first: the next equal request must not join a fill that is being given up.
+            self._forget(fill)
+            fill.abandon()
+
+    async def _make(self, fill: Fill) -> None:
+        try:
+            async with asyncio.timeout(self._longest):
+                await self._work(fill)
+        except TimeoutError:
+            fill.transcript.fail(DeadlineExceeded("the answer took longer than this server allows"))
+        except Exception as error:  # noqa: BLE001 -- handed to every listener, which raises it
+            fill.transcript.fail(error)
+
+    def _ended(self, fill: Fill) -> None:
+        # A callback, not the end of the task: one that is cancelled before its first step has no end to reach.
+        self._forget(fill)
+        self._all.discard(fill)
+        fill.transcript.fail(Unavailable("the server stops", reason=Reason.SHUTTING_DOWN))
+
+    def _forget(self, fill: Fill) -> None:
+        if self._shared.get(fill.request.key) is fill:
+            del self._shared[fill.request.key]

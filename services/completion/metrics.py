@@ -1,0 +1,39 @@
+"""What this room counts."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter
+
+
+class Metrics:
+    """Prometheus counters in the registry of the process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "antiphon_completion_requests", "Requests, by whether they shared a fill.", ["shared"], registry=registry
+        )
+        self.outcomes = Counter(
+            "antiphon_completion_outcomes", "Fills, by how the cache's lookup ended.", ["outcome"], registry=registry
+        )
+        self.attempts = Counter(
+            "antiphon_completion_attempts", "Calls of models, by result.", ["model", "result"], registry=registry
+        )
+        self.cost = Counter(
+            "antiphon_completion_cost_nano_usd", "Money spent on models, in nano-USD.", ["model"], registry=registry
+        )
+        self.degraded = Counter(
+            "antiphon_completion_degraded", "Fills made while a part was down or slow.", ["reason"], registry=registry
+        )
+        self.not_stored = Counter(
+            "antiphon_completion_not_stored",
+            "Finished answers that the cache did not keep.",
+            ["reason"],
+            registry=registry,
+        )
+        self.reports_dropped = Counter(
+            "antiphon_completion_reports_dropped", "Outcomes the router was not told.", ["reason"], registry=registry
+        )
+
+    def requested(self, shared: bool) -> None:
+        """A request came."""
+        self.requests.labels("true" if shared else "false").inc()

@@ -1,0 +1,181 @@
+"""Reads a request of `antiphon.completion.v1` into plain values and checks it.
+
+Errors name the field by its path from the request of the rpc that was called.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+
+from google.protobuf.duration_pb2 import Duration
+
+from antiphon.cache.v1 import cache_pb2
+from antiphon.completion.v1 import completion_pb2
+from antiphon.llm.v1 import llm_pb2
+from antiphon.router.v1 import router_pb2
+from services.chassis.errors import InvalidRequest
+from services.completion.proto.words import CAPABILITIES, MODES, OBJECTIVES
+from services.completion.request import CachePolicy, Constraints, Objective, Question, Request
+from services.llm import proto as llm
+from services.llm.proto import invalid, missing, refuse_unsupported
+
+DEFAULT_NAMESPACE = "default"
+AUTO = "auto"
+MAX_TAGS = 16
+MAX_TAG = 64
+
+NOT_HONOURED = ("idempotency_key", "session_id", "priority")
+POLICY_NOT_HONOURED = ("stale_while_revalidate", "source_versions")
+
+_NAMESPACE = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
+_REQUEST_ID = re.compile(r"[\x20-\x7e]{0,64}")
+
+Resolve = Callable[[str, str], str]
+"""From a model's name or alias, and the path of its field, to its name; raises if it is not known."""
+
+
+def read_request(request: completion_pb2.CompleteRequest, *, tenant: str, resolve: Resolve, path: str = "") -> Request:
+    """Read and check a request. `path` is the prefix of its fields, with the dot."""
+    refuse_unsupported(request, NOT_HONOURED, path.rstrip("."))
+    if not _REQUEST_ID.fullmatch(request.request_id):
+        raise invalid(f"{path}request_id", "at most 64 printable ASCII characters")
+    namespace = request.namespace or DEFAULT_NAMESPACE
+    if not _NAMESPACE.fullmatch(namespace):
+        raise invalid(f"{path}namespace", "must be 1 to 128 of a-z A-Z 0-9 . _ : / -")
+    messages = _messages(request, path)
+    model = "" if request.model in {"", AUTO} else resolve(request.model, f"{path}model")
+    constraints = _constraints(request.constraints, resolve, f"{path}constraints.")
+    objective = OBJECTIVES[request.objective]
+    return Request(
+        key=_key(request, messages, tenant, namespace, model),
+        question=Question(
+            messages=llm.read_messages(messages, f"{path}messages"),
+            model=model,
+            namespace=namespace,
+            options=llm.read_options(request.options, f"{path}options"),
+            tools=llm.read_tools(request.tools, f"{path}tools"),
+            objective=scope(objective, constraints, request.routing_policy),
+        ),
+        policy=_policy(request.cache, f"{path}cache."),
+        constraints=constraints,
+        objective=objective,
+        routing_policy=request.routing_policy,
+    )
+
+
+def scope(objective: Objective, constraints: Constraints, policy: str) -> str:
+    """Return a digest of a caller's routing wishes for the cache's fingerprint; empty if it has none."""
+    if objective is Objective.COST and constraints == Constraints() and not policy:
+        return ""
+    wishes = [
+        objective.value,
+        sorted(constraints.allowed),
+        sorted(constraints.denied),
+        constraints.max_cost,
+        constraints.max_latency,
+        sorted(constraints.capabilities),
+        policy,
+    ]
+    return hashlib.sha256(json.dumps(wishes).encode()).hexdigest()[:32]
+
+
+def _messages(request: completion_pb2.CompleteRequest, path: str) -> Sequence[llm_pb2.Message]:
+    if request.prompt and request.messages:
+        raise invalid(f"{path}prompt", "give either prompt or messages")
+    if request.messages:
+        return request.messages
+    if not request.prompt.strip():
+        raise missing(f"{path}prompt", "prompt or messages is required")
+    return [llm_pb2.Message(role=llm_pb2.ROLE_USER, parts=[llm_pb2.ContentPart(text=request.prompt)])]
+
+
+def _key(
+    request: completion_pb2.CompleteRequest,
+    messages: Sequence[llm_pb2.Message],
+    tenant: str,
+    namespace: str,
+    model: str,
+) -> bytes:
+    """Return what only requests that ask the very same have in common; what means the same is written the same."""
+    canonical = completion_pb2.CompleteRequest(
+        messages=messages,
+        model=model,
+        namespace=namespace,
+        tools=request.tools,
+        objective=request.objective or router_pb2.OBJECTIVE_COST,
+        routing_policy=request.routing_policy,
+        cache=request.cache,
+    )
+    canonical.cache.mode = request.cache.mode or cache_pb2.CACHE_MODE_DEFAULT
+    if request.options.ByteSize():
+        canonical.options.CopyFrom(request.options)
+    if request.constraints.ByteSize():
+        canonical.constraints.CopyFrom(request.constraints)
+    digest = hashlib.sha256(len(tenant).to_bytes(4, "little") + tenant.encode())
+    digest.update(canonical.SerializeToString(deterministic=True))
+    return digest.digest()
+
+
+def _seconds(duration: Duration, field: str) -> float:
+    """Return a duration that must be more than nothing."""
+    seconds = duration.ToNanoseconds() / 1e9
+    if seconds <= 0:
+        raise invalid(field, "must be more than 0")
+    return seconds
+
+
+def _share(value: float, field: str) -> float:
+    if not 0 <= value <= 1:
+        raise invalid(field, "must be between 0 and 1")
+    return value
+
+
+def _policy(policy: cache_pb2.CachePolicy, path: str) -> CachePolicy:
+    refuse_unsupported(policy, POLICY_NOT_HONOURED, path.rstrip("."))
+    if len(policy.tags) > MAX_TAGS or any(not 1 <= len(tag) <= MAX_TAG for tag in policy.tags):
+        raise invalid(f"{path}tags", f"at most {MAX_TAGS} of 1 to {MAX_TAG} characters")
+    return CachePolicy(
+        mode=MODES[policy.mode],
+        min_similarity=_share(policy.min_similarity, f"{path}min_similarity")
+        if policy.HasField("min_similarity")
+        else None,
+        max_error_rate=_share(policy.max_error_rate, f"{path}max_error_rate")
+        if policy.HasField("max_error_rate")
+        else None,
+        ttl=_seconds(policy.ttl, f"{path}ttl") if policy.HasField("ttl") else None,
+        max_age=_seconds(policy.max_age, f"{path}max_age") if policy.HasField("max_age") else None,
+        no_store=policy.no_store,
+        tags=tuple(policy.tags),
+    )
+
+
+def _constraints(constraints: router_pb2.RouteConstraints, resolve: Resolve, path: str) -> Constraints:
+    if constraints.HasField("max_cost_nano_usd") and constraints.max_cost_nano_usd <= 0:
+        raise invalid(f"{path}max_cost_nano_usd", "must be more than 0")
+    capabilities = set()
+    for i, number in enumerate(constraints.capabilities):
+        if number not in CAPABILITIES:
+            raise invalid(f"{path}capabilities[{i}]", "must name a capability")
+        capabilities.add(CAPABILITIES[number])
+    return Constraints(
+        allowed=frozenset(
+            resolve(name, f"{path}allowed_models[{i}]") for i, name in enumerate(constraints.allowed_models)
+        ),
+        denied=frozenset(_if_known(name, resolve) for name in constraints.denied_models),
+        max_cost=constraints.max_cost_nano_usd if constraints.HasField("max_cost_nano_usd") else None,
+        max_latency=_seconds(constraints.max_latency, f"{path}max_latency")
+        if constraints.HasField("max_latency")
+        else None,
+        capabilities=frozenset(capabilities),
+    )
+
+
+def _if_known(name: str, resolve: Resolve) -> str:
+    """Return the name behind an alias; a model that is not offered is denied already."""
+    try:
+        return resolve(name, "")
+    except InvalidRequest:
+        return name

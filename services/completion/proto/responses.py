@@ -1,0 +1,114 @@
+"""Writes what a listener is told as messages of `antiphon.completion.v1`."""
+
+from __future__ import annotations
+
+from antiphon.cache.v1 import cache_pb2
+from antiphon.completion.v1 import completion_pb2
+from antiphon.llm.v1 import llm_pb2
+from services.completion.fills import Beat, Event
+from services.completion.ports import Decision, Routing, ServedFrom
+from services.completion.proto.durations import write_duration
+from services.completion.proto.words import COMPLEXITY_NUMBERS, OUTCOME_NUMBERS
+from services.completion.result import Attempt, CachePart, Delivered
+from services.completion.streaming.content import Reasoning, Text, ToolCallPart
+from services.completion.streaming.transcript import Opened
+from services.llm.proto import write_answer, write_cost, write_finish_reason, write_timestamp, write_usage
+
+_BEAT = completion_pb2.StreamCompleteResponse(heartbeat=completion_pb2.Heartbeat())
+
+
+def write_response(delivered: Delivered, completion_id: str, request_id: str) -> completion_pb2.CompleteResponse:
+    """Return the answer of `Complete`."""
+    answer, info = _finished(delivered, completion_id, request_id)
+    return completion_pb2.CompleteResponse(answer=answer, info=info)
+
+
+def write_event(event: Event, completion_id: str, request_id: str) -> completion_pb2.StreamCompleteResponse:
+    """Return one message of `StreamComplete`."""
+    response = completion_pb2.StreamCompleteResponse
+    match event:
+        case Text(text):
+            return response(delta=completion_pb2.Delta(text=text))
+        case Reasoning(text):
+            return response(reasoning_delta=completion_pb2.ReasoningDelta(text=text))
+        case ToolCallPart(index, call_id, name, arguments):
+            part = completion_pb2.ToolCallDelta(index=index, id=call_id, name=name, arguments=arguments)
+            return response(tool_call=part)
+        case Opened(model, outcome):
+            started = completion_pb2.Started(
+                completion_id=completion_id, model=model, cache_outcome=OUTCOME_NUMBERS[outcome]
+            )
+            return response(started=started)
+        case Beat():
+            return _BEAT
+        case Delivered():
+            answer, info = _finished(event, completion_id, request_id)
+            return response(finished=completion_pb2.Finished(answer=answer, info=info))
+
+
+def _finished(
+    delivered: Delivered, completion_id: str, request_id: str
+) -> tuple[llm_pb2.Answer, completion_pb2.CompletionInfo]:
+    completed = delivered.completed
+    answer = write_answer(completed.answer)
+    info = completion_pb2.CompletionInfo(
+        completion_id=completion_id,
+        request_id=request_id,
+        model=completed.answer.model,
+        usage=write_usage(delivered.usage),
+        cost=write_cost(delivered.cost),
+        served_from=None if delivered.served_from is None else _served_from(delivered.served_from),
+        route=None if completed.routing is None else _route(completed.routing),
+        cache=_cache(completed.cache, shared=delivered.shared),
+        attempts=[_attempt(attempt) for attempt in completed.attempts],
+        finish_reason=write_finish_reason(completed.answer.finish_reason),
+        latency=write_duration(delivered.latency),
+        time_to_first_token=write_duration(delivered.time_to_first_token),
+        degraded=completed.degraded,
+        create_time=write_timestamp(completed.answer.created_at),
+    )
+    return answer, info
+
+
+def _served_from(served: ServedFrom) -> cache_pb2.ServedFrom:
+    return cache_pb2.ServedFrom(usage=write_usage(served.usage), cost_saved=write_cost(served.cost))
+
+
+def _route(routing: Routing) -> completion_pb2.Route:
+    return completion_pb2.Route(
+        decision_id=routing.decision_id,
+        complexity=COMPLEXITY_NUMBERS[routing.complexity],
+        reasons=routing.reasons,
+        policy_version=routing.policy_version,
+    )
+
+
+def _cache(part: CachePart, *, shared: bool) -> completion_pb2.CacheInfo:
+    return completion_pb2.CacheInfo(
+        outcome=OUTCOME_NUMBERS[part.outcome],
+        entry_id=part.entry_id,
+        decision=None if part.decision is None else _decision(part.decision),
+        bypass_reason=part.bypass_reason,
+        shared_fill=shared,
+    )
+
+
+def _decision(decision: Decision) -> cache_pb2.Decision:
+    return cache_pb2.Decision(
+        similarity=decision.similarity,
+        p_wrong=decision.p_wrong,
+        threshold=decision.threshold,
+        veto_reasons=decision.veto_reasons,
+        matched_prompt=decision.matched_prompt,
+        age=None if decision.age is None else write_duration(decision.age),
+        expire_time=None if decision.expires_at is None else write_timestamp(decision.expires_at),
+    )
+
+
+def _attempt(attempt: Attempt) -> completion_pb2.Attempt:
+    return completion_pb2.Attempt(
+        model=attempt.model,
+        upstream=attempt.upstream,
+        result=attempt.result,
+        duration=write_duration(attempt.duration),
+    )

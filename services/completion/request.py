@@ -1,0 +1,91 @@
+"""A validated request as plain immutable values.
+
+Times are seconds, money is nano-USD.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from services.catalogue.values import Capability
+from services.llm.values import GenerationOptions, Message, Tool
+
+
+class CacheMode(StrEnum):
+    """How a request uses the cache."""
+
+    DEFAULT = "default"
+    BYPASS = "bypass"
+    """Neither read nor write."""
+    REFRESH = "refresh"
+    """Do not read; replace what is stored."""
+    ONLY_IF_CACHED = "only_if_cached"
+    """Read only."""
+
+
+class Objective(StrEnum):
+    """What a caller cares about."""
+
+    COST = "cost"
+    QUALITY = "quality"
+    LATENCY = "latency"
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """What a caller asks of the cache; `None` means: the operator's limit."""
+
+    mode: CacheMode = CacheMode.DEFAULT
+    min_similarity: float | None = None
+    max_error_rate: float | None = None
+    ttl: float | None = None
+    max_age: float | None = None
+    no_store: bool = False
+    tags: tuple[str, ...] = ()
+
+    @property
+    def stores(self) -> bool:
+        """Whether a new answer may be stored."""
+        return not self.no_store and self.mode in {CacheMode.DEFAULT, CacheMode.REFRESH}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A conversation with all that decides which stored answers fit it."""
+
+    messages: tuple[Message, ...]
+    model: str = ""
+    """The catalogue's name of the model that the caller asked for; empty: any."""
+    namespace: str = "default"
+    options: GenerationOptions = field(default_factory=GenerationOptions)
+    tools: tuple[Tool, ...] = ()
+    objective: str = ""
+    """A digest of the caller's routing wishes; empty if it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """What a model must satisfy beyond what the request itself needs."""
+
+    allowed: frozenset[str] = frozenset()
+    """Only these models; empty: all."""
+    denied: frozenset[str] = frozenset()
+    max_cost: int | None = None
+    """The most nano-USD that the call may be expected to cost."""
+    max_latency: float | None = None
+    capabilities: frozenset[Capability] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request that shares its fill with every other request of the same `key`."""
+
+    key: bytes
+    """Equal for requests that ask the same of the same models under the same cache policy, else different."""
+    question: Question
+    policy: CachePolicy = CachePolicy()
+    constraints: Constraints = Constraints()
+    objective: Objective = Objective.COST
+    routing_policy: str = ""
+    """Empty: the operator's default."""

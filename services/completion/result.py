@@ -1,0 +1,72 @@
+"""What comes of a fill, and what one of its listeners is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.completion.ports import Decision, Outcome, Routing, ServedFrom
+from services.llm.values import Answer, Cost, Usage
+
+ATTEMPT_OK = "OK"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One call of a model's server; `result` is `OK` or the reason of the failure, `duration` in seconds."""
+
+    model: str
+    upstream: str
+    result: str
+    duration: float
+
+
+@dataclass(frozen=True, slots=True)
+class CachePart:
+    """How the cache took part in a fill."""
+
+    outcome: Outcome
+    entry_id: str = ""
+    decision: Decision | None = None
+    bypass_reason: str = ""
+    waited: bool = False
+    """The answer was made by another process while we waited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A finished answer with how it came about; the same for all listeners of a fill."""
+
+    answer: Answer
+    cache: CachePart
+    served_from: ServedFrom | None = None
+    """Set if nothing was bought for this fill."""
+    routing: Routing | None = None
+    attempts: tuple[Attempt, ...] = ()
+    degraded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A finished answer as one listener gets it. Times are in seconds since the listener came."""
+
+    completed: Completed
+    usage: Usage
+    cost: Cost
+    served_from: ServedFrom | None
+    shared: bool
+    latency: float
+    time_to_first_token: float
+
+
+def delivered(completed: Completed, *, pays: bool, latency: float, time_to_first_token: float) -> Delivered:
+    """Return what a listener is told; of those who share a call of a model only one pays."""
+    answer = completed.answer
+    if completed.served_from is not None:
+        usage, cost, served_from = Usage(), Cost(price_version=answer.cost.price_version), completed.served_from
+        shared = completed.cache.waited
+    elif pays:
+        usage, cost, served_from, shared = answer.usage, answer.cost, None, False
+    else:
+        usage, cost, shared = Usage(), Cost(price_version=answer.cost.price_version), True
+        served_from = ServedFrom(answer.usage, answer.cost)
+    return Delivered(completed, usage, cost, served_from, shared, latency, time_to_first_token)

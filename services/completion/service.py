@@ -1,0 +1,118 @@
+"""All parts of the completion service, put together around the cache and the router that it is given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from services.catalogue.catalogue import Catalogue
+from services.catalogue.tokens import TokenCounter
+from services.chassis.telemetry import Telemetry
+from services.completion.background import Background
+from services.completion.caching import LookupBudget
+from services.completion.calling import Caller, Servers
+from services.completion.estimating import Estimator
+from services.completion.fills import Fills
+from services.completion.metrics import Metrics
+from services.completion.models import ModelBook
+from services.completion.pipeline import Pipeline, Timeouts
+from services.completion.ports import Cache, Router
+from services.completion.reporting import Reporting
+from services.completion.settings import CompletionSettings
+from services.completion.storing import Storing
+from services.completion.surroundings import StoreHealth, Surroundings
+
+
+class WatchedCache(Cache, StoreHealth, Protocol):
+    """A cache that can be asked about its store."""
+
+
+class CompletionService:
+    """The domain of one process. Use it within `running()`."""
+
+    def __init__(
+        self,
+        settings: CompletionSettings,
+        telemetry: Telemetry,
+        *,
+        cache: WatchedCache,
+        router: Router,
+        catalogue: Catalogue,
+        counter: TokenCounter,
+        servers: Servers,
+    ) -> None:
+        self._settle_time = settings.settle_time
+        self._servers = servers
+        self._log = telemetry.log
+        # One thread: what it does is rare and short, and must only not hold up the loop.
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokens")
+        self._background = Background(self._failed)
+        metrics = Metrics(telemetry.registry)
+        self.models = ModelBook(catalogue, counter)
+        self.storing = Storing(cache, metrics, self._failed)
+        self.reporting = Reporting(router, metrics)
+        self.surroundings = Surroundings(cache, router, self.models, refresh=settings.catalogue_refresh)
+        caller = Caller(
+            servers,
+            self.models,
+            estimator=Estimator(counter, self._executor),
+            reporting=self.reporting,
+            background=self._background,
+            metrics=metrics,
+        )
+        pipeline = Pipeline(
+            cache,
+            router,
+            self.models,
+            caller,
+            self.storing,
+            background=self._background,
+            executor=self._executor,
+            timeouts=Timeouts(
+                LookupBudget(settings.lookup_timeout, settings.embedding_timeout, settings.embedding_timeout_max),
+                settings.route_timeout,
+            ),
+            metrics=metrics,
+            surroundings=self.surroundings.degraded,
+        )
+        self.fills = Fills(
+            pipeline.make,
+            answer_limit=settings.answer_limit,
+            longest=settings.fill_limit,
+            joined=metrics.requested,
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run what goes on beside the calls; at the end settle what is open with the cache and the router."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                loops = [
+                    group.create_task(work)
+                    for work in (
+                        self.storing.run(),
+                        self.reporting.run(),
+                        self.surroundings.watch_store(),
+                        self.surroundings.watch_catalogue(),
+                    )
+                ]
+                try:
+                    yield
+                finally:
+                    await self._settle()
+                    for loop in loops:
+                        loop.cancel()
+        finally:
+            await self._servers.aclose()
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _settle(self) -> None:
+        await self.fills.close()
+        await self._background.drain(self._settle_time)
+        await asyncio.gather(self.storing.drain(self._settle_time), self.reporting.drain(self._settle_time))
+
+    def _failed(self, work: str, error: BaseException) -> None:
+        self._log.error("background work failed", work=work, exc_info=error)

@@ -1,0 +1,59 @@
+"""All settings of the completion service."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from services.chassis.settings import ServiceSettings, SuiteSettings
+
+SERVICE = "completion"
+
+
+class OfflineSettings(ServiceSettings):
+    """The stand-in for a model. Variables are `ANTIPHON_OFFLINE_<FIELD>`, the TOML table is `[offline]`."""
+
+    pace: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="Seconds that the offline stand-in takes per word of a streamed answer, so that streaming shows.",
+    )
+
+
+class CompletionSettings(SuiteSettings):
+    """Variables are `ANTIPHON_COMPLETION_<FIELD>`, the TOML table is `[completion]`."""
+
+    lookup_timeout: float = Field(
+        default=0.1,
+        gt=0,
+        le=60,
+        description="Seconds for the cache's search and decision and the way to it and back; embedding is extra.",
+    )
+    embedding_timeout: float = Field(
+        default=0.1, ge=0, le=60, description="Seconds that a lookup may take longer per window of the question's text."
+    )
+    embedding_timeout_max: float = Field(
+        default=2.0, ge=0, le=60, description="Seconds that embedding may add to a lookup at most."
+    )
+    route_timeout: float = Field(
+        default=0.5, gt=0, le=60, description="Seconds for the router; afterwards a model is chosen without it."
+    )
+    answer_limit: int = Field(
+        default=4 * 1024 * 1024,
+        ge=1024,
+        le=12 * 1024 * 1024,
+        description="Characters of an answer; a longer one is broken off with RESOURCE_EXHAUSTED.",
+    )
+    fill_limit: float = Field(
+        default=600.0, gt=0, le=86_400, description="Seconds that making one answer may take, whoever waits for it."
+    )
+    catalogue_refresh: float = Field(
+        default=60.0, gt=0, le=86_400, description="Seconds between two readings of the router's catalogue."
+    )
+    settle_time: float = Field(
+        default=5.0,
+        ge=0,
+        le=300,
+        description="Seconds that a stopping server gives what is still to be told to the cache and the router.",
+    )
+    offline: OfflineSettings = Field(default_factory=OfflineSettings, description="The stand-in for a model.")

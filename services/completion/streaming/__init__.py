@@ -1,0 +1,1 @@
+"""How one answer, while it is written, reaches any number of listeners."""

@@ -1,0 +1,88 @@
+"""Pieces of an answer's content, and joining and splitting them into messages of a good size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+PIECE_CHARS = 16_384
+"""The most characters of one piece that is sent: at most 64 KiB of UTF-8, a fraction of a connection's flow window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Text to append to the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """Text to append to the visible reasoning."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallPart:
+    """A piece of the answer's tool call number `index`; `id` and `name` only in its first piece."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+Content = Text | Reasoning | ToolCallPart
+
+
+def size(content: Content) -> int:
+    """Characters of a piece."""
+    match content:
+        case Text(text) | Reasoning(text):
+            return len(text)
+        case ToolCallPart():
+            return len(content.id) + len(content.name) + len(content.arguments)
+
+
+def joined(pieces: Iterable[Content]) -> Iterator[Content]:
+    """Yield the same content in as few pieces as may be, none much over `PIECE_CHARS`."""
+    run: list[Content] = []
+    for piece in pieces:
+        if run and not _continues(run[0], piece):
+            yield from _flush(run)
+            run = []
+        run.append(piece)
+    if run:
+        yield from _flush(run)
+
+
+def _continues(first: Content, piece: Content) -> bool:
+    match first, piece:
+        case (Text(), Text()) | (Reasoning(), Reasoning()):
+            return True
+        case ToolCallPart(), ToolCallPart():
+            return first.index == piece.index and not piece.id and not piece.name
+        case _:
+            return False
+
+
+def _flush(run: list[Content]) -> Iterator[Content]:
+    first = run[0]
+    match first:
+        case Text():
+            for part in _split("".join(p.text for p in run if isinstance(p, Text))):
+                yield Text(part)
+        case Reasoning():
+            for part in _split("".join(p.text for p in run if isinstance(p, Reasoning))):
+                yield Reasoning(part)
+        case ToolCallPart():
+            parts = _split("".join(p.arguments for p in run if isinstance(p, ToolCallPart)))
+            yield replace(first, arguments=next(parts, ""))
+            for part in parts:
+                yield ToolCallPart(first.index, arguments=part)
+
+
+def _split(text: str) -> Iterator[str]:
+    for start in range(0, len(text), PIECE_CHARS):
+        yield text[start : start + PIECE_CHARS]

@@ -1,0 +1,106 @@
+"""The record of one answer while it is written, which any number of readers follow from its start.
+
+Readers share the one buffer and keep only their position, so a slow one holds up nobody and costs no memory of its own.
+The buffer's limit is the limit of an answer. For one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from dataclasses import dataclass, field
+
+from services.chassis.errors import AntiphonError, Exhausted, Internal, Reason
+from services.completion.ports import Outcome
+from services.completion.result import Completed
+from services.completion.streaming.content import Content, joined, size
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The answer begins."""
+
+    model: str
+    outcome: Outcome
+
+
+@dataclass(slots=True)
+class Transcript:
+    """Append-only. It ends once, with `finish` or with `fail`. `limit` is in characters."""
+
+    limit: int
+    opened: Opened | None = None
+    completed: Completed | None = None
+    error: BaseException | None = None
+    _pieces: list[Content] = field(default_factory=list)
+    _size: int = 0
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will be added."""
+        return self._ended.is_set()
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def open(self, model: str, outcome: Outcome) -> None:
+        """Name the model; before the first content."""
+        self.opened = Opened(model, outcome)
+
+    def append(self, piece: Content) -> None:
+        """Add content; `Exhausted` if the answer becomes too large."""
+        self._size += size(piece)
+        if self._size > self.limit:
+            raise Exhausted(
+                "the answer is longer than this server passes on",
+                reason=Reason.UPSTREAM_MALFORMED,
+                metadata={"limit_characters": str(self.limit)},
+            )
+        self._pieces.append(piece)
+        self._wake()
+
+    def finish(self, completed: Completed) -> None:
+        """End with the whole answer."""
+        if not self.ended:
+            self.completed = completed
+            self._end()
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error, which every reader gets."""
+        if not self.ended:
+            self.error = error
+            self._end()
+
+    def since(self, position: int) -> tuple[list[Content], int]:
+        """What was added since `position`, in as few pieces as may be, and the new position."""
+        return list(joined(self._pieces[position:])), len(self._pieces)
+
+    def result(self) -> Completed:
+        """Return the whole answer of an ended transcript, or raise its error."""
+        if self.completed is not None:
+            return self.completed
+        cause = self.error
+        if isinstance(cause, AntiphonError):
+            # A copy: each raising adds frames to an exception, and this one is raised once per reader.
+            raise copy.copy(cause) from cause
+        raise Internal("the fill failed") from cause
+
+    async def change(self, position: int) -> None:
+        """Wait until something follows `position` or the transcript ends."""
+        while len(self._pieces) <= position and not self.ended:
+            await self._changed.wait()
+
+    async def end(self) -> None:
+        """Wait until the transcript ends."""
+        await self._ended.wait()
+
+    def _wake(self) -> None:
+        # One event per change: those who wait for the next one must not find it already set.
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _end(self) -> None:
+        self._ended.set()
+        self._wake()
