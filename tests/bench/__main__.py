@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,22 +16,21 @@ from pathlib import Path
 
 import grpc.aio
 import numpy as np
-from services.embedding.create import create
 
 import simcore
 from antiphon.cache.v1 import cache_pb2
 from antiphon.completion.v1 import completion_pb2
 from antiphon.llm.v1 import llm_pb2
 from antiphon_client import AsyncCacheClient, AsyncCompletionClient
-from services.chassis import runfile
+from services.embedding.create import create
 from services.embedding.settings import EmbeddingSettings
 from tests.bench.echo import METHOD
 from tests.bench.measure import Line, measure
 from tests.bench.questions import COUNT, question, reworded
+from tests.suite_process import SuiteProcess, environment
 
 ROUNDS = 5
 ENTRIES = 10_000
-MODEL = "auto"
 NAMESPACE = "bench"
 
 
@@ -47,36 +45,13 @@ def _echo() -> Iterator[tuple[str, int]]:
 
 
 @contextmanager
-def _suite(state_dir: Path) -> Iterator[dict[str, runfile.RunFile]]:
-    environ = {k: v for k, v in os.environ.items() if not k.startswith("ANTIPHON_") or k == "ANTIPHON_MODEL_DIR"}
-    environ |= {f"ANTIPHON_{name}_LISTEN": "127.0.0.1:0" for name in ("CACHE", "ROUTER", "COMPLETION")}
-    environ["ANTIPHON_STATE_DIR"] = str(state_dir)
-    ports = _free_ports(3)
-    for name, port in zip(("CACHE", "ROUTER", "COMPLETION"), ports, strict=True):
-        environ[f"ANTIPHON_{name}_LISTEN"] = f"127.0.0.1:{port}"
-    command = [str(Path(sys.executable).with_name("antiphon")), "up"]
-    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if line.startswith("SERVING"):
-                    break
-            else:
-                raise SystemExit("the suite did not start")
-            found = {n: runfile.read(state_dir, n) for n in ("edgestore", "cache", "router", "completion")}
-            yield {name: file for name, file in found.items() if file is not None}
-        finally:
-            process.terminate()
-            process.stdout.read()
-
-
-def _free_ports(count: int) -> list[int]:
-
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(s.getsockname()[1]) for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+def _suite(state_dir: Path) -> Iterator[SuiteProcess]:
+    suite = SuiteProcess(environment(state_dir))
+    try:
+        suite.wait_for("SERVING")
+        yield suite
+    finally:
+        suite.close()
 
 
 def _query(text: str) -> cache_pb2.Query:
@@ -137,14 +112,14 @@ def _search_cpu() -> float:
 
 async def _run(rounds: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder, _echo() as (echo_address, echo_pid), _suite(Path(folder)) as running:
-        cache_pid, completion_pid = running["cache"].pid, running["completion"].pid
-        router_pid, store_pid = running["router"].pid, running["edgestore"].pid
+        cache_pid, completion_pid = running.pid("cache"), running.pid("completion")
+        router_pid, store_pid = running.pid("router"), running.pid("edgestore")
         async with (
             grpc.aio.insecure_channel(echo_address) as channel,
-            AsyncCacheClient(running["cache"].address) as cache,
-            AsyncCompletionClient(running["completion"].address) as completion,
+            AsyncCacheClient(running.address("cache")) as cache,
+            AsyncCompletionClient(running.address("completion")) as completion,
         ):
-            echo = channel.unary_unary(METHOD)
+            echo: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
             print(f"storing {ENTRIES:,} entries …", file=sys.stderr)
             await _fill(cache)
             cached = completion_pb2.CompleteRequest(prompt="How do I bench a service?", namespace=NAMESPACE)
