@@ -39,6 +39,9 @@ JSON_GROWTH = 2
 IMAGE_TOKENS_EXPECTED = 765
 """A 1024 × 1024 picture in full detail (OpenAI's vision guide); the upper bound is the model's `image_tokens`."""
 
+EXACT_CHARS = 262_144
+"""A longer text is estimated even if its tokenizer is at hand: tokenizing takes far longer than routing may."""
+
 _LETTERS_PER_TOKEN = 4.2
 _DIGITS_PER_TOKEN = 3.0
 _SIGNS_PER_TOKEN = 1.5
@@ -135,9 +138,10 @@ class TokenCounter:
 
     def _text(self, text: str, path: Path | None) -> TokenEstimate:
         tokenizer = None if path is None else self._tokenizers.get(path)
-        if tokenizer is None:
+        if tokenizer is None or len(text) > EXACT_CHARS:
             return estimate_text(text)
-        count = len(tokenizer.encode(text, add_special_tokens=False).ids)
+        # The batch form runs without the GIL.
+        count = len(tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids)
         return TokenEstimate(count, count, exact=True)
 
 
