@@ -50,6 +50,9 @@ class Suite:
         self._state_dir = settings.state_dir.absolute()
         self._read_end, self._write_end = parent_pipe()
         self._environ = {**environ, "ANTIPHON_STATE_DIR": str(self._state_dir)}
+        if "log_level" not in settings.model_fields_set:
+            # A person reads the terminal: state changes stand there already, so only trouble joins them.
+            self._environ["ANTIPHON_LOG_LEVEL"] = "warning"
         self._report = report
         self._store = None if settings.qdrant_url else self._child(STORE, listed)
         self._services = [self._child(name, healthy) for name in SERVICES]
