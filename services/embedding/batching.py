@@ -223,7 +223,9 @@ class MicroBatcher:
     async def _embed(self, jobs: Sequence[_Job]) -> None:
         embedded = await self._embedder.embed([job.text for job in jobs])
         embedded.vectors.setflags(write=False)
-        for job, vector, tokens in zip(jobs, embedded.vectors, embedded.tokens_per_text, strict=True):
+        # As a whole before the first caller is told: with one vector too few, nobody knows whose is missing.
+        answers = list(zip(jobs, embedded.vectors, embedded.tokens_per_text, strict=True))
+        for job, vector, tokens in answers:
             self._forget(job)
             job.succeed(vector, tokens)
 

@@ -81,12 +81,13 @@ class OpenAIEmbedder:
         self._dimensions = dim if shorten else omit
         self._max_bytes = max_bytes
         self._timeout = timeout
+        # The SDK insists on a key, or on being told for each call that there is none.
+        self._headers = None if key else {"Authorization": Omit()}
         self._client = AsyncOpenAI(
             api_key=key or _KEYLESS,
             base_url=url,
             timeout=timeout,
             max_retries=0,
-            default_headers=None if key else {"Authorization": Omit()},  # type: ignore[dict-item]
             http_client=DefaultAsyncHttpxClient(follow_redirects=False),
         )
 
@@ -126,7 +127,11 @@ class OpenAIEmbedder:
                 # The SDK's timeout counts from byte to byte.
                 asyncio.timeout(self._timeout),
                 self._client.embeddings.with_streaming_response.create(
-                    model=self._identity.name, input=texts, dimensions=self._dimensions, encoding_format="base64"
+                    model=self._identity.name,
+                    input=texts,
+                    dimensions=self._dimensions,
+                    encoding_format="base64",
+                    extra_headers=self._headers,
                 ) as response,
             ):
                 async for chunk in response.iter_bytes():

@@ -5,9 +5,11 @@ it, neighbours overlap. Nothing is cut, and a question at the end is read with t
 *Edges*: the first and the last `EDGE_PIECES` pieces once more, each alone. What a long prompt asks for stands at its
 beginning or its end, and there it must outweigh the material that prompts share.
 
-The vector is the normalized sum of three unit vectors: the mean of the body, the first edge, the last edge. On 154
-pairs of prompts over one window with the same material, all that ask something else reach a cosine of 0.95 by the mean
-of the body alone, 41 % with the edges; of those that ask the same, 100 % and 99 %.
+The vector is the normalized sum of three unit vectors: the mean of the body, the first edge, the last edge. The scheme
+was chosen among 13 on 154 pairs of long prompts that share their material. On 220 other pairs (window 128), a cosine
+of 0.95 is reached by 88 % of those that ask something else when the body alone counts, by 42 % with the edges, and by
+100 % and 99 % of those that ask the same. At 0.92 it is still 57 % (97 % without edges): for long prompts a cosine is
+no proof that the question is the same, whatever the threshold.
 """
 
 from __future__ import annotations
