@@ -153,7 +153,7 @@ async def _run(rounds: int) -> dict[str, object]:
             lines = [
                 Line("bare grpc.aio echo", (echo_pid,), call_echo, 1600),
                 Line("Lookup EXACT", (cache_pid,), lookup_exact, 1600),
-                Line("Lookup SEMANTIC, 10,000 entries", (cache_pid,), lookup_semantic, 320),
+                Line("Lookup SEMANTIC, 10,000 entries", (cache_pid,), lookup_semantic, 320, concurrency=4),
                 Line("Complete from the cache (completion + cache)", (completion_pid, cache_pid), complete_cached, 800),
                 Line("StreamComplete miss, 50 tokens (all processes)", everything, stream_miss, 160),
             ]
