@@ -143,7 +143,7 @@ async def _run(rounds: int) -> dict[str, object]:
 
             async def stream_miss(number: int) -> None:
                 request = completion_pb2.CompleteRequest(
-                    prompt=f"{os.getpid()}-{number}: name fifty words", namespace=f"miss-{number % 64}"
+                    prompt=f"{os.getpid()}-{number}: name fifty words", namespace=f"miss-{number}"
                 )
                 async with completion.stream(request) as events:
                     last = [event async for event in events][-1]
@@ -155,7 +155,7 @@ async def _run(rounds: int) -> dict[str, object]:
                 Line("Lookup EXACT", (cache_pid,), lookup_exact, 1600),
                 Line("Lookup SEMANTIC, 10,000 entries", (cache_pid,), lookup_semantic, 320, concurrency=4),
                 Line("Complete from the cache (completion + cache)", (completion_pid, cache_pid), complete_cached, 800),
-                Line("StreamComplete miss, 50 tokens (all processes)", everything, stream_miss, 160),
+                Line("StreamComplete miss, 50 tokens (all processes)", everything, stream_miss, 160, concurrency=4),
             ]
             await measure(lines, rounds)
     embedding, search = await _embedding_cpu(), _search_cpu()
