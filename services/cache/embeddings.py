@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 
 from services.cache.background import Background
@@ -21,7 +22,7 @@ REMEMBERED = 1_024
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """`vector` is None if the embedder cannot read the text whole; `tokens` is what this call used."""
+    """`vector` is None if the embedder cannot tell the text from others; `tokens` is what this call used."""
 
     vector: Vector | None
     tokens: int
@@ -60,12 +61,10 @@ class Embeddings:
         return done if first else Embedding(done.vector, 0)
 
     async def _compute(self, key: str, text: str) -> Embedding:
-        try:
-            vector, tokens = await self._embedder.embed_one(text)
-        except InvalidRequest:  # the text is too long to be read whole: only its own words may find it
-            embedding = Embedding(None, 0)
-        else:
-            embedding = Embedding(vector, tokens)
+        embedding = Embedding(None, 0)  # only its own words may find it
+        if self._embedder.comparable(text):
+            with suppress(InvalidRequest):  # too long to be read whole
+                embedding = Embedding(*await self._embedder.embed_one(text))
         self._known[key] = embedding.vector
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)

@@ -88,6 +88,10 @@ class QuestionEmbedder(Protocol):
         """How many forward passes the text costs."""
         ...
 
+    def comparable(self, text: str) -> bool:
+        """Whether the text's vector says enough to serve another text's answer for it."""
+        ...
+
     async def embed_one(self, text: str) -> tuple[Vector, int]:
         """The vector, of norm 1, and the tokens it took.
 

@@ -101,6 +101,10 @@ class MicroBatcher:
         """As `Embedder.windows`."""
         return self._embedder.windows(text)
 
+    def comparable(self, text: str) -> bool:
+        """As `Embedder.comparable`."""
+        return self._embedder.comparable(text)
+
     async def embed_one(self, text: str) -> tuple[Vector, int]:
         """The text's vector (read-only: equal texts share it) and the tokens that this call bought: 0 for a sharer.
 

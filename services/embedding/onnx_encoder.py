@@ -56,6 +56,9 @@ class OnnxEmbedder:
     def windows(self, text: str) -> int:
         return self._pieces.estimate(text)
 
+    def comparable(self, text: str) -> bool:
+        return self._pieces.fits_and_is_known(text)
+
     async def embed(self, texts: Sequence[str]) -> Embedded:
         split = await self._in_thread(lambda: [self._pieces.split(text) for text in texts])
         windows = [window for text in split for window in text.windows]

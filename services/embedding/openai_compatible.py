@@ -102,6 +102,9 @@ class OpenAIEmbedder:
     async def warm(self) -> None:
         """Nothing: a server must start while the remote one is down, and a call would cost money."""
 
+    def comparable(self, text: str) -> bool:  # noqa: ARG002 -- byte-level pieces and one long window: it reads all
+        return True
+
     def windows(self, text: str) -> int:  # noqa: ARG002 -- the network's delay does not depend on it
         return REMOTE_WINDOWS
 

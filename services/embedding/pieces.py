@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,7 @@ class Pieces:
                 f"a window of {window} pieces leaves no room for text", reason=Reason.EMBEDDER_MISMATCH
             )
         self._max_windows = max_windows
+        self._unknown = _unknown(tokenizer)
 
     @classmethod
     def from_file(cls, path: Path, *, window: int, max_windows: int) -> Pieces:
@@ -84,6 +86,13 @@ class Pieces:
         body = body_windows(pieces, self._capacity)
         return body if body == 1 else body + 1
 
+    def fits_and_is_known(self, text: str) -> bool:
+        """Whether the text is one window without a piece that the vocabulary lacks."""
+        if len(text) > self._capacity * MAX_CHARACTERS_PER_PIECE:
+            return False
+        ids = self._ids(text)
+        return len(ids) <= self._capacity and self._unknown not in ids
+
     def _ids(self, text: str) -> list[int]:
         return self._tokenizer.encode(well_formed(text), add_special_tokens=False).ids
 
@@ -96,6 +105,12 @@ class Pieces:
 def well_formed(text: str) -> str:
     """The text with lone surrogates replaced by "?": no encoder, and no UTF-8, can hold them."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _unknown(tokenizer: Tokenizer) -> int | None:
+    """The id of the piece that stands for all that the vocabulary lacks; None if it lacks nothing."""
+    name = json.loads(tokenizer.to_str())["model"].get("unk_token")
+    return None if name is None else tokenizer.token_to_id(name)
 
 
 def _frame(tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:

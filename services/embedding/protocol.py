@@ -83,6 +83,13 @@ class Embedder(Protocol):
         embedder answers with what a network call is worth.
         """
 
+    def comparable(self, text: str) -> bool:
+        """Whether the text's vector says enough to serve another text's answer for it.
+
+        Not for one with pieces that the encoder does not know, which all look alike to it, and not for one of several
+        windows, whose vectors are close when only the question at the end differs.
+        """
+
     async def embed(self, texts: Sequence[str]) -> Embedded:
         """One vector for each text, none for some: the call fails as a whole.
 

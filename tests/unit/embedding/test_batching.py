@@ -33,6 +33,9 @@ class Recorder:
 
     async def warm(self) -> None: ...
 
+    def comparable(self, text: str) -> bool:
+        return True
+
     def windows(self, text: str) -> int:
         return 1
 
