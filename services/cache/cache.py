@@ -147,6 +147,11 @@ class Cache:
             monotonic=outside.monotonic,
         )
 
+    @property
+    def evictions(self) -> int:
+        """Entries removed for lack of room, of all tenants."""
+        return sum(bucket.evictions for bucket in self.entries.buckets())
+
     async def run(self) -> None:
         """Everything that goes on beside calls, until cancelled. Raises what makes this process useless."""
         async with asyncio.TaskGroup() as group:

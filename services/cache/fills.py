@@ -1,9 +1,9 @@
 """One fill per question: who makes the answer that is missing, and who waits for it.
 
 The holder of a lease makes the answer, renews the lease meanwhile, and commits or aborts. Others wait by the
-lease's id. When the holder gives up or its time runs out, the first of those who wait gets a new lease; the rest go on waiting by
-the id they have. A lease whose time ran out stays its holder's until someone takes over: a slow holder that nobody was
-waiting for may still renew and commit.
+lease's id. When the holder gives up or its time runs out, the first of those who wait gets a new lease; the rest go on
+waiting by the id they have. A lease whose time ran out stays its holder's until someone takes over: a slow holder that
+nobody was waiting for may still renew and commit.
 
 For one event loop. The clock is passed in; `expire()` does what is due by it, and `run()` calls that in time.
 """
@@ -50,6 +50,7 @@ class Fills(Generic[ContextT]):
         self._due: list[tuple[float, int, Lease[ContextT] | tuple[Flight[ContextT], Waiter]]] = []
         self._ticket = 0
         self._sooner = asyncio.Event()
+        self._dismissed = False
 
     @property
     def active(self) -> int:
@@ -98,7 +99,7 @@ class Fills(Generic[ContextT]):
             return self._grant(self._open(lease.flight.key, lease.flight.context), token)
         if flight.lease is not None and token and flight.lease.token == token:
             return self._granted(flight.lease)
-        if until <= self._monotonic():
+        if self._dismissed or until <= self._monotonic():
             return Pending()
         waiter = Waiter(token, until, asyncio.get_running_loop().create_future())
         flight.waiters.append(waiter)
@@ -174,6 +175,14 @@ class Fills(Generic[ContextT]):
             lease = self._leases.pop(lease_id)
             if lease.flight.lease is lease and self._idle.get(lease.flight.key) is lease.flight:
                 del self._idle[lease.flight.key]
+
+    def dismiss(self) -> None:
+        """Send away all who wait, and all who come to wait: this server stops."""
+        self._dismissed = True
+        for flight in self._flights.values():
+            for waiter in flight.waiters:
+                _tell(waiter, Pending())
+            flight.waiters.clear()
 
     async def run(self) -> None:
         """Call `expire()` whenever something is due, until cancelled."""

@@ -156,7 +156,7 @@ class Lookups:
 
 @dataclass(slots=True)
 class _Ask:
-    """One lookup on its way. `started` (monotonic) moves on by the time that embedding took, which has its own budget."""
+    """One lookup on its way. `started` (monotonic) moves on by the time that the embedding took."""
 
     address: Address
     policy: Policy

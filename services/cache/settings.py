@@ -70,10 +70,6 @@ class CacheSettings(SuiteSettings):
         description="File with the 32 random bytes under which questions are hashed; every replica needs the same. "
         "Required with `ANTIPHON_QDRANT_URL`. Unset: `fingerprint.key` in the state folder, made once.",
     )
-    store_token_file: UserPath | None = Field(
-        default=None,
-        description="File with the token of the embedded store. Unset: `edgestore.token` in the state folder.",
-    )
     replication_factor: int = Field(
         default=1, ge=1, le=32, description="Copies that a Qdrant cluster keeps of a collection that is made now."
     )

@@ -1,7 +1,8 @@
 """Mirrors memory into the store: in order, in batches, again and again while the store is down.
 
 Memory comes first and is what is served; here the store catches up. What waits is bounded: beyond that the oldest
-writes are given up and counted. Deletes wait for the batch under way, so that no write lands after the delete of its entry.
+writes are given up and counted. Deletes wait for the batch under way, so no write lands after the delete
+of its entry.
 """
 
 from __future__ import annotations

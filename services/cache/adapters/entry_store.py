@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 
+from services.cache.adapters.connection import Connection
+from services.cache.adapters.records import SCHEMA, Unreadable, from_record, partition, to_payload
 from services.cache.entry import Entry
 from services.cache.ports import Epoch, Write
-from services.cache.records import SCHEMA, Unreadable, from_record, partition, to_payload
-from services.chassis.errors import Reason, Unavailable
 from services.storage import (
     AllOf,
     AnyOf,
@@ -23,7 +23,6 @@ from services.storage import (
     IndexKind,
     Point,
     Record,
-    Store,
 )
 
 REMOVE_CHUNK = 200
@@ -46,10 +45,16 @@ class StoredEntries:
     """An `EntryStore` over one collection."""
 
     def __init__(
-        self, store: Store, *, embedder: str, dim: int, replication_factor: int = 1, write_consistency_factor: int = 1
+        self,
+        connection: Connection,
+        *,
+        embedder: str,
+        dim: int,
+        replication_factor: int = 1,
+        write_consistency_factor: int = 1,
     ) -> None:
-        """`embedder`: the slug of its identity. `open` comes before everything else."""
-        self._store = store
+        """`embedder`: the slug of its identity."""
+        self._connection = connection
         self._embedder = embedder
         self._dim = dim
         alias = f"antiphon_entries_{embedder}_{dim}"
@@ -61,51 +66,53 @@ class StoredEntries:
             replication_factor=replication_factor,
             write_consistency_factor=write_consistency_factor,
         )
-        self._collection: Collection | None = None
         self.skipped: Counter[Unreadable] = Counter()
         """Records that could not be read, since the process started."""
 
-    async def open(self) -> None:
-        """Create or check the collection. Raises Unavailable, or FailedPrecondition(STORE_MISMATCH)."""
-        self._collection = await self._store.ensure(self._spec)
-
     async def is_empty(self) -> bool:
-        """Whether nothing at all is stored."""
-        return await self._opened.count() == 0
+        """Whether nothing at all is stored. Creates or checks the collection: raises FailedPrecondition, too."""
+        async with self._opened() as collection:
+            return await collection.count() == 0
 
     async def save(self, writes: Sequence[Write]) -> list[bool]:
         """See `EntryStore`."""
         points = [
             Point(write.entry.id, write.vector, to_payload(write.entry, embedder=self._embedder)) for write in writes
         ]
-        return await self._opened.upsert_newer(points, durable=True)
+        async with self._opened() as collection:
+            return await collection.upsert_newer(points, durable=True)
 
     async def read(self, ids: Sequence[str]) -> list[Write]:
         """See `EntryStore`."""
-        return self._readable(await self._opened.get(ids, vectors=True))
+        async with self._opened() as collection:
+            return self._readable(await collection.get(ids, vectors=True))
 
     async def load(self, *, now_us: int) -> AsyncIterator[list[Write]]:
         """See `EntryStore`."""
-        pages = self._opened.scroll(Between("expires_us", gt=now_us), order_by=None, vectors=True)
-        async with aclosing(pages):  # type: ignore[type-var]  # an async generator, declared as an iterator
-            async for page in pages:
-                yield self._readable(page)
+        async with self._opened() as collection:
+            pages = collection.scroll(Between("expires_us", gt=now_us), order_by=None, vectors=True)
+            async with aclosing(pages):  # type: ignore[type-var]  # an async generator, declared as an iterator
+                async for page in pages:
+                    yield self._readable(page)
 
     async def remove(self, entries: Sequence[Entry]) -> None:
         """See `EntryStore`."""
-        for start in range(0, len(entries), REMOVE_CHUNK):
-            chunk = entries[start : start + REMOVE_CHUNK]
-            one: list[Filter] = [AllOf(HasId([entry.id]), Between("ver", lte=entry.ver)) for entry in chunk]
-            await self._opened.delete_where(AllOf(_OURS, AnyOf(*one)))
+        async with self._opened() as collection:
+            for start in range(0, len(entries), REMOVE_CHUNK):
+                chunk = entries[start : start + REMOVE_CHUNK]
+                each: list[Filter] = [AllOf(HasId([entry.id]), Between("ver", lte=entry.ver)) for entry in chunk]
+                await collection.delete_where(AllOf(_OURS, AnyOf(*each)))
 
     async def purge_cleared(self, epoch: Epoch) -> None:
         """See `EntryStore`."""
         ns = Equals("ns", partition(epoch.tenant, epoch.namespace))
-        await self._opened.delete_where(AllOf(_OURS, ns, Between("epoch", lt=epoch.number)))
+        async with self._opened() as collection:
+            await collection.delete_where(AllOf(_OURS, ns, Between("epoch", lt=epoch.number)))
 
     async def purge_expired(self, *, now_us: int) -> None:
         """See `EntryStore`."""
-        await self._opened.delete_where(AllOf(_OURS, Between("expires_us", lte=now_us)))
+        async with self._opened() as collection:
+            await collection.delete_where(AllOf(_OURS, Between("expires_us", lte=now_us)))
 
     def _readable(self, records: Sequence[Record]) -> list[Write]:
         writes = []
@@ -117,8 +124,5 @@ class StoredEntries:
                 writes.append(read)
         return writes
 
-    @property
-    def _opened(self) -> Collection:
-        if self._collection is None:
-            raise Unavailable("the store has not been reached yet", reason=Reason.STORE_UNAVAILABLE)
-        return self._collection
+    def _opened(self) -> AbstractAsyncContextManager[Collection]:
+        return self._connection.collection(self._spec)

@@ -1,0 +1,160 @@
+"""The cache's process: `python -m services.cache`. Exit status as `services.chassis.process` says."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import time
+
+from antiphon.cache.v1 import cache_pb2
+from services.cache.adapters.connection import Connection, locate, read_api_key
+from services.cache.adapters.control_store import StoredControl
+from services.cache.adapters.entry_store import StoredEntries
+from services.cache.adapters.key_file import VARIABLE, Key, load_key
+from services.cache.cache import Cache, Limits, Outside
+from services.cache.metrics import CacheMetrics
+from services.cache.ports import WrongKey
+from services.cache.scope import verifier
+from services.cache.servicer import LEASE_PLACES, LEASES, WAITERS, CacheServicer
+from services.cache.settings import SERVICE, CacheSettings
+from services.chassis.errors import AntiphonError, FailedPrecondition
+from services.chassis.process import Process, run
+from services.chassis.server import Server
+from services.chassis.settings import SettingsError
+from services.embedding import MicroBatcher, create_batcher
+
+
+async def main(settings: CacheSettings, process: Process) -> None:
+    """Serve until the process is asked to stop; then write what waits for the store."""
+    log = process.telemetry.log
+    await asyncio.to_thread(read_api_key, settings)
+    key = await asyncio.to_thread(load_key, settings)
+    embedder = await _embedder(settings)
+    connection = Connection(lambda: locate(settings), timeout=settings.store_timeout)
+    copies = {
+        "replication_factor": settings.replication_factor,
+        "write_consistency_factor": settings.write_consistency_factor,
+    }
+    identity = embedder.identity
+    entries = StoredEntries(connection, embedder=identity.slug, dim=identity.dim, **copies)
+    control = StoredControl(connection, **copies)
+    cache = Cache(
+        _limits(settings, embedder),
+        Outside(
+            open_store=lambda: _open(settings, entries, control, key),
+            store=entries,
+            epochs=control,
+            embedder=embedder,
+            embedder_slug=identity.slug,
+            embedder_dim=identity.dim,
+            key=key.secret,
+            now=time.time,
+            monotonic=time.monotonic,
+            chance=random.random,
+            report=lambda part, error: log.warning("a part failed", part=part, exc_info=error),
+        ),
+    )
+    metrics = CacheMetrics(process.telemetry.registry)
+    metrics.watch(cache, entries.skipped.total)
+    server = Server(
+        SERVICE,
+        settings,
+        process,
+        listen=settings.cache_listen,
+        variable="ANTIPHON_CACHE_LISTEN",
+        limits={WAITERS: settings.max_waiters, LEASES: LEASE_PLACES},
+    )
+    servicer = CacheServicer(cache, metrics, embedder=identity.slug, now=time.time, monotonic=time.monotonic)
+    server.add(servicer, cache_pb2.DESCRIPTOR.services_by_name["CacheService"])
+    try:
+        await _warm(embedder, process)
+        await server.start()
+        await _serve(server, cache, process)
+    except BaseExceptionGroup as group:
+        # A setting that turned out to be wrong once the store was reached ends the process as it does at the start.
+        wrong = group.subgroup(SettingsError)
+        if wrong is None:
+            raise
+        raise _first(wrong) from None
+    finally:
+        await cache.aclose()
+        await embedder.aclose()
+        await connection.aclose()
+
+
+async def _serve(server: Server, cache: Cache, process: Process) -> None:
+    async with asyncio.TaskGroup() as group:
+        work = [
+            group.create_task(cache.run()),
+            group.create_task(_announce(server, cache, process)),
+            group.create_task(_release(cache, process)),
+        ]
+        await server.serve()
+        for task in work:
+            task.cancel()
+
+
+async def _announce(server: Server, cache: Cache, process: Process) -> None:
+    """Say SERVING when everything stored is in memory."""
+    await cache.recovery.ready.wait()
+    process.telemetry.log.info("hydrated", entries=len(cache.entries))
+    server.set_ready(True)
+
+
+async def _release(cache: Cache, process: Process) -> None:
+    """Tell those who wait to come again, elsewhere, rather than to hold up a server that stops."""
+    await process.shutdown.requested.wait()
+    cache.fills.dismiss()
+
+
+async def _embedder(settings: CacheSettings) -> MicroBatcher:
+    try:
+        return await asyncio.to_thread(create_batcher, settings.embedding)
+    except FailedPrecondition as error:
+        raise SettingsError("ANTIPHON_EMBEDDING_EMBEDDER", error.message) from None
+
+
+async def _warm(embedder: MicroBatcher, process: Process) -> None:
+    try:
+        await embedder.warm()
+    except AntiphonError as error:  # the exact tier works without it, and lookups say when they had to bypass
+        process.telemetry.log.warning("a part failed", part="embedder", exc_info=error)
+
+
+async def _open(settings: CacheSettings, entries: StoredEntries, control: StoredControl, key: Key) -> None:
+    """Make sure that collections and key are what this process needs; Unavailable if nobody can tell yet."""
+    try:
+        await control.check_key(verifier(key.secret), store_is_empty=await entries.is_empty())
+    except WrongKey:
+        key.withdraw()
+        problem = "is not the key that the entries in the store were made with"
+        raise SettingsError(VARIABLE, f"is missing, or {problem}" if key.made else problem) from None
+    except FailedPrecondition as error:
+        raise SettingsError(
+            "ANTIPHON_QDRANT_URL" if settings.qdrant_url else "ANTIPHON_STATE_DIR", error.message
+        ) from error
+
+
+def _limits(settings: CacheSettings, embedder: MicroBatcher) -> Limits:
+    least = settings.min_similarity
+    return Limits(
+        min_similarity=embedder.default_min_similarity if least is None else least,
+        ttl=settings.ttl,
+        max_entry_bytes=settings.max_entry_bytes,
+        max_entries=settings.max_entries,
+        decision_budget=settings.decision_budget,
+        search_threads=settings.search_threads,
+        lease=settings.lease,
+        max_fills=settings.max_fills,
+        max_unsaved=settings.max_unsaved,
+    )
+
+
+def _first(group: BaseExceptionGroup[SettingsError]) -> SettingsError:
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, CacheSettings, SERVICE))

@@ -1,0 +1,70 @@
+"""What the cache counts for Prometheus. Labels are few and fixed: no namespace, no tenant, no text of callers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from services.cache.cache import Cache
+from services.cache.fill_values import Granted, InProgress
+from services.cache.storable import NotStored
+from services.cache.values import CommitResult, LookupResult
+
+ABORTS = frozenset({"cancelled", "upstream_error", "truncated", "shutdown"})
+"""Reasons that the contract names; others count as `other`."""
+
+
+class CacheMetrics:
+    """Counters, and gauges that are read when Prometheus comes."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._lookups = self._counter("lookups", "Lookups by outcome, a bypass by reason.", "outcome", "reason")
+        self._vetoes = self._counter("vetoes", "Nearest entries that were not served.", "reason")
+        self._fills = self._counter("fills", "Fills by what became of them.", "event")
+        self._unstored = self._counter("answers_not_stored", "Committed answers that were not stored.", "reason")
+        self._aborts = self._counter("aborts", "Fills that were given up.", "reason")
+        self._saved_tokens = self._counter("tokens_saved", "Tokens that hits did not buy again.", "direction")
+        self._saved_money = self._counter("nano_usd_saved", "Money that hits did not spend again.")
+
+    def looked_up(self, result: LookupResult) -> None:
+        """A lookup was answered."""
+        self._lookups.labels(result.outcome.value, result.bypass_reason.value if result.bypass_reason else "").inc()
+        if result.entry is not None:
+            self._saved_tokens.labels("input").inc(result.entry.answer.usage.input)
+            self._saved_tokens.labels("output").inc(result.entry.answer.usage.output)
+            self._saved_money.inc(result.entry.answer.cost.nano_usd)
+            return
+        for veto in result.decision.vetoes:
+            self._vetoes.labels(veto).inc()
+        if isinstance(result.fill, Granted):
+            self._fills.labels("granted").inc()
+        elif isinstance(result.fill, InProgress):
+            self._fills.labels("in_progress").inc()
+
+    def committed(self, result: CommitResult) -> None:
+        """A fill was committed."""
+        self._fills.labels("committed").inc()
+        if not result.stored:
+            self._unstored.labels(NotStored(result.not_stored).value).inc()
+
+    def aborted(self, reason: str) -> None:
+        """A fill was given up."""
+        self._aborts.labels(reason if reason in ABORTS else "other").inc()
+
+    def watch(self, cache: Cache, skipped: Callable[[], int]) -> None:
+        """Show the state of `cache`; `skipped` counts stored records that cannot be read."""
+        self._gauge("entries", "Entries in memory, expired ones included.", lambda: len(cache.entries))
+        self._gauge("fills_active", "Questions whose answer is being made.", lambda: cache.fills.active)
+        self._gauge("writes_unsaved", "Writes that the store did not take.", lambda: cache.writer.unsaved)
+        self._gauge("evictions", "Entries removed for lack of room.", lambda: cache.evictions)
+        self._gauge("index_rebuilds", "Times the index was rebuilt after a fault.", lambda: cache.recovery.rebuilds)
+        self._gauge("records_skipped", "Stored records that cannot be read.", skipped)
+        self._gauge("hydrated", "Whether everything stored has been read.", cache.recovery.ready.is_set)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"antiphon_cache_{name}", text, labels, registry=self._registry)
+
+    def _gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        Gauge(f"antiphon_cache_{name}", text, registry=self._registry).set_function(read)

@@ -1,0 +1,276 @@
+"""Between `antiphon.cache.v1` and plain values; validates what a caller sends.
+
+Every `read_*` raises `InvalidRequest` naming the field that is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+
+from google.protobuf.duration_pb2 import Duration
+
+from antiphon.cache.v1 import cache_pb2 as pb
+from antiphon.llm.v1 import llm_pb2
+from services.cache.entry import Entry, Source
+from services.cache.fill_values import Filled, Granted, InProgress
+from services.cache.flight import WaitResult
+from services.cache.stats import Report
+from services.cache.values import (
+    ByIds,
+    BySource,
+    ByTags,
+    LookupResult,
+    Mode,
+    Outcome,
+    Policy,
+    Query,
+    Selector,
+)
+from services.llm.proto import (
+    invalid,
+    missing,
+    read_answer,
+    read_messages,
+    read_options,
+    read_tools,
+    refuse_unsupported,
+    write_answer,
+    write_cost,
+    write_timestamp,
+    write_usage,
+)
+from services.llm.values import Answer, Usage
+
+DEFAULT_NAMESPACE = "default"
+DEFAULT_MODEL = "auto"
+MAX_TAGS = 16
+MAX_TAG = 64
+MAX_IDS = 1_000
+MAX_TOKEN = 64
+MAX_LEASE_ID = 128
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+MATCHED_PROMPT = 1_000
+
+_NAMESPACE = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
+
+_MODES = {
+    pb.CACHE_MODE_UNSPECIFIED: Mode.DEFAULT,
+    pb.CACHE_MODE_DEFAULT: Mode.DEFAULT,
+    pb.CACHE_MODE_BYPASS: Mode.BYPASS,
+    pb.CACHE_MODE_REFRESH: Mode.REFRESH,
+    pb.CACHE_MODE_ONLY_IF_CACHED: Mode.ONLY_IF_CACHED,
+}
+_OUTCOMES = {
+    Outcome.EXACT: pb.OUTCOME_EXACT,
+    Outcome.SEMANTIC: pb.OUTCOME_SEMANTIC,
+    Outcome.MISS: pb.OUTCOME_MISS,
+    Outcome.BYPASS: pb.OUTCOME_BYPASS,
+}
+
+
+def read_namespace(value: str, path: str = "namespace") -> str:
+    """A namespace; empty is `default`."""
+    if not value:
+        return DEFAULT_NAMESPACE
+    if not _NAMESPACE.fullmatch(value):
+        raise invalid(path, "must be 1 to 128 of a-z A-Z 0-9 . _ : / -")
+    return value
+
+
+def read_query(request: pb.LookupRequest | pb.PutRequest) -> Query:
+    """The question of a request."""
+    if not request.HasField("query"):
+        raise missing("query", "is required")
+    query = request.query
+    return Query(
+        messages=read_messages(query.messages, "query.messages"),
+        namespace=read_namespace(query.namespace, "query.namespace"),
+        model=query.model or DEFAULT_MODEL,
+        options=read_options(query.options, "query.options"),
+        tools=read_tools(query.tools, "query.tools"),
+        objective=query.objective,
+    )
+
+
+def read_policy(policy: pb.CachePolicy) -> Policy:
+    """How a request uses the cache."""
+    refuse_unsupported(policy, ("stale_while_revalidate", "source_versions"), "policy")
+    return Policy(
+        mode=_MODES[policy.mode],
+        min_similarity=_share(policy.min_similarity, "policy.min_similarity")
+        if policy.HasField("min_similarity")
+        else None,
+        max_error_rate=_share(policy.max_error_rate, "policy.max_error_rate")
+        if policy.HasField("max_error_rate")
+        else None,
+        ttl=_seconds(policy.ttl, "policy.ttl") if policy.HasField("ttl") else None,
+        max_age=_seconds(policy.max_age, "policy.max_age") if policy.HasField("max_age") else None,
+        no_store=policy.no_store,
+        tags=_tags(policy.tags, "policy.tags"),
+    )
+
+
+def read_token(value: str) -> str:
+    """A caller's fill token, perhaps empty."""
+    if len(value) > MAX_TOKEN:
+        raise invalid("fill_token", f"at most {MAX_TOKEN} characters")
+    return value
+
+
+def read_lease_id(value: str) -> str:
+    """A lease's id."""
+    if not value:
+        raise missing("lease_id", "is required")
+    if len(value) > MAX_LEASE_ID:
+        raise invalid("lease_id", f"at most {MAX_LEASE_ID} characters")
+    return value
+
+
+def read_stored_answer(request: pb.CommitRequest | pb.PutRequest) -> Answer:
+    """The answer that a request brings."""
+    if not request.HasField("answer"):
+        raise missing("answer", "is required")
+    if request.answer.ByteSize() > MAX_ANSWER_BYTES:
+        raise invalid("answer", f"at most {MAX_ANSWER_BYTES} bytes")
+    return read_answer(request.answer)
+
+
+def read_selector(request: pb.DeleteRequest) -> Selector:
+    """Which entries a request means."""
+    match request.WhichOneof("selector"):
+        case "entry_ids":
+            ids = request.entry_ids.ids
+            if not 1 <= len(ids) <= MAX_IDS:
+                raise invalid("entry_ids.ids", f"1 to {MAX_IDS}")
+            return ByIds(tuple(ids))
+        case "tags":
+            if not request.tags.tags:
+                raise missing("tags.tags", "at least one is required")
+            return ByTags(frozenset(_tags(request.tags.tags, "tags.tags")))
+        case "source":
+            if request.source not in set(Source):
+                raise invalid("source", "must be one of fill, put")
+            return BySource(request.source)
+        case _:
+            raise missing("selector", "one of entry_ids, tags, source is required")
+
+
+def write_lookup(result: LookupResult, *, lookup_id: str, lease: Callable[[Granted], pb.Lease]) -> pb.LookupResponse:
+    """The response to a lookup."""
+    response = pb.LookupResponse(outcome=_OUTCOMES[result.outcome], lookup_id=lookup_id)
+    if result.outcome is Outcome.BYPASS:
+        response.bypass_reason = result.bypass_reason.value if result.bypass_reason else ""
+        return response
+    decision = result.decision
+    response.decision.veto_reasons.extend(decision.vetoes)
+    if decision.similarity is not None:
+        response.decision.similarity = decision.similarity
+    if decision.threshold is not None:
+        response.decision.threshold = decision.threshold
+    if decision.age is not None:
+        response.decision.age.CopyFrom(write_duration(decision.age))
+    if result.embedding_tokens:
+        response.embedding_usage.CopyFrom(write_usage(Usage(input=result.embedding_tokens)))
+    if result.entry is not None:
+        _write_served(response, result.entry)
+        return response
+    if isinstance(result.fill, Granted):
+        response.fill.granted.CopyFrom(lease(result.fill))
+    elif isinstance(result.fill, InProgress):
+        response.fill.in_progress_lease_id = result.fill.lease_id
+    return response
+
+
+def write_embedding(response: pb.LookupResponse, result: LookupResult, *, embedder: str) -> None:
+    """Add the question's embedding to the response to a miss, if it was computed."""
+    if result.outcome is Outcome.MISS and result.vector is not None:
+        response.embedding.vector = result.vector.astype("<f4", copy=False).tobytes()
+        response.embedding.dim = len(result.vector)
+        response.embedding.embedder = embedder
+
+
+def write_lease(granted: Granted, *, now: float, monotonic: float) -> pb.Lease:
+    """A lease, its end told by the wall clock."""
+    return pb.Lease(
+        id=granted.lease_id,
+        expire_time=write_timestamp(now + granted.expires - monotonic),
+        duration=write_duration(granted.duration),
+    )
+
+
+def write_wait(result: WaitResult, lease: Callable[[Granted], pb.Lease]) -> pb.WaitFillResponse:
+    """What became of waiting."""
+    if isinstance(result, Filled):
+        filled = pb.FilledAnswer(answer=write_answer(result.answer), entry_id=result.entry_id)
+        return pb.WaitFillResponse(filled=filled)
+    if isinstance(result, Granted):
+        return pb.WaitFillResponse(granted=lease(result))
+    return pb.WaitFillResponse(pending=pb.FillPending())
+
+
+def write_report(report: Report) -> pb.GetStatsResponse:
+    """Statistics."""
+    tally = report.tally
+    return pb.GetStatsResponse(
+        entries_total=report.entries_total,
+        entries_valid=report.entries_valid,
+        entries_expired=report.entries_total - report.entries_valid,
+        bytes=report.bytes,
+        evictions=report.evictions,
+        lookups=pb.LookupCounts(
+            exact=tally.outcomes[Outcome.EXACT],
+            semantic=tally.outcomes[Outcome.SEMANTIC],
+            miss=tally.outcomes[Outcome.MISS],
+            bypass=tally.outcomes[Outcome.BYPASS],
+            fills_granted=tally.fills_granted,
+            fills_in_progress=tally.fills_in_progress,
+        ),
+        vetoes=dict(tally.vetoes),
+        usage_saved=write_usage(tally.usage_saved),
+        cost_saved=write_cost(tally.cost_saved),
+        store_healthy=report.store_healthy,
+        embedder=report.embedder,
+        start_time=write_timestamp(report.started_at),
+        writes_not_stored=report.writes_not_stored,
+    )
+
+
+def write_duration(seconds: float) -> Duration:
+    """Seconds, to the microsecond."""
+    duration = Duration()
+    duration.FromMicroseconds(round(seconds * 1e6))
+    return duration
+
+
+def _write_served(response: pb.LookupResponse, entry: Entry) -> None:
+    answer: llm_pb2.Answer = write_answer(entry.answer)
+    response.entry_id = entry.id
+    response.answer.CopyFrom(answer)
+    response.served_from.usage.CopyFrom(answer.usage)
+    response.served_from.cost_saved.CopyFrom(answer.cost)
+    response.decision.matched_prompt = entry.question[:MATCHED_PROMPT]
+    response.decision.expire_time.CopyFrom(write_timestamp(entry.expires_at))
+
+
+def _share(value: float, path: str) -> float:
+    if not (math.isfinite(value) and 0.0 <= value <= 1.0):
+        raise invalid(path, "must be between 0 and 1")
+    return value
+
+
+def _seconds(duration: Duration, path: str) -> float:
+    seconds = duration.seconds + duration.nanos / 1e9
+    if seconds <= 0:
+        raise invalid(path, "must be more than 0")
+    return seconds
+
+
+def _tags(tags: Sequence[str], path: str) -> tuple[str, ...]:
+    if len(tags) > MAX_TAGS:
+        raise invalid(path, f"at most {MAX_TAGS}")
+    for i, tag in enumerate(tags):
+        if not 1 <= len(tag) <= MAX_TAG:
+            raise invalid(f"{path}[{i}]", f"1 to {MAX_TAG} characters")
+    return tuple(dict.fromkeys(tags))
