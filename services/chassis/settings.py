@@ -234,7 +234,7 @@ def _show_default(info: FieldInfo) -> str:
     if isinstance(default, bool):
         return str(default).lower()
     if isinstance(default, float):
-        return f"{default:g}"
+        return f"{default:.12g}"
     if isinstance(default, (tuple, list, set, frozenset)):
         return ",".join(str(part) for part in default)
     return str(default)
