@@ -134,7 +134,8 @@ class Child:
                 self.report(self.name, f"serving at {self.address}")
             elif not ready and self.serving.is_set():
                 self.serving.clear()
-                self.report(self.name, "not serving")
+                if not self._stop.is_set():
+                    self.report(self.name, "not serving")
             await asyncio.sleep(WATCH_SECONDS if ready else POLL_SECONDS)
 
 

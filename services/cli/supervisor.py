@@ -22,8 +22,9 @@ GRACE_MARGIN = 5.0
 """Seconds that a child gets on top of its own drain before it is killed."""
 
 STORE = "edgestore"
-SERVICES = ("cache", "router", "completion")
-"""In the order of starting; stopped the other way round, so that nobody loses what it still needs."""
+STAGES = (("cache", "router"), ("completion",))
+"""In the order of starting: the next begins when all of one serve, so that it finds them at once. Stopped the other way
+round, so that nobody loses what it still needs."""
 
 
 async def healthy(address: str) -> bool:
@@ -55,7 +56,8 @@ class Suite:
             self._environ["ANTIPHON_LOG_LEVEL"] = "warning"
         self._report = report
         self._store = None if settings.qdrant_url else self._child(STORE, listed)
-        self._services = [self._child(name, healthy) for name in SERVICES]
+        self._stages = [[self._child(name, healthy) for name in stage] for stage in STAGES]
+        self._services = [child for stage in self._stages for child in stage]
 
     async def run(self, serving: Callable[[Mapping[str, str]], Awaitable[None]], stop: asyncio.Event) -> bool:
         """Run until `stop` is set, or until `serving`, called once with all addresses, sets it.
@@ -109,10 +111,11 @@ class Suite:
             await self._store.serving.wait()
             # Whoever is connected finds a restarted store where it was.
             self._store.environ = {**self._store.environ, "ANTIPHON_EDGESTORE_LISTEN": self._store.address}
-        for child in self._services:
-            group.create_task(child.run())
-        for child in self._services:
-            await child.serving.wait()
+        for stage in self._stages:
+            for child in stage:
+                group.create_task(child.run())
+            for child in stage:
+                await child.serving.wait()
         await serving({child.name: child.address for child in self._services})
 
     def _child(self, name: str, probe: Callable[[str], Awaitable[bool]]) -> Child:
