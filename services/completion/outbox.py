@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from services.chassis.errors import AntiphonError, DeadlineExceeded, Exhausted, Unavailable
@@ -44,6 +45,7 @@ class Outbox(Generic[ItemT]):
         self._filled = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
+        self._draining = asyncio.Event()
         self._busy = False
 
     def __len__(self) -> int:
@@ -66,39 +68,39 @@ class Outbox(Generic[ItemT]):
             await self._filled.wait()
             if await self._send_oldest():
                 backoff = self._first_backoff
+            elif self._draining.is_set():
+                self._give_up()
             else:
-                await asyncio.sleep(backoff)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(backoff):
+                        await self._draining.wait()
                 backoff = min(backoff * 2, LAST_BACKOFF)
 
     async def drain(self, seconds: float) -> None:
-        """Wait until everything is sent, but not longer than `seconds`; the rest is counted as dropped.
+        """Send what waits, for the last time: what the service does not take now is dropped and counted.
 
-        `run` must be running meanwhile.
+        `run` must be running meanwhile. Ends at the first failure, or after `seconds`.
         """
+        self._draining.set()
         try:
             async with asyncio.timeout(seconds):
                 await self._empty.wait()
         except TimeoutError:
-            for _ in range(len(self)):
-                self._dropped("shutdown")
+            self._give_up()
 
     async def _send_oldest(self) -> bool:
         """Send one item; False if the service does not answer."""
         key, (since, item) = self._items.popitem(last=False)
-        if not self._items:
-            self._filled.clear()
-        if self._monotonic() - since > self._keep:
-            self._dropped("too_old")
-            self._settle()
-            return True
         self._busy = True
         try:
-            await self._send(item)
+            if self._monotonic() - since > self._keep:
+                self._dropped("too_old")
+            else:
+                await self._send(item)
         except (Unavailable, DeadlineExceeded, Exhausted):
-            if key not in self._items:
+            if key not in self._items:  # else a newer one has come meanwhile
                 self._items[key] = (since, item)
                 self._items.move_to_end(key, last=False)
-            self._filled.set()
             return False
         except AntiphonError:
             self._dropped("refused")
@@ -107,6 +109,13 @@ class Outbox(Generic[ItemT]):
             self._settle()
         return True
 
+    def _give_up(self) -> None:
+        for _ in self._items:
+            self._dropped("shutdown")
+        self._items.clear()
+        self._settle()
+
     def _settle(self) -> None:
-        if not self._items and not self._busy:
+        if not self._items:
+            self._filled.clear()
             self._empty.set()
