@@ -49,9 +49,7 @@ def differences(made: pathlib.Path, committed: pathlib.Path) -> list[str]:
 
     def files(root: pathlib.Path) -> dict[pathlib.Path, bytes]:
         return {
-            p.relative_to(root): p.read_bytes()
-            for p in root.rglob("*")
-            if p.is_file() and "__pycache__" not in p.parts
+            p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file() and "__pycache__" not in p.parts
         }
 
     a, b = files(made), files(committed)

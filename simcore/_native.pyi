@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Index", "IndexPoisoned", "IndexQuarantined"]
 
-class IndexPoisoned(RuntimeError):  # noqa: N818 - named for the state of the index, as domain errors are
+class IndexPoisoned(RuntimeError):
     """An internal fault, reported to one caller; the index is quarantined and must be rebuilt."""
 
 class IndexQuarantined(IndexPoisoned):

@@ -13,11 +13,10 @@ import re
 import sys
 
 from services.cache.settings import CacheSettings
-from services.completion.settings import CompletionSettings
-from services.router.settings import RouterSettings
-
 from services.chassis.settings import Row, ServiceSettings, document
+from services.completion.settings import CompletionSettings
 from services.edgestore.settings import EdgestoreSettings
+from services.router.settings import RouterSettings
 
 README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
 BEGIN = "<!-- settings: made by tools/documents.py -->"

@@ -54,13 +54,13 @@ def licence_of(package: Distribution) -> str:
     name = _canonical(package.metadata["Name"])
     if name in READ_BY_HAND:
         return READ_BY_HAND[name]
-    expression = package.metadata.get("License-Expression")
+    expression = package.metadata.json.get("license_expression")
     if expression:
         return str(expression)
     classifiers = [c.removeprefix(_CLASSIFIER) for c in package.metadata.get_all("Classifier", []) if _CLASSIFIER in c]
     if classifiers:
         return " AND ".join(sorted(classifiers))
-    text = (package.metadata.get("License") or "").strip()
+    text = str(package.metadata.json.get("license") or "").strip()
     if text and "\n" not in text:
         return str(text)
     raise SystemExit(f"the metadata of {name} does not say its licence: read it and add it to READ_BY_HAND")
@@ -81,7 +81,7 @@ def python_packages() -> dict[str, str]:
             found[_canonical(name)] = licence_of(package)
         for line in package.requires or []:
             requirement = Requirement(line)
-            environment = {**default_environment(), "extra": extra}
+            environment: dict[str, str] = {k: str(v) for k, v in default_environment().items()} | {"extra": extra}
             if requirement.marker is not None and not requirement.marker.evaluate(environment):
                 continue
             queue.append((requirement.name, ""))
