@@ -86,6 +86,7 @@ class CacheTurn:
     _lease: Lease | None = None
     _lost: bool = False
     _over: bool = False
+    _made: Answer | None = None
     _renewing: asyncio.Task[None] | None = None
     _token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -128,6 +129,7 @@ class CacheTurn:
     def keep(self, answer: Answer) -> None:
         """The answer was made: store it, in the background."""
         self._end()
+        self._made = answer
         if self._lease is not None:
             if not self._lost:
                 self.storing.commit(self.request, self._lease, answer)
@@ -174,13 +176,16 @@ class CacheTurn:
             return error
 
     def _late(self, reply: asyncio.Task[Found | AntiphonError]) -> None:
-        """Take the lease from a reply that came after the fill had gone on, and give it back if that is over."""
+        """Take the lease from a reply that came after the fill had gone on."""
         if reply.cancelled() or reply.exception() is not None:
             return
         found = reply.result()
         if not isinstance(found, Found) or found.lease is None:
             return
-        if self._over or self._lease is not None:
+        if self._made is not None:
+            # Whoever waits for this lease elsewhere is served as well.
+            self.storing.commit(self.request, found.lease, self._made)
+        elif self._over or self._lease is not None:
             self.storing.abort(found.lease, "late")
         else:
             self._hold(found.lease)

@@ -205,6 +205,9 @@ class Fills:
         # Who bypasses the cache wants an answer of its own.
         shares = request.policy.mode is not CacheMode.BYPASS
         fill = self._shared.get(request.key) if shares else None
+        if fill is not None and fill.transcript.ended:
+            # Its task is about to be over. Who comes now asks the cache, and may fare better than with a failed fill.
+            fill = None
         self._joined(fill is not None)
         begins = fill is None
         if fill is None:

@@ -96,6 +96,7 @@ class Storing:
             self.put(request, answer)
         except AntiphonError:
             self._not_stored("refused")
+            await self._abort(lease, "refused")
         else:
             if not done.stored:
                 self._not_stored(done.reason or "unknown")

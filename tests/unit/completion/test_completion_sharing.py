@@ -208,3 +208,13 @@ async def test_stopping_ends_fills_and_gives_their_leases_back() -> None:
         await asking
     assert [reason for _, reason in cache.aborts] == ["shutdown"]
     assert cache.open_leases == 0
+
+
+async def test_who_comes_right_after_a_failure_does_not_inherit_it() -> None:
+    async with rig() as r:
+        r.router.candidates = ("small",)
+        r.one.scripts.append([Unavailable("down")])
+        with r.join() as first:
+            with pytest.raises(Unavailable):
+                await first.result()
+            assert (await r.complete()).completed.answer.text == "An answer."
