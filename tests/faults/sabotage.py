@@ -4,7 +4,7 @@
     python -m tests.faults.sabotage 34 35        these rows
     python -m tests.faults.sabotage --thorough   also lists marked tests that no patch of their row makes fail
 
-The patches are in `tests/faults/sabotage/row_NN_<slug>.patch`. Each is applied alone in a scratch copy of the tree, the
+The patches are in `tests/faults/patches/row_NN_<slug>.patch`. Each is applied alone in a scratch copy of the tree, the
 tests of its row are run there, and it is taken back. Prints `row | patch | caught` or `MISSED` or what else went wrong;
 exits 1 unless every patch applies and is caught, and the tests pass without any patch.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -59,10 +59,6 @@ class Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
 
-    @classmethod
-    async def of(cls, proxy: Proxy) -> Client:
-        return cls(*await asyncio.open_connection(proxy.host, proxy.port))
-
     async def say(self, data: bytes) -> bytes:
         self.writer.write(data)
         async with asyncio.timeout(GUARD):
@@ -81,8 +77,26 @@ class Client:
         return False
 
 
-async def test_it_forwards_both_ways_and_counts(proxy: Proxy) -> None:
-    client = await Client.of(proxy)
+Dial = Callable[[Proxy], Awaitable[Client]]
+
+
+@pytest.fixture
+async def dial() -> AsyncIterator[Dial]:
+    """Makes clients that end with the test."""
+    made: list[Client] = []
+
+    async def connect(proxy: Proxy) -> Client:
+        made.append(Client(*await asyncio.open_connection(proxy.host, proxy.port)))
+        return made[-1]
+
+    yield connect
+    for client in made:
+        client.writer.transport.abort()
+        await asyncio.gather(client.writer.wait_closed(), return_exceptions=True)
+
+
+async def test_it_forwards_both_ways_and_counts(proxy: Proxy, dial: Dial) -> None:
+    client = await dial(proxy)
     assert await client.say(b"hello") == b"HELLO"
     big = b"x" * 1_000_000
     assert await client.say(big) == big.upper()
@@ -93,8 +107,8 @@ async def test_it_forwards_both_ways_and_counts(proxy: Proxy) -> None:
     await proxy.until(lambda p: p.open_connections == 0)
 
 
-async def test_delay_is_added_each_way_and_keeps_the_order(proxy: Proxy) -> None:
-    client = await Client.of(proxy)
+async def test_delay_is_added_each_way_and_keeps_the_order(proxy: Proxy, dial: Dial) -> None:
+    client = await dial(proxy)
     await client.say(b"warm")
     proxy.delay = 0.1
     started = asyncio.get_running_loop().time()
@@ -106,19 +120,19 @@ async def test_delay_is_added_each_way_and_keeps_the_order(proxy: Proxy) -> None
     assert asyncio.get_running_loop().time() - started >= 0.15
 
 
-async def test_cut_resets_both_ends_and_new_connections_work(proxy: Proxy, echo: Echo) -> None:
-    client = await Client.of(proxy)
+async def test_cut_resets_both_ends_and_new_connections_work(proxy: Proxy, echo: Echo, dial: Dial) -> None:
+    client = await dial(proxy)
     await client.say(b"hello")
     proxy.cut()
     with pytest.raises(ConnectionResetError):
         await client.rest()
     await echo.changed.wait()
     assert (echo.reset, echo.ended) == (1, 0)
-    assert await (await Client.of(proxy)).say(b"again") == b"AGAIN"
+    assert await (await dial(proxy)).say(b"again") == b"AGAIN"
 
 
-async def test_a_black_hole_swallows_and_healing_resets_what_lost_bytes(proxy: Proxy) -> None:
-    client = await Client.of(proxy)
+async def test_a_black_hole_swallows_and_healing_resets_what_lost_bytes(proxy: Proxy, dial: Dial) -> None:
+    client = await dial(proxy)
     await client.say(b"hello")
     proxy.black_hole("down")
     client.writer.write(b"lost")
@@ -127,11 +141,11 @@ async def test_a_black_hole_swallows_and_healing_resets_what_lost_bytes(proxy: P
     await proxy.heal()
     with pytest.raises(ConnectionResetError):
         await client.rest()
-    assert await (await Client.of(proxy)).say(b"again") == b"AGAIN"
+    assert await (await dial(proxy)).say(b"again") == b"AGAIN"
 
 
-async def test_a_stall_holds_bytes_back_and_loses_none(proxy: Proxy) -> None:
-    client = await Client.of(proxy)
+async def test_a_stall_holds_bytes_back_and_loses_none(proxy: Proxy, dial: Dial) -> None:
+    client = await dial(proxy)
     await client.say(b"hello")
     proxy.stall("up")
     client.writer.write(b"held")
@@ -140,8 +154,8 @@ async def test_a_stall_holds_bytes_back_and_loses_none(proxy: Proxy) -> None:
     assert await client.reader.readexactly(4) == b"HELD"
 
 
-async def test_half_closed_by_the_server_the_client_may_still_send(proxy: Proxy) -> None:
-    client = await Client.of(proxy)
+async def test_half_closed_by_the_server_the_client_may_still_send(proxy: Proxy, dial: Dial) -> None:
+    client = await dial(proxy)
     await client.say(b"hello")
     proxy.half_close("server")
     assert await client.rest() == b""
@@ -149,28 +163,28 @@ async def test_half_closed_by_the_server_the_client_may_still_send(proxy: Proxy)
     await proxy.until(lambda p: p.bytes["up"] == 9)
 
 
-async def test_half_closed_by_the_client_the_server_may_still_send(proxy: Proxy, echo: Echo) -> None:
-    client = await Client.of(proxy)
+async def test_half_closed_by_the_client_the_server_may_still_send(proxy: Proxy, echo: Echo, dial: Dial) -> None:
+    client = await dial(proxy)
     await client.say(b"hello")
     proxy.half_close("client")
     assert await client.rest() == b"BYE"
     assert echo.ended == 1
 
 
-async def test_refusing_and_listening_again_on_the_same_port(proxy: Proxy) -> None:
-    client = await Client.of(proxy)
+async def test_refusing_and_listening_again_on_the_same_port(proxy: Proxy, dial: Dial) -> None:
+    client = await dial(proxy)
     await client.say(b"hello")
     await proxy.refuse()
     with pytest.raises(ConnectionRefusedError):
-        await Client.of(proxy)
+        await dial(proxy)
     assert await client.say(b"open ones live") == b"OPEN ONES LIVE"
     await proxy.heal()
-    assert await (await Client.of(proxy)).say(b"again") == b"AGAIN"
+    assert await (await dial(proxy)).say(b"again") == b"AGAIN"
 
 
-async def test_a_reply_can_be_lost_at_a_byte(proxy: Proxy, echo: Echo) -> None:
+async def test_a_reply_can_be_lost_at_a_byte(proxy: Proxy, echo: Echo, dial: Dial) -> None:
     proxy.cut_at["down"] = 3
-    client = await Client.of(proxy)
+    client = await dial(proxy)
     client.writer.write(b"hello")
     assert await client.reader.readexactly(3) == b"HEL"
     with pytest.raises(ConnectionResetError):
@@ -178,10 +192,10 @@ async def test_a_reply_can_be_lost_at_a_byte(proxy: Proxy, echo: Echo) -> None:
     assert proxy.bytes == {"up": 5, "down": 3}
 
 
-async def test_a_target_that_is_down_resets() -> None:
+async def test_a_target_that_is_down_resets(dial: Dial) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     async with Proxy.to("127.0.0.1", port) as proxy:
-        client = await Client.of(proxy)
+        client = await dial(proxy)
         with pytest.raises(ConnectionResetError):
             await client.rest()
