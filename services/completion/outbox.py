@@ -110,7 +110,7 @@ class Outbox(Generic[ItemT]):
         return True
 
     def _give_up(self) -> None:
-        for _ in self._items:
+        for _ in range(len(self)):  # one under way counts, too: nobody will learn whether it arrived
             self._dropped("shutdown")
         self._items.clear()
         self._settle()

@@ -15,7 +15,7 @@ from pathlib import Path
 LAST_ROW = 90
 """The catalogue has this many rows, numbered from 1."""
 
-PATCHES = Path("tests/faults/sabotage")
+PATCHES = Path("tests/faults/patches")
 """Below the root of the tree."""
 
 _PATCH_NAME = re.compile(r"row_(\d{2})_[a-z0-9_]+\.patch")

@@ -72,7 +72,7 @@ PATCH = (
 def small_tree(tmp_path: Path) -> Path:
     """A repository with the machinery and one product module with one fault row."""
     root = tmp_path / "tree"
-    for name in ("tests/faults/sabotage", "services", "simcore", "clients/python/antiphon", "tests/faults"):
+    for name in ("tests/faults/patches", "services", "simcore", "clients/python/antiphon", "tests/faults"):
         (root / name).mkdir(parents=True, exist_ok=True)
     for package in ("services", "simcore", "clients/python/antiphon"):
         (root / package / "__init__.py").touch()
