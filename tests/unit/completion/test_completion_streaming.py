@@ -1,0 +1,155 @@
+"""What a stream's reader sees, and when."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.completion.fills import Beat, Event
+from services.completion.ports import Found, Outcome
+from services.completion.result import Delivered
+from services.completion.streaming.content import PIECE_CHARS, Content, Reasoning, Text, ToolCallPart, joined
+from services.completion.streaming.transcript import Opened
+from services.completion.upstreams.protocol import ReasoningDelta, ToolCallDelta
+from services.llm.values import FinishReason, ToolCall
+from tests.unit.completion.completion_parts import answered, rig, until, words
+
+HEARTBEAT = 60.0
+
+
+async def test_an_answer_opens_with_its_first_content_and_ends_with_the_whole() -> None:
+    async with rig() as r:
+        first, second = asyncio.Event(), asyncio.Event()
+        r.one.scripts.append([first, *words("One ", finish=None, usage=None), second, *words("two.")])
+        with r.join(streaming=True) as listener:
+            events = listener.events(HEARTBEAT)
+            opening = asyncio.ensure_future(anext(events))
+            await until(lambda: r.calls == 1)
+            assert not opening.done()
+            first.set()
+            assert await opening == Opened("small", Outcome.MISS)
+            assert await anext(events) == Text("One ")
+            second.set()
+            assert await anext(events) == Text("two.")
+            last = await anext(events)
+            assert isinstance(last, Delivered)
+            assert last.completed.answer.text == "One two."
+            assert 0 <= last.time_to_first_token <= last.latency
+            assert [event async for event in events] == []
+
+
+async def test_what_gathered_while_the_reader_was_busy_leaves_as_one() -> None:
+    async with rig() as r:
+        r.one.scripts.append(words(*["word "] * 500))
+        with r.join(streaming=True) as listener:
+            await until(lambda: listener.fill.transcript.ended)
+            events = [event async for event in listener.events(HEARTBEAT)]
+        assert events[1] == Text("word " * 500)
+        assert len(events) == 3
+
+
+async def test_a_hit_streams_as_few_pieces_of_bounded_size() -> None:
+    async with rig() as r:
+        text = "é" * (2 * PIECE_CHARS + 1)
+        r.cache.found.append(Found(Outcome.EXACT, answer=answered(text), entry_id="e"))
+        with r.join(streaming=True) as listener:
+            events = [event async for event in listener.events(HEARTBEAT)]
+        assert events[0] == Opened("small", Outcome.EXACT)
+        pieces = [event.text for event in events if isinstance(event, Text)]
+        assert "".join(pieces) == text
+        assert len(pieces) == 3
+        assert max(len(piece.encode()) for piece in pieces) <= 64 * 1024
+
+
+async def test_heartbeats_come_while_it_is_silent_also_before_the_start() -> None:
+    async with rig() as r:
+        first, second = asyncio.Event(), asyncio.Event()
+        r.one.scripts.append([first, *words("One ", finish=None, usage=None), second, *words("two.")])
+        seen: list[Event] = []
+        with r.join(streaming=True) as listener:
+            async for event in listener.events(0.01):
+                seen.append(event)
+                if seen[-2:] == [Beat(), Beat()]:
+                    (second if first.is_set() else first).set()
+        kinds = [type(event) for event in seen]
+        assert kinds[:2] == [Beat, Beat]
+        assert kinds.index(Opened) < kinds.index(Text)
+        assert Beat in kinds[kinds.index(Text) :]
+        assert kinds[-1] is Delivered
+
+
+async def test_reasoning_and_tool_calls_are_streamed_and_put_together() -> None:
+    async with rig() as r:
+        r.one.scripts.append(
+            [
+                ReasoningDelta("Let me "),
+                ReasoningDelta("see."),
+                ToolCallDelta(0, "c1", "weather", '{"ci'),
+                ToolCallDelta(0, arguments='ty": 1}'),
+                ToolCallDelta(1, "c2", "time"),
+                *words(finish=FinishReason.TOOL_CALLS),
+            ]
+        )
+        with r.join(streaming=True) as listener:
+            await until(lambda: listener.fill.transcript.ended)
+            events = [event async for event in listener.events(HEARTBEAT)]
+        assert events[1:-1] == [
+            Reasoning("Let me see."),
+            ToolCallPart(0, "c1", "weather", '{"city": 1}'),
+            ToolCallPart(1, "c2", "time", ""),
+        ]
+        last = events[-1]
+        assert isinstance(last, Delivered)
+        assert last.completed.answer.tool_calls == (
+            ToolCall("c1", "weather", '{"city": 1}'),
+            ToolCall("c2", "time", ""),
+        )
+        assert last.completed.answer.text == "", "reasoning is not part of the answer"
+
+
+async def test_what_a_model_left_empty_still_opens_and_ends() -> None:
+    async with rig() as r:
+        r.one.scripts.append(words())
+        with r.join(streaming=True) as listener:
+            events = [event async for event in listener.events(HEARTBEAT)]
+        assert [type(event) for event in events] == [Opened, Delivered]
+
+
+async def test_a_slow_reader_holds_up_nobody() -> None:
+    async with rig() as r:
+        with r.join(streaming=True) as slow:
+            events = slow.events(HEARTBEAT)
+            await anext(events)
+            assert (await r.complete()).completed.answer.text == "An answer."
+            rest = [event async for event in events]
+        assert "".join(event.text for event in rest if isinstance(event, Text)) == "An answer."
+
+
+def _read(pieces: list[Content]) -> tuple[list[tuple[str, object]], int]:
+    """Return what a client puts together from pieces: consecutive text as one, arguments by call."""
+    told: list[tuple[str, object]] = []
+    for piece in pieces:
+        kind = type(piece).__name__
+        if isinstance(piece, ToolCallPart):
+            told.append((kind, (piece.index, piece.id, piece.name)))
+            told.extend(("argument", (piece.index, letter)) for letter in piece.arguments)
+        else:
+            told.extend((kind, letter) for letter in piece.text)
+    return [each for each in told if each[0] != "ToolCallPart" or each[1][1] or each[1][2]], len(pieces)  # type: ignore[index]
+
+
+PIECES = st.one_of(
+    st.builds(Text, st.text(min_size=1, max_size=5)),
+    st.builds(Reasoning, st.text(min_size=1, max_size=5)),
+    st.builds(ToolCallPart, st.integers(0, 2), st.sampled_from(["", "id"]), st.just(""), st.text(max_size=5)),
+)
+
+
+@given(st.lists(PIECES, max_size=20))
+def test_joining_pieces_changes_nothing_but_their_number(pieces: list[Content]) -> None:
+    before, count = _read(pieces)
+    after, fewer = _read(list(joined(pieces)))
+    assert after == before
+    assert fewer <= count
