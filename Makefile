@@ -51,12 +51,14 @@ model: setup ## get the default embedding model into the user's cache folder
 	$(BIN)/antiphon model get
 
 $(VENV)/.tools: constraints.txt pyproject.toml
+	@echo "installing the tools into $(VENV) …"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet -c constraints.txt pip
 	$(PIP) install --quiet -c constraints.txt --group dev
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.tools clients/python/pyproject.toml $(RUST)
+	@echo "building simcore and installing Antiphon, about a minute …"
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --quiet -c constraints.txt --no-build-isolation \
 	  -e './clients/python[cli]' -e .
 	@touch $@

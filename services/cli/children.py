@@ -104,6 +104,7 @@ class Child:
         environ = {**self.environ, PARENT_PIPE_VARIABLE: str(self.pipe)}
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # what lies in the current folder is not code of ours
             "-m",
             self.module,
             env=environ,

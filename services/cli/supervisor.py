@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import grpc.aio
@@ -14,6 +15,9 @@ from antiphon_client.channel import OPTIONS
 from services.chassis import runfile
 from services.chassis.settings import SuiteSettings
 from services.cli.children import Child, ConfigurationError, Report, parent_pipe
+
+STAGE_SECONDS = 15.0
+"""How long the next stage waits for one that does not serve; a cache that reads a large store takes longer."""
 
 PROBE_SECONDS = 1.0
 """How long a health check may take."""
@@ -114,8 +118,13 @@ class Suite:
         for stage in self._stages:
             for child in stage:
                 group.create_task(child.run())
-            for child in stage:
-                await child.serving.wait()
+            # Who cannot start must not keep the others from serving without it.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STAGE_SECONDS):
+                    for child in stage:
+                        await child.serving.wait()
+        for child in self._services:
+            await child.serving.wait()
         await serving({child.name: child.address for child in self._services})
 
     def _child(self, name: str, probe: Callable[[str], Awaitable[bool]]) -> Child:

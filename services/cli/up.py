@@ -50,6 +50,7 @@ async def _run(settings: SuiteSettings, environ: Mapping[str, str], *, demo: boo
     def on_signal() -> None:
         if stop.is_set():
             suite.kill()
+            return
         click.echo("stopping; once more kills")
         stop.set()
 

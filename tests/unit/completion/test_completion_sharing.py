@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from services.chassis.deadline import Deadline
 from services.chassis.errors import DeadlineExceeded, Unavailable
 from services.completion.ports import CallStatus
 from services.completion.request import CacheMode, CachePolicy
@@ -157,6 +158,22 @@ async def test_a_deadline_too_short_for_a_model_calls_none(seconds: float) -> No
             await r.complete(seconds=seconds)
         await until(lambda: len(r.service.fills) == 0)
         assert r.calls == 0
+
+
+@pytest.mark.fault(7)
+async def test_when_the_cache_has_used_up_the_time_no_model_is_called() -> None:
+    time = 0.0
+    async with rig() as r:
+        r.cache.hold = asyncio.Event()
+        with r.service.fills.join(ask(), Deadline(10.0, lambda: time), streaming=False) as listener:
+            await until(lambda: len(r.cache.lookups) == 1)
+            time = 9.999
+            r.cache.hold.set()
+            with pytest.raises(DeadlineExceeded):
+                await listener.result()
+        assert r.calls == 0
+        await r.settled()
+        assert r.cache.open_leases == 0
 
 
 async def test_one_listeners_deadline_does_not_hurt_another() -> None:

@@ -8,20 +8,29 @@ import click
 
 from antiphon.cache.v1 import cache_pb2
 from antiphon.completion.v1 import completion_pb2
-from antiphon_client.cli.calls import COMPLETION_TARGET, run, target
+from antiphon_client.cli.calls import COMPLETION_TARGET, BrokenOffError, run, target
 from antiphon_client.cli.show import as_json, summary
 from antiphon_client.completion import AsyncCompletionClient
+from antiphon_client.errors import AntiphonError
 
 
 async def _stream(client: AsyncCompletionClient, request: completion_pb2.CompleteRequest) -> completion_pb2.Finished:
     finished = completion_pb2.Finished()
-    async with client.stream(request) as events:
-        async for event in events:
-            match event.WhichOneof("event"):
-                case "delta":
-                    click.echo(event.delta.text, nl=False)
-                case "finished":
-                    finished = event.finished
+    begun = False
+    try:
+        async with client.stream(request) as events:
+            async for event in events:
+                match event.WhichOneof("event"):
+                    case "delta":
+                        click.echo(event.delta.text, nl=False)
+                        begun = True
+                    case "finished":
+                        finished = event.finished
+    except AntiphonError as error:
+        if not begun:
+            raise
+        click.echo()
+        raise BrokenOffError(error.message, reason=error.reason, code=error.code) from error
     click.echo()
     return finished
 
@@ -46,14 +55,17 @@ def ask(prompt: str, *, stream: bool, model: str, namespace: str, no_cache: bool
     async def body() -> None:
         async with AsyncCompletionClient(address) as client:
             if stream:
-                info = (await _stream(client, request)).info
+                done = await _stream(client, request)
+                answer, info = done.answer, done.info
             else:
                 response = await client.complete(request)
                 if as_json_:
                     click.echo(json.dumps(as_json(response), ensure_ascii=False))
                     return
-                click.echo(response.answer.text)
-                info = response.info
+                answer, info = response.answer, response.info
+                click.echo(answer.text)
+        if answer.refusal:
+            click.echo(f"refused: {answer.refusal}", err=True)
         click.secho(summary(info), err=True, dim=True)
 
     run(body, address)

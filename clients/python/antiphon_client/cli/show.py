@@ -9,6 +9,7 @@ from google.protobuf.message import Message as ProtoMessage
 
 from antiphon.cache.v1 import cache_pb2
 from antiphon.completion.v1 import completion_pb2
+from antiphon.llm.v1 import llm_pb2
 
 NANO_PER_USD = 1_000_000_000
 
@@ -39,6 +40,9 @@ def summary(info: completion_pb2.CompletionInfo) -> str:
     if info.HasField("served_from"):
         parts.append(f"saved {money(info.served_from.cost_saved.nano_usd)}")
     parts.append(f"{info.latency.ToMicroseconds() / 1e3:.1f} ms")
+    if info.finish_reason not in {llm_pb2.FINISH_REASON_STOP, llm_pb2.FINISH_REASON_TOOL_CALLS}:
+        reason = llm_pb2.FinishReason.Name(info.finish_reason).removeprefix("FINISH_REASON_").lower()
+        parts.append(f"incomplete: {reason}")
     if info.degraded:
         parts.append("degraded: " + ", ".join(info.degraded))
     return " · ".join(parts)

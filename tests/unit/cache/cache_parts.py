@@ -1,0 +1,197 @@
+"""What the tests of the cache are made of: clocks that stand still, an embedder whose similarities are known."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import numpy as np
+
+from services.cache.cache import Cache, Limits, Outside
+from services.cache.entry import Entry
+from services.cache.ports import Epoch, Write
+from services.cache.values import LookupResult, Policy, Query, Vector
+from services.chassis.deadline import Deadline
+from services.chassis.errors import AntiphonError, Reason, Unavailable
+from services.llm.values import Answer, Cost, FinishReason, Message, Role, TextPart, Usage
+
+TENANT = "default"
+DIM = 64
+KEY = bytes(range(32))
+START = 1_800_000_000.0
+
+
+class Clock:
+    """Wall and monotonic time, moved by the test."""
+
+    def __init__(self) -> None:
+        self.wall = START
+        self.mono = 1_000.0
+
+    def now(self) -> float:
+        return self.wall
+
+    def monotonic(self) -> float:
+        return self.mono
+
+    def advance(self, seconds: float) -> None:
+        self.wall += seconds
+        self.mono += seconds
+
+
+class KnownEmbedder:
+    """Texts have unrelated vectors unless the test says how alike two are."""
+
+    def __init__(self) -> None:
+        self._alike: dict[str, tuple[str, float]] = {}
+        self.calls: list[str] = []
+        self.error: AntiphonError | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    def alike(self, text: str, other: str, cosine: float) -> None:
+        """Give `text` this cosine to `other`."""
+        self._alike[text] = (other, cosine)
+
+    def vector(self, text: str) -> Vector:
+        if text in self._alike:
+            other, cosine = self._alike[text]
+            base = self.vector(other).astype(np.float64)
+            away = _random(text)
+            away -= base * (away @ base)
+            away /= np.linalg.norm(away)
+            return (cosine * base + np.sqrt(1 - cosine**2) * away).astype(np.float32)
+        return _random(text).astype(np.float32)
+
+    def windows(self, text: str) -> int:
+        return 1
+
+    def comparable(self, text: str) -> bool:
+        return True
+
+    async def embed_one(self, text: str) -> tuple[Vector, int]:
+        self.calls.append(text)
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return self.vector(text), len(text.split())
+
+
+class NoStore:
+    """A store that nobody can reach."""
+
+    async def save(self, writes: Sequence[Write]) -> list[bool]:
+        raise down()
+
+    async def read(self, ids: Sequence[str]) -> list[Write]:
+        raise down()
+
+    async def load(self, *, now_us: int) -> AsyncIterator[list[Write]]:
+        raise down()
+        yield []
+
+    async def remove(self, entries: Sequence[Entry]) -> None:
+        raise down()
+
+    async def purge_cleared(self, epoch: Epoch) -> None:
+        raise down()
+
+    async def purge_expired(self, *, now_us: int) -> None:
+        raise down()
+
+
+class NoEpochs:
+    """As `NoStore`."""
+
+    async def load(self) -> list[Epoch]:
+        raise down()
+
+    async def advance(self, tenant: str, namespace: str, *, beyond: int, now_us: int) -> Epoch:
+        raise down()
+
+
+def down() -> Unavailable:
+    return Unavailable("the store is not available", reason=Reason.STORE_UNAVAILABLE)
+
+
+class Bench:
+    """A cache without a store, on a clock that stands still."""
+
+    def __init__(self, **limits: object) -> None:
+        self.clock = Clock()
+        self.embedder = KnownEmbedder()
+        self.reported: list[tuple[str, BaseException]] = []
+        self.chance = 0.0
+
+        async def unreachable() -> None:
+            raise down()
+
+        self.cache = Cache(
+            Limits(**{"min_similarity": 0.9, **limits}),  # type: ignore[arg-type]
+            Outside(
+                open_store=unreachable,
+                store=NoStore(),
+                epochs=NoEpochs(),
+                embedder=self.embedder,
+                embedder_slug="known_1",
+                embedder_dim=DIM,
+                key=KEY,
+                now=self.clock.now,
+                monotonic=self.clock.monotonic,
+                chance=lambda: self.chance,
+                report=lambda part, error: self.reported.append((part, error)),
+            ),
+        )
+
+    def deadline(self, seconds: float = 5.0) -> Deadline:
+        return Deadline.after(seconds, monotonic=self.clock.monotonic)
+
+    async def look(
+        self, what: Query | str, policy: Policy | None = None, *, token: str = "", tenant: str = TENANT
+    ) -> LookupResult:
+        query = ask(what) if isinstance(what, str) else what
+        return await self.cache.lookup(tenant, query, policy or Policy(), token, self.deadline())
+
+    async def put(
+        self, what: Query | str, text: str = "an answer", policy: Policy | None = None, *, tenant: str = TENANT
+    ) -> Entry:
+        query = ask(what) if isinstance(what, str) else what
+        return await self.cache.put(
+            tenant, query, policy or Policy(), answer(text), durable=False, deadline=self.deadline()
+        )
+
+
+@asynccontextmanager
+async def benched(**limits: object) -> AsyncIterator[Bench]:
+    """A bench, and no defect in the background by its end."""
+    bench = Bench(**limits)
+    yield bench
+    await bench.cache.aclose()
+    assert bench.reported == []
+
+
+def user(text: str) -> Message:
+    return Message(Role.USER, (TextPart(text),))
+
+
+def ask(text: str, *before: Message, **fields: object) -> Query:
+    return Query(messages=(*before, user(text)), **fields)  # type: ignore[arg-type]
+
+
+def answer(text: str = "an answer", **fields: object) -> Answer:
+    values: dict[str, object] = {
+        "finish_reason": FinishReason.STOP,
+        "model": "small",
+        "usage": Usage(input=10, output=20),
+        "cost": Cost(300, "p1"),
+        **fields,
+    }
+    return Answer(text=text, **values)  # type: ignore[arg-type]
+
+
+def _random(text: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    vector = np.random.default_rng(seed).standard_normal(DIM)
+    return vector / np.linalg.norm(vector)

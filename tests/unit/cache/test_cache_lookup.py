@@ -1,0 +1,454 @@
+"""What a lookup promises, over the real index and without a store: the cache serves from memory then."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.cache import entries as entries_module
+from services.cache.fill_values import Filled, Granted, InProgress
+from services.cache.freshness import time_to_live
+from services.cache.recovery import Phase
+from services.cache.values import BypassReason, LookupResult, Mode, Outcome, Policy, Query
+from services.chassis.errors import Aborted, InvalidRequest, NotFound, Reason, Unavailable
+from services.llm.values import FinishReason, GenerationOptions, Message, Role, TextPart, Tool, ToolCall
+from simcore import IndexPoisoned
+from tests.unit.cache.cache_parts import TENANT, Bench, answer, ask, benched, user
+
+ASKED = "How do I reset my password?"
+REWORDED = "How can I reset my password?"
+ONLY = Policy(mode=Mode.ONLY_IF_CACHED)
+
+
+@pytest.fixture
+async def bench():
+    async with benched() as made:
+        made.embedder.alike(REWORDED, ASKED, 0.95)
+        yield made
+
+
+def lease(result: LookupResult) -> str:
+    assert isinstance(result.fill, Granted)
+    return result.fill.lease_id
+
+
+# --- tiers -----------------------------------------------------------------------------------------------------------
+
+
+async def test_an_equal_question_is_served_without_an_embedding(bench: Bench) -> None:
+    await bench.put(ASKED)
+    bench.embedder.calls.clear()
+    found = await bench.look(f"  {ASKED.replace(' ', '   ')}\n")
+    assert (found.outcome, found.entry.answer.text) == (Outcome.EXACT, "an answer")
+    assert (found.decision.similarity, found.decision.threshold) == (1.0, None)
+    assert bench.embedder.calls == []
+
+
+async def test_a_reworded_question_is_served(bench: Bench) -> None:
+    await bench.put(ASKED)
+    found = await bench.look(REWORDED)
+    assert found.outcome is Outcome.SEMANTIC
+    assert found.decision.similarity == pytest.approx(0.95, abs=1e-5)
+    assert found.decision.threshold == 0.9
+
+
+async def test_another_question_is_a_miss_that_says_how_far_it_was(bench: Bench) -> None:
+    await bench.put(ASKED)
+    bench.embedder.alike("How do I delete my account?", ASKED, 0.89)
+    missed = await bench.look("How do I delete my account?")
+    assert missed.outcome is Outcome.MISS
+    assert missed.decision.vetoes == ("below_threshold",)
+    assert missed.decision.similarity == pytest.approx(0.89, abs=1e-5)
+    assert missed.vector is not None
+
+
+async def test_similarity_equal_to_the_threshold_is_enough(bench: Bench) -> None:
+    await bench.put(ASKED)
+    similarity = (await bench.look(REWORDED, ONLY)).decision.similarity
+    found = await bench.look(REWORDED, dataclasses.replace(ONLY, min_similarity=similarity))
+    assert found.outcome is Outcome.SEMANTIC
+
+
+async def test_a_caller_can_only_tighten(bench: Bench) -> None:
+    await bench.put(ASKED)
+    bench.embedder.alike("far away", ASKED, 0.5)
+    for least, outcome in ((0.0, Outcome.SEMANTIC), (0.96, Outcome.MISS), (1.0, Outcome.MISS)):
+        found = await bench.look(REWORDED, dataclasses.replace(ONLY, min_similarity=least))
+        assert found.outcome is outcome, least
+    assert (await bench.look("far away", dataclasses.replace(ONLY, min_similarity=0.1))).outcome is Outcome.MISS
+
+
+async def test_an_error_rate_gets_the_exact_tier_only(bench: Bench) -> None:
+    await bench.put(ASKED)
+    policy = dataclasses.replace(ONLY, max_error_rate=0.5)
+    bench.embedder.calls.clear()
+    missed = await bench.look(REWORDED, policy)
+    assert (missed.outcome, missed.decision.vetoes) == (Outcome.MISS, ("uncalibrated",))
+    assert (await bench.look(ASKED, policy)).outcome is Outcome.EXACT
+    assert bench.embedder.calls == []
+
+
+async def test_what_such_a_caller_stores_is_found_by_others(bench: Bench) -> None:
+    missed = await bench.look(ASKED, Policy(max_error_rate=0.01))
+    await bench.cache.commit(TENANT, lease(missed), answer(), durable=False)
+    async with asyncio.timeout(10):
+        while (await bench.look(REWORDED, ONLY)).outcome is not Outcome.SEMANTIC:
+            await asyncio.sleep(0)
+
+
+async def test_the_best_live_match_wins(bench: Bench) -> None:
+    """Better ones that are too old do not hide it, however many there are."""
+    for number in range(40):
+        bench.embedder.alike(f"old {number}", ASKED, 0.999 - number / 10_000)
+        await bench.put(f"old {number}", f"old {number}")
+    bench.clock.advance(100)
+    bench.embedder.alike("young one", ASKED, 0.93)
+    await bench.put("young one", "young")
+    assert (await bench.look(ASKED, ONLY)).entry.answer.text == "old 0"
+    found = await bench.look(ASKED, dataclasses.replace(ONLY, max_age=50.0))
+    assert (found.outcome, found.entry.answer.text) == (Outcome.SEMANTIC, "young")
+    bench.clock.advance(86_400 - 50)
+    assert (await bench.look(ASKED, ONLY)).entry.answer.text == "young"
+
+
+async def test_too_old_is_said(bench: Bench) -> None:
+    await bench.put(ASKED)
+    bench.clock.advance(10)
+    missed = await bench.look(ASKED, dataclasses.replace(ONLY, max_age=9.0))
+    assert (missed.outcome, missed.decision.vetoes, missed.decision.age) == (Outcome.MISS, ("too_old",), 10.0)
+
+
+async def test_an_answer_that_calls_tools_is_for_the_same_question_only(bench: Bench) -> None:
+    calling = answer("", finish_reason=FinishReason.TOOL_CALLS, tool_calls=(ToolCall("1", "weather", '{"in":"Bonn"}'),))
+    missed = await bench.look(ASKED)
+    assert (await bench.cache.commit(TENANT, lease(missed), calling, durable=False)).stored
+    assert (await bench.look(ASKED)).entry.answer.tool_calls == calling.tool_calls
+    assert (await bench.look(REWORDED, ONLY)).outcome is Outcome.MISS
+
+
+async def test_a_tool_result_never_hits_semantically(bench: Bench) -> None:
+    def asked(result: str) -> Query:
+        call = Message(Role.ASSISTANT, tool_calls=(ToolCall("1", "t", "{}"),))
+        return Query((user(ASKED), call, Message(Role.TOOL, (TextPart(result),), tool_call_id="1")))
+
+    bench.embedder.alike("It is 21 degrees", "It is 20 degrees", 0.9999)
+    await bench.put(asked("It is 20 degrees"))
+    assert (await bench.look(asked("It is 20 degrees"))).outcome is Outcome.EXACT
+    assert (await bench.look(asked("It is 21 degrees"))).outcome is Outcome.MISS
+    assert bench.embedder.calls == []
+
+
+# --- scope -----------------------------------------------------------------------------------------------------------
+
+system = st.sampled_from([(), (Message(Role.SYSTEM, (TextPart("a"),)),), (Message(Role.SYSTEM, (TextPart("b"),)),)])
+queries = st.builds(
+    lambda before, **fields: ask(ASKED, *before, **fields),
+    system,
+    namespace=st.sampled_from(["n", "m"]),
+    model=st.sampled_from(["auto", "small"]),
+    tools=st.sampled_from([(), (Tool("t"),), (Tool("t"), Tool("u")), (Tool("u"), Tool("t"))]),
+    options=st.sampled_from([GenerationOptions(), GenerationOptions(temperature=0.0), GenerationOptions(seed=1)]),
+    objective=st.sampled_from(["", "cheapest"]),
+)
+asked_by = st.tuples(st.sampled_from(["t1", "t2"]), queries)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(stored=st.lists(asked_by, min_size=1, max_size=6), asked=st.lists(asked_by, min_size=1, max_size=6))
+def test_no_hit_crosses_a_scope(stored: list[tuple[str, Query]], asked: list[tuple[str, Query]]) -> None:
+    """Whatever is stored: who asks gets what was stored under the very same context, or nothing."""
+
+    async def play() -> None:
+        async with benched() as bench:
+            bench.embedder.alike(REWORDED, ASKED, 0.95)
+            expected: dict[tuple[str, str], str] = {}
+            for number, (tenant, query) in enumerate(stored):
+                await bench.put(query, f"answer {number}", tenant=tenant)
+                expected[tenant, repr(query)] = f"answer {number}"
+            for tenant, query in asked:
+                reworded = dataclasses.replace(query, messages=(*query.messages[:-1], user(REWORDED)))
+                for what, outcome in ((query, Outcome.EXACT), (reworded, Outcome.SEMANTIC)):
+                    found = await bench.look(what, ONLY, tenant=tenant)
+                    wanted = expected.get((tenant, repr(query)))
+                    assert found.outcome is (outcome if wanted else Outcome.MISS)
+                    assert (found.entry.answer.text if found.entry else None) == wanted
+
+    asyncio.run(play())
+
+
+async def test_a_row_of_another_scope_is_not_served_even_if_the_index_returns_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.put(ask(ASKED, namespace="secret"), "a secret")
+    await bench.put(ask("unrelated words here", namespace="open"))
+    entries = bench.cache.entries
+    secret = entries.bucket(TENANT, "secret")
+    monkeypatch.setattr(entries, "_buckets", {**entries._buckets})
+    open_bucket = entries.bucket(TENANT, "open")
+    number = next(iter(secret.groups.values())).number
+    next(iter(open_bucket.groups.values())).number = number
+    missed = await bench.look(ask(REWORDED, namespace="open"), ONLY)
+    assert missed.outcome is Outcome.MISS
+    assert missed.decision.similarity is None
+
+
+# --- freshness -------------------------------------------------------------------------------------------------------
+
+
+@given(st.none() | st.floats(0.001, 1e9), st.floats(1, 1e9), st.floats(0, 0.999999))
+def test_jitter_only_ever_shortens(asked: float | None, limit: float, chance: float) -> None:
+    lives = time_to_live(asked, limit=limit, chance=chance)
+    most = min(asked or limit, limit)
+    assert most * 0.95 <= lives <= most
+
+
+async def test_an_expired_entry_is_never_served_and_reading_extends_nothing(bench: Bench) -> None:
+    await bench.put(ASKED, policy=Policy(ttl=100.0))
+    for _ in range(9):
+        bench.clock.advance(11)
+        assert (await bench.look(ASKED)).outcome is Outcome.EXACT
+        assert (await bench.look(REWORDED, ONLY)).outcome is Outcome.SEMANTIC
+    bench.clock.advance(1)
+    missed = await bench.look(ASKED, ONLY)
+    assert missed.outcome is Outcome.MISS
+    assert "expired" in missed.decision.vetoes
+    assert (await bench.look(REWORDED, ONLY)).outcome is Outcome.MISS
+
+
+async def test_a_ttl_beyond_the_operators_is_clamped() -> None:
+    async with benched(ttl=50.0) as bench:
+        entry = await bench.put(ASKED, policy=Policy(ttl=1e9))
+        assert entry.expires_at == bench.clock.wall + 50.0
+
+
+async def test_age_counts_from_when_the_answer_was_made(bench: Bench) -> None:
+    query, made = ask(ASKED), answer(created_at=bench.clock.wall - 70)
+    await bench.cache.put(TENANT, query, Policy(), made, durable=False, deadline=bench.deadline())
+    assert (await bench.look(query)).decision.age == 70.0
+    assert (await bench.look(query, dataclasses.replace(ONLY, max_age=60.0))).outcome is Outcome.MISS
+
+
+# --- fills -----------------------------------------------------------------------------------------------------------
+
+
+async def test_equal_questions_at_once_cost_one_fill_and_one_embedding(bench: Bench) -> None:
+    results = await asyncio.gather(*(bench.look(ASKED) for _ in range(200)))
+    leases = [result.fill for result in results]
+    assert sum(isinstance(fill, Granted) for fill in leases) == 1
+    assert sum(isinstance(fill, InProgress) for fill in leases) == 199
+    assert bench.embedder.calls == [ASKED]
+    later = await bench.look(ASKED)
+    assert isinstance(later.fill, InProgress)
+    assert bench.embedder.calls == [ASKED]
+    assert sum(result.embedding_tokens for result in results) == len(ASKED.split()), "bought once, billed once"
+
+
+async def test_an_answer_that_comes_while_a_question_is_embedded_is_served(bench: Bench) -> None:
+    bench.embedder.gate.clear()
+    looking = asyncio.create_task(bench.look(ASKED))
+    while not bench.embedder.calls:
+        await asyncio.sleep(0)
+    # Without the embedder, by a caller who needs none.
+    other = await bench.look(ASKED, Policy(max_error_rate=0.01))
+    bench.embedder.gate.set()
+    await bench.cache.commit(TENANT, lease(other), answer(), durable=False)
+    assert (await looking).outcome is Outcome.EXACT
+
+
+async def test_a_commit_is_found_and_is_idempotent(bench: Bench) -> None:
+    missed = await bench.look(ASKED)
+    first = await bench.cache.commit(TENANT, lease(missed), answer("first"), durable=False)
+    assert await bench.cache.commit(TENANT, lease(missed), answer("second"), durable=False) == first
+    assert (await bench.look(ASKED)).entry.answer.text == "first"
+    assert (await bench.look(REWORDED, ONLY)).outcome is Outcome.SEMANTIC
+
+
+@pytest.mark.parametrize(
+    ("made", "policy", "reason"),
+    [
+        (answer(finish_reason=FinishReason.LENGTH), Policy(), "finish_reason"),
+        (answer(finish_reason=FinishReason.CONTENT_FILTER), Policy(), "finish_reason"),
+        (answer(" \n"), Policy(), "empty"),
+        (answer(refusal="No."), Policy(), "refusal"),
+        (answer("x" * 300_000), Policy(), "too_large"),
+        (answer("é" * 140_000), Policy(), "too_large"),
+        (answer(), Policy(no_store=True), "no_store"),
+    ],
+)
+async def test_what_must_not_be_stored_still_reaches_who_waits(
+    bench: Bench, made: object, policy: Policy, reason: str
+) -> None:
+    missed = await bench.look(ASKED, policy)
+    waiting = asyncio.create_task(bench.cache.wait(TENANT, lease(missed), "", bench.deadline()))
+    await asyncio.sleep(0)
+    result = await bench.cache.commit(TENANT, lease(missed), made, durable=False)
+    assert (result.stored, result.not_stored, result.entry_id) == (False, reason, "")
+    assert await waiting == Filled(made, "")
+    assert (await bench.look(ASKED, ONLY)).outcome is Outcome.MISS
+    assert len(bench.cache.entries) == 0
+
+
+async def test_a_put_of_such_an_answer_is_refused(bench: Bench) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await bench.put(ASKED, "")
+    assert caught.value.field == "answer"
+
+
+async def test_modes(bench: Bench) -> None:
+    await bench.put(ASKED, "old")
+    bypassed = await bench.look(ASKED, Policy(mode=Mode.BYPASS))
+    assert (bypassed.outcome, bypassed.bypass_reason, bypassed.fill) == (Outcome.BYPASS, BypassReason.POLICY, None)
+    only = await bench.look("something else entirely", ONLY)
+    assert (only.outcome, only.fill) == (Outcome.MISS, None)
+    refresh = await bench.look(ASKED, Policy(mode=Mode.REFRESH))
+    assert refresh.outcome is Outcome.MISS
+    assert (await bench.look(ASKED)).entry.answer.text == "old", "served until it is replaced"
+    await bench.cache.commit(TENANT, lease(refresh), answer("new"), durable=False)
+    assert (await bench.look(ASKED)).entry.answer.text == "new"
+    assert (await bench.look(REWORDED, ONLY)).entry.answer.text == "new"
+    assert len(bench.cache.entries) == 1
+
+
+async def test_another_tenants_lease_is_not_known(bench: Bench) -> None:
+    missed = await bench.look(ASKED)
+    for call in (
+        bench.cache.commit("other", lease(missed), answer(), durable=False),
+        bench.cache.wait("other", lease(missed), "", bench.deadline()),
+    ):
+        with pytest.raises(NotFound):
+            await call
+    with pytest.raises(NotFound):
+        bench.cache.renew("other", lease(missed))
+    assert not bench.cache.abort("other", lease(missed))
+    assert bench.cache.renew(TENANT, lease(missed)).lease_id == lease(missed)
+
+
+async def test_a_lost_lease_stores_nothing(bench: Bench) -> None:
+    missed = await bench.look(ASKED)
+    bench.clock.advance(60)
+    successor = await bench.look(ASKED)
+    with pytest.raises(Aborted):
+        await bench.cache.commit(TENANT, lease(missed), answer("late"), durable=False)
+    await bench.cache.commit(TENANT, lease(successor), answer("right"), durable=False)
+    assert (await bench.look(ASKED)).entry.answer.text == "right"
+
+
+# --- when a part is slow or down -------------------------------------------------------------------------------------
+
+
+async def test_without_the_embedder_the_exact_tier_goes_on(bench: Bench) -> None:
+    await bench.put(ASKED)
+    bench.embedder.error = Unavailable("down", reason=Reason.EMBEDDER_UNAVAILABLE)
+    assert (await bench.look(ASKED)).outcome is Outcome.EXACT
+    bypassed = await bench.look("a new question, not seen before")
+    assert bypassed.bypass_reason is BypassReason.EMBEDDER_UNAVAILABLE
+    assert bypassed.fill is None
+    entry = await bench.put("a new question, not seen before")
+    assert (await bench.look("a new question, not seen before")).entry is entry
+    bench.embedder.error = None
+    await bench.put("a new question, not seen before", "anew")
+    bench.embedder.alike("reworded so far", "a new question, not seen before", 0.95)
+    assert (await bench.look("reworded so far", ONLY)).entry.answer.text == "anew"
+
+
+async def test_a_text_that_the_embedder_cannot_read_is_exact_only(bench: Bench) -> None:
+    bench.embedder.error = InvalidRequest("too long", reason=Reason.CONTEXT_TOO_LONG)
+    missed = await bench.look(ASKED)
+    assert missed.outcome is Outcome.MISS
+    await bench.cache.commit(TENANT, lease(missed), answer(), durable=False)
+    assert (await bench.look(ASKED)).outcome is Outcome.EXACT
+
+
+async def test_a_slow_embedding_bypasses_and_is_there_next_time(bench: Bench) -> None:
+    bench.embedder.gate.clear()
+    bypassed = await bench.look(ASKED)
+    assert bypassed.bypass_reason is BypassReason.EMBEDDING_TIMEOUT
+    bench.embedder.gate.set()
+    async with asyncio.timeout(10):
+        while (await bench.look(ASKED, ONLY)).outcome is Outcome.BYPASS:
+            await asyncio.sleep(0)
+    assert bench.embedder.calls == [ASKED]
+
+
+async def test_a_search_beyond_its_budget_bypasses(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with benched(decision_budget=0.01) as bench:
+        held = asyncio.Event()
+
+        async def slow(*_: object) -> list[object]:
+            await held.wait()
+            return []
+
+        monkeypatch.setattr(bench.cache.entries, "nearest", slow)
+        assert (await bench.look(ASKED)).bypass_reason is BypassReason.DECISION_TIMEOUT
+
+
+async def test_while_what_is_stored_is_read_lookups_bypass(bench: Bench) -> None:
+    bench.cache.recovery.phase = Phase.HYDRATING
+    assert (await bench.look(ASKED)).bypass_reason is BypassReason.HYDRATING
+    with pytest.raises(Unavailable):
+        await bench.cache.clear(TENANT, "default", dry_run=False)
+
+
+async def test_too_many_fills_bypass() -> None:
+    async with benched(max_fills=1) as bench:
+        await bench.look(ASKED)
+        assert (await bench.look("another thing to ask")).bypass_reason is BypassReason.OVERLOADED
+
+
+async def test_a_fault_of_the_index_is_told_once_and_costs_the_semantic_tier_only(bench: Bench) -> None:
+    await bench.put(ASKED)
+    bench.cache.entries._index._inject_panic()
+    with pytest.raises(IndexPoisoned):
+        await bench.look(REWORDED)
+    assert bench.cache.entries.broken.is_set()
+    assert (await bench.look(REWORDED)).bypass_reason is BypassReason.HYDRATING
+    assert (await bench.look(ASKED)).outcome is Outcome.EXACT
+    await bench.put("stored in the meantime")
+    assert (await bench.look("stored in the meantime")).outcome is Outcome.EXACT
+
+
+async def test_a_large_scope_is_searched_off_the_loop(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entries_module, "INLINE_ROWS", 3)
+    for number in range(10):
+        await bench.put(f"a question with the number {number}", str(number))
+    bench.embedder.alike(REWORDED, "a question with the number 7", 0.95)
+    assert (await bench.look(REWORDED)).entry.answer.text == "7"
+
+
+async def test_room_is_made_by_what_ends_first() -> None:
+    async with benched(max_entries=3) as bench:
+        for number, ttl in enumerate([500.0, 100.0, 900.0, 700.0]):
+            await bench.put(f"the question number {number}", policy=Policy(ttl=ttl))
+        left = [(await bench.look(f"the question number {number}", ONLY)).outcome for number in range(4)]
+        assert left == [Outcome.EXACT, Outcome.MISS, Outcome.EXACT, Outcome.EXACT]
+        assert (await bench.cache.report(TENANT, None)).evictions == 1
+
+
+# --- statistics ------------------------------------------------------------------------------------------------------
+
+
+async def test_statistics_tell_what_happened(bench: Bench) -> None:
+    await bench.put(ASKED)
+    await bench.put(ask("short lived, this one", namespace="other"), policy=Policy(ttl=1.0))
+    await bench.look(ASKED)
+    await bench.look(REWORDED)
+    await bench.look("far away from everything")
+    await bench.look("far away from everything")
+    await bench.look(ASKED, Policy(mode=Mode.BYPASS))
+    bench.clock.advance(2)
+    one = await bench.cache.report(TENANT, "default")
+    assert (one.entries_total, one.entries_valid) == (1, 1)
+    assert one.tally.outcomes == {Outcome.EXACT: 1, Outcome.SEMANTIC: 1, Outcome.MISS: 2, Outcome.BYPASS: 1}
+    assert (one.tally.fills_granted, one.tally.fills_in_progress) == (1, 1)
+    assert one.tally.vetoes["below_threshold"] == 1
+    assert (one.tally.usage_saved.input, one.tally.usage_saved.output) == (20, 40)
+    assert (one.tally.cost_saved.nano_usd, one.tally.cost_saved.price_version) == (600, "p1")
+    both = await bench.cache.report(TENANT, None)
+    assert (both.entries_total, both.entries_valid) == (2, 1)
+    assert both.bytes > one.bytes > len(ASKED) + len("an answer")
+    nobody = await bench.cache.report("other tenant", None)
+    assert (nobody.entries_total, nobody.bytes, sum(nobody.tally.outcomes.values())) == (0, 0, 0)
