@@ -87,13 +87,14 @@ class Lookups:
             # Its holder has just looked and found nothing; looking again would cost an embedding for each follower.
             return LookupResult(Outcome.MISS, decision=exact.decision, fill=busy)
         embedding = await self._embed(ask, deadline)
-        nearest = await self._nearest(ask, embedding.vector)
-        if nearest.entry is not None:
-            return LookupResult(Outcome.SEMANTIC, nearest.entry, nearest.decision, embedding_tokens=embedding.tokens)
-        # The answer may have come while this call was waiting for its embedding.
+        # The answer may have come while this call was waiting for its embedding, or comes while it is searching.
+        exact = self._exact(ask)
+        nearest = Choice(None, Decision()) if exact.entry else await self._nearest(ask, embedding.vector)
         exact = self._exact(ask)
         if exact.entry is not None:
             return LookupResult(Outcome.EXACT, exact.entry, exact.decision, embedding_tokens=embedding.tokens)
+        if nearest.entry is not None:
+            return LookupResult(Outcome.SEMANTIC, nearest.entry, nearest.decision, embedding_tokens=embedding.tokens)
         decision = nearest.decision if nearest.decision.vetoes and not exact.decision.vetoes else exact.decision
         return LookupResult(
             Outcome.MISS,

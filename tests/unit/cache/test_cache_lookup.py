@@ -96,7 +96,7 @@ async def test_what_such_a_caller_stores_is_found_by_others(bench: Bench) -> Non
     missed = await bench.look(ASKED, Policy(max_error_rate=0.01))
     await bench.cache.commit(TENANT, lease(missed), answer(), durable=False)
     async with asyncio.timeout(10):
-        while (await bench.look(REWORDED, ONLY)).outcome is not Outcome.SEMANTIC:
+        while (await bench.look(REWORDED, ONLY)).outcome is not Outcome.SEMANTIC:  # noqa: ASYNC110 -- what is awaited has no event
             await asyncio.sleep(0)
 
 
@@ -250,7 +250,7 @@ async def test_equal_questions_at_once_cost_one_fill_and_one_embedding(bench: Be
 async def test_an_answer_that_comes_while_a_question_is_embedded_is_served(bench: Bench) -> None:
     bench.embedder.gate.clear()
     looking = asyncio.create_task(bench.look(ASKED))
-    while not bench.embedder.calls:
+    while not bench.embedder.calls:  # noqa: ASYNC110 -- what is awaited has no event
         await asyncio.sleep(0)
     # Without the embedder, by a caller who needs none.
     other = await bench.look(ASKED, Policy(max_error_rate=0.01))
@@ -369,7 +369,7 @@ async def test_a_slow_embedding_bypasses_and_is_there_next_time(bench: Bench) ->
     assert bypassed.bypass_reason is BypassReason.EMBEDDING_TIMEOUT
     bench.embedder.gate.set()
     async with asyncio.timeout(10):
-        while (await bench.look(ASKED, ONLY)).outcome is Outcome.BYPASS:
+        while (await bench.look(ASKED, ONLY)).outcome is Outcome.BYPASS:  # noqa: ASYNC110 -- what is awaited has no event
             await asyncio.sleep(0)
     assert bench.embedder.calls == [ASKED]
 
