@@ -9,7 +9,7 @@ CARGO := cargo
 MANIFEST := --manifest-path simcore/Cargo.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint gen bench setup model test-faults-sabotage clean
+.PHONY: help run test lint gen bench campaign-simcore setup model test-faults-sabotage clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -44,6 +44,9 @@ bench: setup model ## measure the hot paths against a bare echo in the same run;
 
 test-faults-sabotage: setup model ## for each fault row: remove its handling and see its test fail
 	$(BIN)/python -m tests.faults.sabotage
+
+campaign-simcore: setup ## compare a million searches with brute force
+	SIMCORE_CAMPAIGN_CASES=1000000 $(CARGO) test --quiet --locked $(MANIFEST) --test campaign -- --nocapture
 
 setup: $(VENV)/.installed ## install everything into .venv
 
