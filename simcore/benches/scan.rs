@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use simcore::index::{Index, PerRow, Request};
-use simcore::kernel::select;
+use simcore::kernel::{Kernel, available};
 
 const DIM: usize = 384;
 const ROUNDS: usize = 7;
@@ -35,15 +35,18 @@ fn least<R>(mut call: impl FnMut() -> R) -> f64 {
 }
 
 /// One block of rows that stays in the processor's cache.
-fn kernel_us() -> f64 {
+fn kernel_us(kernel: &dyn Kernel) -> f64 {
     let rows = noise(64 * DIM);
     let query: Vec<f64> = rows.iter().take(DIM).copied().map(f64::from).collect();
     let mut scores = vec![0.0; 64];
-    least(|| select().score_rows(black_box(&query), &rows, &mut scores))
+    least(|| kernel.score_rows(black_box(&query), &rows, &mut scores))
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut parts = vec![format!("\"kernel_{}_64_rows_us\": {:.2}", select().name(), kernel_us())];
+    let mut parts: Vec<String> = available()
+        .into_iter()
+        .map(|kernel| format!("\"kernel_{}_64_rows_us\": {:.2}", kernel.name(), kernel_us(kernel)))
+        .collect();
     let query = noise(DIM);
     for rows in [10_u64, 1_000, 10_000, 100_000] {
         let ids: Vec<u64> = (0..rows).collect();

@@ -1,6 +1,7 @@
 //! Exact cosine search over groups of unit vectors: Antiphon's similarity core.
 //!
-//! [`index`] holds the rows and answers searches, [`kernel`] computes scores. Both are plain Rust and are
+//! [`index`] holds the rows and answers searches, [`sketch`] says which rows need not be scored, [`kernel`] computes
+//! scores and sums. All are plain Rust and are
 //! tested without Python; the feature `extension-module` adds the bindings that Python imports as
 //! `simcore._native`.
 
@@ -8,3 +9,4 @@
 mod bindings;
 pub mod index;
 pub mod kernel;
+pub mod sketch;

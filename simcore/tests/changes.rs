@@ -85,7 +85,7 @@ fn memory_follows_the_contents() {
 
 #[test]
 fn threads_change_nothing_about_the_answer() {
-    let (dim, rows) = (64, 70_000_u64);
+    let (dim, rows) = (256, 70_000_u64);
     let mut noise = Noise(9);
     let ids: Vec<u64> = (0..rows).collect();
     // A small group on both sides of a large one, so that shares begin and end inside of groups.

@@ -10,23 +10,28 @@
 
 mod error;
 mod file;
+mod hunt;
 mod quarantine;
 mod search;
+mod sketches;
 mod snapshot;
 mod top;
 mod trie;
 mod writer;
 
+use std::env;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use error::Error;
 use quarantine::Quarantine;
 pub use search::{Found, MAX_CELLS, Plan, Request};
+use sketches::Sketch;
 use snapshot::Snapshot;
 use writer::{Batch, Writer};
 
-use crate::kernel::{self, Kernel, unit};
+use crate::kernel::{self, ISA_VARIABLE, Kernel, unit};
+use crate::sketch::Rotation;
 
 /// The id in a cell for which no row was found; no row can have it.
 pub const MISSING: u64 = u64::MAX;
@@ -98,6 +103,7 @@ pub struct Index {
     dim: usize,
     threads: usize,
     kernel: &'static dyn Kernel,
+    rotation: Arc<Rotation>,
     /// Held only to copy or swap the pointer.
     current: Mutex<Arc<Snapshot>>,
     writer: Mutex<Writer>,
@@ -121,19 +127,33 @@ fn normalise_all(vectors: &mut [f32], dim: usize, name: &str) -> Result<(), Erro
 
 impl Index {
     /// An empty index of `dim` components per vector, which may use `threads` threads for one large search.
+    ///
+    /// It uses the fastest kernel of this machine, or the one that the environment names.
     pub fn new(dim: usize, threads: usize) -> Result<Self, Error> {
+        let name = env::var_os(ISA_VARIABLE).map(|name| name.to_string_lossy().into_owned());
+        let kernel = kernel::select(name.as_deref().filter(|name| !name.is_empty())).ok_or_else(|| {
+            let names: Vec<_> = kernel::available().iter().map(|kernel| kernel.name()).collect();
+            Error::invalid(format!("{ISA_VARIABLE} must be one of {}", names.join(", ")))
+        })?;
+        Self::with_kernel(dim, threads, kernel)
+    }
+
+    /// An empty index that uses this kernel.
+    pub fn with_kernel(dim: usize, threads: usize, kernel: &'static dyn Kernel) -> Result<Self, Error> {
         if !(1..=MAX_DIM).contains(&dim) {
             return Err(Error::invalid(format!("dim must be from 1 to {MAX_DIM}")));
         }
         if !(1..=MAX_THREADS).contains(&threads) {
             return Err(Error::invalid(format!("threads must be from 1 to {MAX_THREADS}")));
         }
+        let writer = Writer::new(dim);
         Ok(Self {
             dim,
             threads,
-            kernel: kernel::select(),
+            kernel,
+            rotation: Arc::clone(writer.rotation()),
             current: Mutex::default(),
-            writer: Mutex::default(),
+            writer: Mutex::new(writer),
             quarantine: Quarantine::default(),
         })
     }
@@ -251,6 +271,10 @@ impl Index {
                 stats.bytes += block.bytes();
                 Ok(())
             })?;
+            snapshot.groups.try_each(&mut |_, group| {
+                stats.bytes += group.sketch().map_or(Ok(0), Sketch::size)?;
+                Ok::<(), Error>(())
+            })?;
             Ok(stats)
         })
     }
@@ -264,7 +288,7 @@ impl Index {
     pub fn load(path: &Path) -> Result<Self, Error> {
         let quarantine = Quarantine::default();
         quarantine.run("load", || {
-            let mut writer = Writer::default();
+            let mut writer = None;
             let mut snapshot = Snapshot::default();
             let mut wide = Vec::new();
             let header = file::load(path, |header, row| {
@@ -278,14 +302,17 @@ impl Index {
                     groups: PerRow::One(row.group),
                     expires_at: PerRow::One(row.expires_at),
                 };
-                writer.upsert(&mut snapshot, &batch)
+                writer.get_or_insert_with(|| Writer::new(header.dim)).upsert(&mut snapshot, &batch)
             })?;
             if snapshot.rows as u64 != header.rows {
                 return Err(Error::invalid("damaged simcore index: two rows have the same id"));
             }
-            snapshot.writer_bytes = writer.bytes();
             let mut index = Self::new(header.dim, header.threads)?;
-            index.writer = Mutex::new(writer);
+            if let Some(writer) = writer {
+                snapshot.writer_bytes = writer.bytes();
+                index.rotation = Arc::clone(writer.rotation());
+                index.writer = Mutex::new(writer);
+            }
             index.current = Mutex::new(Arc::new(snapshot));
             Ok(index)
         })

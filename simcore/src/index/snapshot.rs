@@ -3,11 +3,17 @@
 //! A group's rows are numbered from 0 without gaps and lie in blocks of [`BLOCK`], each contiguous. Snapshots
 //! share all blocks that no change has touched in between.
 
-use super::{Error, trie::Trie};
+use std::sync::Arc;
 
-/// Rows per block. A change copies one block (96 KB at 384 dimensions), a search fetches one per 64 rows; 64 is
-/// also one machine word of row flags.
-pub const BLOCK: usize = 64;
+use super::{Error, sketches::Sketch, trie::Trie};
+pub use crate::kernel::BLOCK;
+use crate::sketch::Encoder;
+
+/// Rows from which on a group has sketches: below, scoring all of them takes less time than sketching the query.
+const SKETCH_FROM: u32 = 256;
+
+/// Rows below which a group gives its sketches up; half, so that a group at the limit does not make them over and over.
+const SKETCH_UNTIL: u32 = SKETCH_FROM / 2;
 
 /// Up to [`BLOCK`] rows, column by column.
 #[derive(Debug, Clone, Default)]
@@ -93,6 +99,7 @@ impl Block {
 pub struct Group {
     blocks: Trie<Block>,
     rows: u32,
+    sketch: Option<Arc<Sketch>>,
 }
 
 /// Where row number `row` of a group is: its block and its slot in it.
@@ -116,8 +123,13 @@ impl Group {
         self.blocks.get(number).ok_or(Error::Broken)
     }
 
+    /// The sketches of its rows, if it is large enough to have any.
+    pub fn sketch(&self) -> Option<&Sketch> {
+        self.sketch.as_deref()
+    }
+
     /// Appends a row and returns its number; `more` rows (this one included) are about to follow.
-    pub fn push(&mut self, row: Row<'_>, more: usize) -> Result<u32, Error> {
+    pub fn push(&mut self, row: Row<'_>, more: usize, encoder: &mut Encoder) -> Result<u32, Error> {
         let number = self.rows;
         let (block, slot) = locate(number);
         if slot == 0 {
@@ -125,24 +137,43 @@ impl Group {
         }
         self.blocks.get_mut(block).ok_or(Error::Broken)?.push(row, more);
         self.rows = number.checked_add(1).ok_or(Error::Broken)?;
+        if let Some(sketch) = &mut self.sketch {
+            Arc::make_mut(sketch).set(number, row.vector, encoder)?;
+        } else if self.rows >= SKETCH_FROM {
+            self.sketch = Some(Arc::new(self.sketched(encoder)?));
+        }
         Ok(number)
     }
 
+    /// Sketches of all rows.
+    fn sketched(&self, encoder: &mut Encoder) -> Result<Sketch, Error> {
+        let mut sketch = Sketch::new(encoder);
+        for number in 0..self.rows {
+            let (block, slot) = locate(number);
+            sketch.set(number, self.block(block)?.row(slot).ok_or(Error::Broken)?.vector, encoder)?;
+        }
+        Ok(sketch)
+    }
+
     /// Overwrites the row with this number.
-    pub fn replace(&mut self, number: u32, row: Row<'_>) -> Result<(), Error> {
+    pub fn replace(&mut self, number: u32, row: Row<'_>, encoder: &mut Encoder) -> Result<(), Error> {
         let (block, slot) = locate(number);
-        self.blocks.get_mut(block).and_then(|block| block.replace(slot, row)).ok_or(Error::Broken)
+        self.blocks.get_mut(block).and_then(|block| block.replace(slot, row)).ok_or(Error::Broken)?;
+        match &mut self.sketch {
+            Some(sketch) => Arc::make_mut(sketch).set(number, row.vector, encoder),
+            None => Ok(()),
+        }
     }
 
     /// Removes the row with this number; the last row takes its place. Returns the id of the row that moved.
-    pub fn swap_remove(&mut self, number: u32) -> Result<Option<u64>, Error> {
+    pub fn swap_remove(&mut self, number: u32, encoder: &mut Encoder) -> Result<Option<u64>, Error> {
         let last = self.rows.checked_sub(1).ok_or(Error::Broken)?;
         let (block, slot) = locate(last);
         let mut moved = None;
         if number != last {
             let row = self.block(block)?.row(slot).ok_or(Error::Broken)?;
             let (id, expires_at, vector) = (row.id, row.expires_at, row.vector.to_vec());
-            self.replace(number, Row { id, expires_at, vector: &vector })?;
+            self.replace(number, Row { id, expires_at, vector: &vector }, encoder)?;
             moved = Some(id);
         }
         if slot == 0 {
@@ -151,6 +182,11 @@ impl Group {
             self.blocks.get_mut(block).ok_or(Error::Broken)?.truncate(slot);
         }
         self.rows = last;
+        if last < SKETCH_UNTIL {
+            self.sketch = None;
+        } else if let Some(sketch) = &mut self.sketch {
+            Arc::make_mut(sketch).forget_last(last)?;
+        }
         Ok(moved)
     }
 }

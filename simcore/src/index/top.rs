@@ -34,7 +34,7 @@ impl PartialEq for Candidate {
 impl Eq for Candidate {}
 
 /// Keeps the best `k` candidates; its memory grows with what it keeps, not with `k`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Top {
     k: usize,
     worst_first: BinaryHeap<Candidate>,
@@ -56,6 +56,11 @@ impl Top {
         {
             *worst = candidate;
         }
+    }
+
+    /// The score that a candidate must have at least to be kept now, if that is more than any.
+    pub fn bar(&self) -> Option<f32> {
+        self.worst_first.peek().filter(|_| self.worst_first.len() >= self.k).map(|worst| worst.score)
     }
 
     /// Offers everything that `other` kept.

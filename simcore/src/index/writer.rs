@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use super::{
     Error, PerRow,
     snapshot::{Group, Row, Snapshot},
 };
+use crate::sketch::{Encoder, Rotation};
 
 #[derive(Debug, Clone, Copy)]
 struct Place {
@@ -15,9 +17,10 @@ struct Place {
 }
 
 /// Where each id's row is. Searches do not need it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Writer {
     places: HashMap<u64, Place>,
+    encoder: Encoder,
 }
 
 /// Rows of one upsert, all of them valid.
@@ -36,9 +39,14 @@ pub struct Batch<'a> {
 }
 
 /// Takes a row out of its group; forgets the group with its last row.
-fn take(snapshot: &mut Snapshot, places: &mut HashMap<u64, Place>, place: Place) -> Result<(), Error> {
+fn take(
+    snapshot: &mut Snapshot,
+    places: &mut HashMap<u64, Place>,
+    place: Place,
+    encoder: &mut Encoder,
+) -> Result<(), Error> {
     let group = snapshot.groups.get_mut(place.group).ok_or(Error::Broken)?;
-    if let Some(moved) = group.swap_remove(place.row)? {
+    if let Some(moved) = group.swap_remove(place.row, encoder)? {
         places.get_mut(&moved).ok_or(Error::Broken)?.row = place.row;
     }
     if group.rows() == 0 {
@@ -49,6 +57,16 @@ fn take(snapshot: &mut Snapshot, places: &mut HashMap<u64, Place>, place: Place)
 }
 
 impl Writer {
+    /// The writer of an empty index.
+    pub fn new(dim: usize) -> Self {
+        Self { places: HashMap::new(), encoder: Encoder::new(dim) }
+    }
+
+    /// What sketches are made in.
+    pub fn rotation(&self) -> &Arc<Rotation> {
+        self.encoder.rotation()
+    }
+
     /// Bytes of memory that the bookkeeping owns; a slot of the table costs its pair and one control byte.
     pub fn bytes(&self) -> usize {
         self.places.capacity() * (size_of::<(u64, Place)>() + 1)
@@ -62,17 +80,17 @@ impl Writer {
             let row = Row { id, expires_at: batch.expires_at.at(number)?, vector };
             match self.places.get(&id).copied() {
                 Some(place) if place.group == target => {
-                    snapshot.groups.get_mut(target).ok_or(Error::Broken)?.replace(place.row, row)?;
+                    snapshot.groups.get_mut(target).ok_or(Error::Broken)?.replace(place.row, row, &mut self.encoder)?;
                     continue;
                 }
-                Some(place) => take(snapshot, &mut self.places, place)?,
+                Some(place) => take(snapshot, &mut self.places, place, &mut self.encoder)?,
                 None => {}
             }
             if snapshot.groups.get(target).is_none() {
                 snapshot.groups.insert(target, Group::default());
             }
             let more = if batch.groups.is_one() { batch.ids.len() - number } else { 1 };
-            let row = snapshot.groups.get_mut(target).ok_or(Error::Broken)?.push(row, more)?;
+            let row = snapshot.groups.get_mut(target).ok_or(Error::Broken)?.push(row, more, &mut self.encoder)?;
             self.places.insert(id, Place { group: target, row });
             snapshot.rows = snapshot.rows.checked_add(1).ok_or(Error::Broken)?;
         }
@@ -85,7 +103,7 @@ impl Writer {
         for &id in ids {
             if let Entry::Occupied(entry) = self.places.entry(id) {
                 let place = entry.remove();
-                take(snapshot, &mut self.places, place)?;
+                take(snapshot, &mut self.places, place, &mut self.encoder)?;
             }
         }
         self.release();

@@ -1,26 +1,221 @@
-//! Scores of one query against rows that lie one after another in memory.
+//! Scores of one query against rows that lie one after another in memory, and sums over their sketches.
 //!
-//! [`portable`] is the specification; a kernel for an instruction set gives the same bits. That is possible because
-//! the product of two `f32` is exact in `f64` (24 + 24 significant bits fit in 53), so only the order of the
-//! additions matters, and [`portable::dot`] fixes it.
+//! [`portable`] is the specification; a kernel for an instruction set gives the same bits. For scores that is possible
+//! because the product of two `f32` is exact in `f64` (24 + 24 significant bits fit in 53), so only the order of the
+//! additions matters, and [`portable::dot`] fixes it. Sums over sketches are integers.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 pub mod portable;
 pub mod unit;
 
 use std::fmt::Debug;
 
-/// One way to compute scores; chosen once per index.
+/// Rows per block of sketches, one for each bit of a mask.
+pub const BLOCK: usize = 64;
+
+/// One byte of each of a block's rows, see [`place`].
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub struct Line(pub [u8; BLOCK]);
+
+impl Default for Line {
+    fn default() -> Self {
+        Self([0; BLOCK])
+    }
+}
+
+/// Where in a [`Line`] the byte of the row in `slot` is: the first half of the block at even places, the second half
+/// at odd ones, so that the 16-bit sums of either half come out in order.
+pub fn place(slot: usize) -> usize {
+    slot % (BLOCK / 2) * 2 + slot / (BLOCK / 2)
+}
+
+/// The sign codes of one block.
+#[derive(Debug, Clone, Copy)]
+pub struct CodeBlock<'a> {
+    /// Byte `i` of each row in line `i`.
+    pub lines: &'a [Line],
+    /// For each slot the cosine of the angle between the row and its code.
+    pub cosines: &'a [f32; BLOCK],
+    /// The least of them.
+    pub least: f32,
+}
+
+/// What a row's integer sum `S` must satisfy: `S + offset ≥ straight · c − across · √(1 − c²)`, `c` being its cosine.
+#[derive(Debug, Clone, Copy)]
+pub struct Bar {
+    /// Factor of the cosine.
+    pub straight: f32,
+    /// Factor of the sine.
+    pub across: f32,
+    /// Added to the sum.
+    pub offset: f32,
+}
+
+impl Bar {
+    /// The right side, less the offset; computed in `f32` in this order by every kernel.
+    #[inline(always)]
+    fn required(&self, cosine: f32) -> f32 {
+        self.straight * cosine - self.across * (1.0 - cosine * cosine).sqrt()
+    }
+
+    /// The least sum with which any row of a block can pass; `None` if no 16-bit sum is enough.
+    #[inline(always)]
+    fn least_sum(&self, least: f32) -> Option<u16> {
+        // One less, so that the roundings of another order of operations cannot matter.
+        let sum = self.required(least) - self.offset - 1.0;
+        // Saturates: a negative number becomes 0.
+        (sum <= f32::from(u16::MAX)).then_some(sum as u16)
+    }
+}
+
+/// A query in bytes.
+#[derive(Debug, Clone)]
+pub struct ByteQuery {
+    bytes: Vec<i8>,
+    /// 128 times the sum of the bytes: what kernels whose products need an unsigned side have too much.
+    excess: i32,
+}
+
+impl ByteQuery {
+    /// A query of these components, each from -127 to 127.
+    pub fn new(bytes: Vec<i8>) -> Self {
+        let excess = bytes.iter().map(|&byte| i32::from(byte) * 128).sum();
+        Self { bytes, excess }
+    }
+}
+
+/// One way to compute scores and sums; chosen once per index.
 pub trait Kernel: Debug + Send + Sync {
-    /// The instruction set's name, for benches.
+    /// The instruction set's name, as `SIMCORE_ISA` takes it.
     fn name(&self) -> &'static str;
 
     /// Writes the score of `query` against each row of `rows` to `scores`.
     ///
     /// `rows` holds `scores.len()` rows of `query.len()` components each.
     fn score_rows(&self, query: &[f64], rows: &[f32], scores: &mut [f32]);
+
+    /// Says which slots of a block pass the bar, slot `i` in bit `i`.
+    ///
+    /// A row's sum adds, for each nibble of its code, low nibbles first, the entry that the nibble selects among the
+    /// next 16 of `table`. Entries are at most 127 and the sum is less than 2^16.
+    fn passing(&self, table: &[u8], block: &CodeBlock<'_>, bar: &Bar) -> u64;
+
+    /// Writes the product of `query` with each row of `rows` to `dots`; rows are as long as the query, a multiple of 64.
+    fn dot_bytes(&self, query: &ByteQuery, rows: &[i8], dots: &mut [i32]);
 }
 
-/// The fastest kernel that this machine can run.
-pub fn select() -> &'static dyn Kernel {
-    &portable::Portable
+/// The environment variable that overrides the choice of a kernel by its name.
+pub const ISA_VARIABLE: &str = "SIMCORE_ISA";
+
+/// All kernels that this machine can run, the fastest first.
+pub fn available() -> Vec<&'static dyn Kernel> {
+    let mut kernels: Vec<&'static dyn Kernel> = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        kernels.extend(avx512::Avx512::detect().map(|kernel| kernel as &dyn Kernel));
+        kernels.extend(avx2::Avx2::detect().map(|kernel| kernel as &dyn Kernel));
+    }
+    kernels.push(&portable::Portable);
+    kernels
+}
+
+/// The kernel with this name, or the fastest one without a name; `None` if this machine cannot run it.
+pub fn select(name: Option<&str>) -> Option<&'static dyn Kernel> {
+    available().into_iter().find(|kernel| name.is_none_or(|name| kernel.name() == name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BLOCK, Bar, ByteQuery, CodeBlock, Line, available, place, portable};
+
+    fn noise(state: &mut u64) -> u64 {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        *state >> 33
+    }
+
+    #[test]
+    fn all_kernels_pass_the_same_rows() {
+        let mut state = 7;
+        for lines in [8, 16, 24, 48, 51 * 8, 512] {
+            for round in 0..40 {
+                let most = (65_535 / (lines as u64 * 2)).min(127);
+                let table: Vec<u8> = (0..lines * 32).map(|_| (noise(&mut state) % (most + 1)) as u8).collect();
+                let codes: Vec<Line> =
+                    (0..lines).map(|_| Line(std::array::from_fn(|_| noise(&mut state) as u8))).collect();
+                let cosines = std::array::from_fn(|_| 0.7 + (noise(&mut state) % 1000) as f32 / 4000.0);
+                let least = cosines.iter().copied().fold(1.0, f32::min);
+                let block = CodeBlock { lines: &codes, cosines: &cosines, least };
+                let mean = most as f32 * lines as f32;
+                let bar = Bar {
+                    straight: mean * (1.2 + round as f32 / 100.0),
+                    across: mean * 0.3,
+                    offset: round as f32 - 20.0,
+                };
+                let expected: u64 = (0..BLOCK)
+                    .map(|slot| {
+                        let bytes = codes.iter().map(|line| line.0[place(slot)]);
+                        let sum: u32 = bytes
+                            .zip(table.chunks(32))
+                            .map(|(byte, entries)| {
+                                u32::from(entries[usize::from(byte & 15)])
+                                    + u32::from(entries[16 + usize::from(byte >> 4)])
+                            })
+                            .sum();
+                        u64::from(sum as f32 + bar.offset >= bar.required(cosines[slot])) << slot
+                    })
+                    .sum();
+                for kernel in available() {
+                    assert_eq!(kernel.passing(&table, &block, &bar), expected, "{} {lines}", kernel.name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn all_kernels_give_the_same_products_of_bytes() {
+        let mut state = 9;
+        for width in [64, 128, 192, 384, 4096] {
+            for extreme in [false, true] {
+                let mut byte = || if extreme { [-127, 127][noise(&mut state) as usize % 2] } else { (noise(&mut state) % 255) as i32 - 127 } as i8;
+                let query: Vec<i8> = (0..width).map(|_| byte()).collect();
+                let rows: Vec<i8> = (0..width * 67).map(|_| byte()).collect();
+                let expected: Vec<i32> = rows
+                    .chunks(width)
+                    .map(|row| row.iter().zip(&query).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum())
+                    .collect();
+                for kernel in available() {
+                    for count in [1, 2, 3, 64, 67] {
+                        let mut dots = vec![0; count];
+                        kernel.dot_bytes(&ByteQuery::new(query.clone()), &rows[..count * width], &mut dots);
+                        assert_eq!(dots, expected[..count], "{} {width}", kernel.name());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn all_kernels_give_the_specified_scores_to_the_bit() {
+        let mut state = 11;
+        for dim in [1, 3, 7, 8, 9, 15, 16, 17, 100, 383, 384, 1536, 4096] {
+            for rows in [1, 2, 3, 4, 5, 9, 64] {
+                let mut component =
+                    || (noise(&mut state) as f32 / (1_u64 << 31) as f32 - 0.5) * [1e-30, 1.0][(dim + rows) % 2];
+                let query: Vec<f64> = (0..dim).map(|_| f64::from(component())).collect();
+                let vectors: Vec<f32> = (0..dim * rows).map(|_| component()).collect();
+                let expected: Vec<u32> =
+                    vectors.chunks(dim).map(|row| (portable::dot(&query, row) as f32).to_bits()).collect();
+                for kernel in available() {
+                    let mut scores = vec![0.0_f32; rows];
+                    kernel.score_rows(&query, &vectors, &mut scores);
+                    let bits: Vec<u32> = scores.iter().map(|score| score.to_bits()).collect();
+                    assert_eq!(bits, expected, "{} {dim}x{rows}", kernel.name());
+                }
+            }
+        }
+    }
 }

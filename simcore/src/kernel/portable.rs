@@ -1,6 +1,6 @@
-//! The specification of the score, in plain Rust.
+//! The specification of scores and sums, in plain Rust.
 
-use super::Kernel;
+use super::{BLOCK, Bar, ByteQuery, CodeBlock, Kernel, place};
 
 /// Lanes of the accumulation: one 512-bit register of `f64`.
 pub const LANES: usize = 8;
@@ -19,6 +19,31 @@ impl Kernel for Portable {
             *score = dot(query, row) as f32;
         }
     }
+
+    fn passing(&self, table: &[u8], block: &CodeBlock<'_>, bar: &Bar) -> u64 {
+        let Some(least) = bar.least_sum(block.least) else { return 0 };
+        let mut placed = [0_u16; BLOCK];
+        for (line, entries) in block.lines.iter().zip(table.as_chunks::<32>().0) {
+            for (sum, &byte) in placed.iter_mut().zip(&line.0) {
+                let (low, high) = (usize::from(byte & 15), usize::from(byte >> 4) + 16);
+                *sum = sum.wrapping_add(u16::from(entries[low])).wrapping_add(u16::from(entries[high]));
+            }
+        }
+        if placed.iter().all(|&sum| sum < least) {
+            return 0;
+        }
+        let passes = |(slot, &cosine): (usize, &f32)| {
+            u64::from(f32::from(placed[place(slot)]) + bar.offset >= bar.required(cosine)) << slot
+        };
+        block.cosines.iter().enumerate().map(passes).fold(0, |mask, bit| mask | bit)
+    }
+
+    fn dot_bytes(&self, query: &ByteQuery, rows: &[i8], dots: &mut [i32]) {
+        for (dot, row) in dots.iter_mut().zip(rows.chunks_exact(query.bytes.len())) {
+            // At most 127² per component: 65,536 of them fit in 31 bits.
+            *dot = row.iter().zip(&query.bytes).map(|(&a, &b)| i32::from(i16::from(a) * i16::from(b))).sum();
+        }
+    }
 }
 
 /// The dot product that defines the score.
@@ -35,6 +60,12 @@ pub fn dot(query: &[f64], row: &[f32]) -> f64 {
             *lane += a * f64::from(b);
         }
     }
+    finish(lanes, query_rest, row_rest)
+}
+
+/// Adds the products of what does not fill all lanes, then the lanes.
+#[inline(always)]
+pub(super) fn finish(mut lanes: [f64; LANES], query_rest: &[f64], row_rest: &[f32]) -> f64 {
     for (lane, (&a, &b)) in lanes.iter_mut().zip(query_rest.iter().zip(row_rest)) {
         *lane += a * f64::from(b);
     }
