@@ -1,9 +1,11 @@
 //! The search of one query in a group with sketches: from cheap bounds to exact scores.
 //!
 //! A block's sign codes say which of its rows can reach the bar: the threshold, or the score of the worst row
-//! kept if `k` are kept and it is higher. For those the bytes say it again, more sharply, and what is left is
-//! scored. A row whose score is the bar itself always gets that far, so the order among equal scores is decided
+//! kept if `k` are kept and it is higher. For those the bytes say it again, more sharply. What is left is collected
+//! and scored in order of its bounds: the best come first and raise the bar for the others. A row whose score is the bar itself always gets that far, so the order among equal scores is decided
 //! where all scores are.
+
+use std::mem::take;
 
 use super::{
     Error,
@@ -25,6 +27,17 @@ const WORTH: u32 = 4;
 
 /// Blocks that do without codes after a trial that was not worth it.
 const REST: u32 = 64;
+
+/// Rows collected before the best of them are scored.
+const LEADS: usize = 64;
+
+/// A row that may reach the bar.
+#[derive(Debug, Clone, Copy)]
+struct Lead {
+    most: f64,
+    block: u32,
+    slot: usize,
+}
 
 /// Where one hunts.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +61,7 @@ pub struct Hunt<'a> {
     /// Least score that counts.
     least: f64,
     bar: Option<Bar>,
+    leads: Vec<Lead>,
     /// Blocks of the trial so far, and rows that passed in it.
     tried: u32,
     passed: u32,
@@ -58,12 +72,23 @@ impl<'a> Hunt<'a> {
     /// A hunt that starts with what `top` has kept already.
     pub fn new(query: &'a [f64], sketched: &'a SketchedQuery, top: Top, threshold: f64) -> Self {
         let least = top.bar().map_or(threshold, |score| threshold.max(f64::from(score)));
-        Self { query, sketched, top, least, bar: sketched.bar(least), tried: 0, passed: 0, resting: 0 }
+        Self {
+            query,
+            sketched,
+            top,
+            least,
+            bar: sketched.bar(least),
+            leads: Vec::new(),
+            tried: 0,
+            passed: 0,
+            resting: 0,
+        }
     }
 
-    /// What was kept.
-    pub fn into_top(self) -> Top {
-        self.top
+    /// Scores what is left; returns what was kept.
+    pub fn finish(mut self, prey: &Prey<'_>) -> Result<Top, Error> {
+        self.follow(prey)?;
+        Ok(self.top)
     }
 
     /// Looks at the block with this number.
@@ -73,10 +98,12 @@ impl<'a> Hunt<'a> {
         if mask == 0 {
             return Ok(());
         }
-        let block = prey.group.block(number)?;
         match prey.sketch.bytes(number) {
-            Some(bytes) if self.bar.is_some() => self.compare_bytes(prey, block, bytes, mask),
-            _ => Slots(mask).try_for_each(|slot| self.score(prey, block, slot)),
+            Some(bytes) if self.bar.is_some() => self.compare_bytes(prey, number, bytes, mask),
+            _ => {
+                let block = prey.group.block(number)?;
+                Slots(mask).try_for_each(|slot| self.score(prey, block, slot))
+            }
         }
     }
 
@@ -99,7 +126,7 @@ impl<'a> Hunt<'a> {
         mask
     }
 
-    fn compare_bytes(&mut self, prey: &Prey<'_>, block: &Block, bytes: &Bytes, mask: u64) -> Result<(), Error> {
+    fn compare_bytes(&mut self, prey: &Prey<'_>, block: u32, bytes: &Bytes, mask: u64) -> Result<(), Error> {
         let query = self.sketched.bytes();
         let mut dots = [0; BLOCK];
         let dense = mask.count_ones() >= DENSE;
@@ -115,10 +142,26 @@ impl<'a> Hunt<'a> {
             }
             let scale = *bytes.scales.get(slot).ok_or(Error::Broken)?;
             let error = *bytes.errors.get(slot).ok_or(Error::Broken)?;
-            if self.sketched.most(*dot, scale, error) >= self.least {
-                self.score(prey, block, slot)?;
+            let most = self.sketched.most(*dot, scale, error);
+            if most >= self.least {
+                self.leads.push(Lead { most, block, slot });
             }
         }
+        if self.leads.len() >= LEADS { self.follow(prey) } else { Ok(()) }
+    }
+
+    /// Scores the rows that were collected, until none is left whose bound reaches the bar.
+    fn follow(&mut self, prey: &Prey<'_>) -> Result<(), Error> {
+        let mut leads = take(&mut self.leads);
+        leads.sort_unstable_by(|a, b| b.most.total_cmp(&a.most));
+        for lead in &leads {
+            if lead.most < self.least {
+                break;
+            }
+            self.score(prey, prey.group.block(lead.block)?, lead.slot)?;
+        }
+        leads.clear();
+        self.leads = leads;
         Ok(())
     }
 

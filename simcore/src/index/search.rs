@@ -255,7 +255,7 @@ impl<'a> Plan<'a> {
             }
         }
         for (hunt, &query) in hunts.into_iter().zip(&job.queries) {
-            *tops.get_mut(query).ok_or(Error::Broken)? = hunt.into_top();
+            *tops.get_mut(query).ok_or(Error::Broken)? = hunt.finish(&prey)?;
         }
         Ok(())
     }
