@@ -54,6 +54,7 @@ model: setup ## get the default embedding model into the user's cache folder
 	$(BIN)/antiphon model get
 
 $(VENV)/.tools: constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Antiphon needs Python 3.11 or newer; $(PYTHON) is older. Name another: make PYTHON=python3.13")'
 	@echo "installing the tools into $(VENV) …"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet -c constraints.txt pip
