@@ -226,3 +226,18 @@ async def test_equal_questions_share_a_call_while_the_cache_is_too_slow(
     assert set(outcomes(responses)) == {cache_pb2.OUTCOME_BYPASS}
     assert all(response.info.degraded for response in responses)
     assert len(upstream.chat_calls) == 1
+
+
+async def test_a_model_that_is_waited_for_holds_up_nobody(suite: SuiteProcess, upstream: FakeOpenAI) -> None:
+    gate = Gate()
+    upstream.enqueue(Behaviour(gate=gate))
+    async with AsyncCompletionClient(suite.address("completion")) as client:
+        waiting = asyncio.create_task(client.complete(request("Who waits?")))
+        await upstream.until(lambda s: s.in_flight == 1)
+        # A call that blocks the loop of the service would keep this one from being read.
+        other = await client.complete(request("Who does not?"))
+        assert other.info.cache.outcome == MISS
+        assert not waiting.done()
+        gate.open.set()
+        assert (await waiting).answer.text
+    assert len(upstream.chat_calls) == 2
