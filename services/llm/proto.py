@@ -258,7 +258,7 @@ def read_answer(answer: llm_pb2.Answer, path: str = "answer") -> Answer:
         refusal=answer.refusal,
         usage=read_usage(answer.usage),
         cost=read_cost(answer.cost),
-        created_at=answer.create_time.ToNanoseconds() / 1e9 if answer.HasField("create_time") else 0.0,
+        created_at=answer.create_time.ToMicroseconds() / 1e6 if answer.HasField("create_time") else 0.0,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from antiphon.llm.v1 import llm_pb2
@@ -71,9 +71,10 @@ def test_whole_numbers_of_a_struct_are_integers() -> None:
         refusal=TEXT,
         usage=st.builds(Usage, COUNT, COUNT, COUNT, COUNT, COUNT, st.booleans()),
         cost=st.builds(Cost, COUNT, TEXT),
-        created_at=st.integers(0, 2**31).map(lambda s: s + 0.25),
+        created_at=st.integers(0, 2**31 * 10**6).map(lambda us: us / 1e6),
     )
 )
+@example(Answer("", FinishReason.STOP, "m", created_at=1152921505.25))  # its nanoseconds are no float
 def test_an_answer_survives_the_wire(answer: Answer) -> None:
     wire = proto.write_answer(answer).SerializeToString()
     assert proto.read_answer(llm_pb2.Answer.FromString(wire)) == answer
