@@ -39,8 +39,6 @@ LEASE_PLACES = 512
 WAITERS = "waiters"
 """Group of places for those who wait."""
 
-TENANT = "default"
-
 MAX_ABORT_REASON = 64
 
 
@@ -67,7 +65,9 @@ class CacheServicer:
     async def Lookup(self, request: pb.LookupRequest, call: Call) -> pb.LookupResponse:  # noqa: N802
         """Look for a stored answer."""
         query, policy = read_query(request), read_policy(request.policy)
-        result = await self._cache.lookup(TENANT, query, policy, read_token(request.fill_token), call.deadline)
+        result = await self._cache.lookup(
+            call.caller.tenant, query, policy, read_token(request.fill_token), call.deadline
+        )
         self._metrics.looked_up(result)
         response = write_lookup(result, lookup_id=secrets.token_hex(12), lease=self._lease)
         write_embedding(response, result, embedder=self._embedder)
@@ -77,18 +77,20 @@ class CacheServicer:
     async def WaitFill(self, request: pb.WaitFillRequest, call: Call) -> pb.WaitFillResponse:  # noqa: N802
         """Wait for an answer that someone else makes."""
         lease_id, token = read_lease_id(request.lease_id), read_token(request.fill_token)
-        return write_wait(await self._cache.wait(TENANT, lease_id, token, call.deadline), self._lease)
+        return write_wait(await self._cache.wait(call.caller.tenant, lease_id, token, call.deadline), self._lease)
 
     @unary(deadline=DEADLINE, limit=LEASES)
-    async def RenewFill(self, request: pb.RenewFillRequest, _call: Call) -> pb.RenewFillResponse:  # noqa: N802
+    async def RenewFill(self, request: pb.RenewFillRequest, call: Call) -> pb.RenewFillResponse:  # noqa: N802
         """Extend a lease."""
-        return pb.RenewFillResponse(lease=self._lease(self._cache.renew(TENANT, read_lease_id(request.lease_id))))
+        return pb.RenewFillResponse(
+            lease=self._lease(self._cache.renew(call.caller.tenant, read_lease_id(request.lease_id)))
+        )
 
     @unary(deadline=DEADLINE, limit=LEASES)
-    async def Commit(self, request: pb.CommitRequest, _call: Call) -> pb.CommitResponse:  # noqa: N802
+    async def Commit(self, request: pb.CommitRequest, call: Call) -> pb.CommitResponse:  # noqa: N802
         """Store the answer of a fill and hand it to all who wait."""
         lease_id, answer = read_lease_id(request.lease_id), read_stored_answer(request)
-        result = await self._cache.commit(TENANT, lease_id, answer, durable=request.durable)
+        result = await self._cache.commit(call.caller.tenant, lease_id, answer, durable=request.durable)
         self._metrics.committed(result)
         return pb.CommitResponse(
             entry_id=result.entry_id,
@@ -98,11 +100,11 @@ class CacheServicer:
         )
 
     @unary(deadline=DEADLINE, limit=LEASES)
-    async def Abort(self, request: pb.AbortRequest, _call: Call) -> pb.AbortResponse:  # noqa: N802
+    async def Abort(self, request: pb.AbortRequest, call: Call) -> pb.AbortResponse:  # noqa: N802
         """Give up a fill."""
         if len(request.reason) > MAX_ABORT_REASON:
             raise invalid("reason", f"at most {MAX_ABORT_REASON} characters")
-        if self._cache.abort(TENANT, read_lease_id(request.lease_id)):
+        if self._cache.abort(call.caller.tenant, read_lease_id(request.lease_id)):
             self._metrics.aborted(request.reason)
         return pb.AbortResponse()
 
@@ -110,26 +112,32 @@ class CacheServicer:
     async def Put(self, request: pb.PutRequest, call: Call) -> pb.PutResponse:  # noqa: N802
         """Store an answer directly."""
         query, policy, answer = read_query(request), read_policy(request.policy), read_stored_answer(request)
-        entry = await self._cache.put(TENANT, query, policy, answer, durable=request.durable, deadline=call.deadline)
+        entry = await self._cache.put(
+            call.caller.tenant, query, policy, answer, durable=request.durable, deadline=call.deadline
+        )
         return pb.PutResponse(entry_id=entry.id, expire_time=write_timestamp(entry.expires_at))
 
     @unary(deadline=DEADLINE)
-    async def Delete(self, request: pb.DeleteRequest, _call: Call) -> pb.DeleteResponse:  # noqa: N802
+    async def Delete(self, request: pb.DeleteRequest, call: Call) -> pb.DeleteResponse:  # noqa: N802
         """Delete entries."""
         namespace, selector = read_namespace(request.namespace), read_selector(request)
-        return pb.DeleteResponse(deleted=await self._cache.delete(TENANT, namespace, selector, dry_run=request.dry_run))
+        return pb.DeleteResponse(
+            deleted=await self._cache.delete(call.caller.tenant, namespace, selector, dry_run=request.dry_run)
+        )
 
     @unary(deadline=DEADLINE)
-    async def Clear(self, request: pb.ClearRequest, _call: Call) -> pb.ClearResponse:  # noqa: N802
+    async def Clear(self, request: pb.ClearRequest, call: Call) -> pb.ClearResponse:  # noqa: N802
         """Clear a namespace."""
-        cleared, epoch = await self._cache.clear(TENANT, read_namespace(request.namespace), dry_run=request.dry_run)
+        cleared, epoch = await self._cache.clear(
+            call.caller.tenant, read_namespace(request.namespace), dry_run=request.dry_run
+        )
         return pb.ClearResponse(cleared=cleared, epoch=epoch)
 
     @unary(deadline=DEADLINE)
-    async def GetStats(self, request: pb.GetStatsRequest, _call: Call) -> pb.GetStatsResponse:  # noqa: N802
+    async def GetStats(self, request: pb.GetStatsRequest, call: Call) -> pb.GetStatsResponse:  # noqa: N802
         """Read counters and sizes."""
         namespace = read_namespace(request.namespace) if request.namespace else None
-        return write_report(await self._cache.report(TENANT, namespace))
+        return write_report(await self._cache.report(call.caller.tenant, namespace))
 
     def _lease(self, granted: Granted) -> pb.Lease:
         return write_lease(granted, now=self._now(), monotonic=self._monotonic())

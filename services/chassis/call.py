@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+from services.chassis.auth.values import ANYONE, Caller
 from services.chassis.deadline import Deadline
 
 REQUEST_ID_HEADER = "x-request-id"
@@ -17,9 +18,10 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 class Call:
     """One call in progress. Everything that not every handler needs is computed when it is asked for."""
 
-    def __init__(self, context: Any, deadline: Deadline) -> None:
+    def __init__(self, context: Any, deadline: Deadline, caller: Caller = ANYONE) -> None:
         self._context = context
         self.deadline = deadline
+        self.caller = caller
         self.cancelled = False
         """True once the caller has gone or its deadline has passed; for tasks that outlive the handler's own."""
         self.trailing: list[tuple[str, str | bytes]] = []

@@ -53,6 +53,13 @@ class Reason(StrEnum):
     SHUTTING_DOWN = "SHUTTING_DOWN"
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
     INTERNAL = "INTERNAL"
+    MISSING_CREDENTIAL = "MISSING_CREDENTIAL"
+    INVALID_CREDENTIAL = "INVALID_CREDENTIAL"
+    EXPIRED_CREDENTIAL = "EXPIRED_CREDENTIAL"
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    TENANT_NOT_ALLOWED = "TENANT_NOT_ALLOWED"
+    RATE_LIMITED = "RATE_LIMITED"
+    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
 
 
 class AntiphonError(Exception):
@@ -100,9 +107,13 @@ class FailedPrecondition(AntiphonError):
 class PermissionDenied(AntiphonError):
     """The caller may not do this."""
 
+    default_reason = Reason.METHOD_NOT_ALLOWED
+
 
 class Unauthenticated(AntiphonError):
     """The caller did not prove who it is."""
+
+    default_reason = Reason.INVALID_CREDENTIAL
 
 
 class Exhausted(AntiphonError):

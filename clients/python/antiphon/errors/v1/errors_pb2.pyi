@@ -82,6 +82,20 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """DEADLINE_EXCEEDED: the caller's deadline, or the method's default, has passed."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 29
     """INTERNAL: a defect; the message has a reference id that stands in the server's log."""
+    ERROR_REASON_MISSING_CREDENTIAL: _ErrorReason.ValueType  # 30
+    """UNAUTHENTICATED: the call has no `authorization: Bearer <API key>` metadata and this server asks for it."""
+    ERROR_REASON_INVALID_CREDENTIAL: _ErrorReason.ValueType  # 31
+    """UNAUTHENTICATED: the API key is not one of this server's, or was revoked."""
+    ERROR_REASON_EXPIRED_CREDENTIAL: _ErrorReason.ValueType  # 32
+    """UNAUTHENTICATED: the API key has expired."""
+    ERROR_REASON_METHOD_NOT_ALLOWED: _ErrorReason.ValueType  # 33
+    """PERMISSION_DENIED: keys of this role may not call this method."""
+    ERROR_REASON_TENANT_NOT_ALLOWED: _ErrorReason.ValueType  # 34
+    """PERMISSION_DENIED: only the suite's own services may name the tenant that they act for (`x-antiphon-tenant`)."""
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 35
+    """RESOURCE_EXHAUSTED: the API key has used up its requests or tokens per minute; `RetryInfo` says when to come again."""
+    ERROR_REASON_IDEMPOTENCY_KEY_REUSED: _ErrorReason.ValueType  # 36
+    """INVALID_ARGUMENT: the idempotency key was used before, with another request."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The machine-readable reason of an error.
@@ -152,4 +166,18 @@ ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 28
 """DEADLINE_EXCEEDED: the caller's deadline, or the method's default, has passed."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 29
 """INTERNAL: a defect; the message has a reference id that stands in the server's log."""
+ERROR_REASON_MISSING_CREDENTIAL: ErrorReason.ValueType  # 30
+"""UNAUTHENTICATED: the call has no `authorization: Bearer <API key>` metadata and this server asks for it."""
+ERROR_REASON_INVALID_CREDENTIAL: ErrorReason.ValueType  # 31
+"""UNAUTHENTICATED: the API key is not one of this server's, or was revoked."""
+ERROR_REASON_EXPIRED_CREDENTIAL: ErrorReason.ValueType  # 32
+"""UNAUTHENTICATED: the API key has expired."""
+ERROR_REASON_METHOD_NOT_ALLOWED: ErrorReason.ValueType  # 33
+"""PERMISSION_DENIED: keys of this role may not call this method."""
+ERROR_REASON_TENANT_NOT_ALLOWED: ErrorReason.ValueType  # 34
+"""PERMISSION_DENIED: only the suite's own services may name the tenant that they act for (`x-antiphon-tenant`)."""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 35
+"""RESOURCE_EXHAUSTED: the API key has used up its requests or tokens per minute; `RetryInfo` says when to come again."""
+ERROR_REASON_IDEMPOTENCY_KEY_REUSED: ErrorReason.ValueType  # 36
+"""INVALID_ARGUMENT: the idempotency key was used before, with another request."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
