@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
+from antiphon_client._credential import ApiKey, Credential
 from antiphon_client.channel import open_channel
 from antiphon_client.errors import from_rpc_error
 
@@ -22,9 +23,16 @@ Self_ = TypeVar("Self_", bound="ChannelOwner")
 class ChannelOwner:
     """Opens a channel to a target, or uses one that is given and then does not close it."""
 
-    def __init__(self, target: str | None = None, *, channel: grpc.aio.Channel | None = None) -> None:
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        channel: grpc.aio.Channel | None = None,
+        api_key: ApiKey | None = None,
+    ) -> None:
         if (target is None) == (channel is None):
             raise ValueError("give either a target or a channel")
+        self._credential = Credential(api_key)
         self._owned = channel is None
         self._channel: grpc.aio.Channel = channel if channel is not None else open_channel(target or "")
 

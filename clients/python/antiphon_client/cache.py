@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from antiphon.cache.v1 import cache_pb2, cache_pb2_grpc
 from antiphon_client._call import ChannelOwner, unary
+from antiphon_client._credential import ApiKey, Metadata
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -14,50 +15,68 @@ if TYPE_CHECKING:
 
 
 class AsyncCacheClient(ChannelOwner):
-    """One method per rpc; each takes its request message, a `timeout` in seconds, and raises `AntiphonError`."""
+    """One method per rpc: its request message, a `timeout` in seconds, `metadata`; raises `AntiphonError`."""
 
-    def __init__(self, target: str | None = None, *, channel: grpc.aio.Channel | None = None) -> None:
-        super().__init__(target, channel=channel)
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        channel: grpc.aio.Channel | None = None,
+        api_key: ApiKey | None = None,
+    ) -> None:
+        super().__init__(target, channel=channel, api_key=api_key)
         self._stub: CacheStub = cache_pb2_grpc.CacheServiceStub(self._channel)
 
-    async def lookup(self, request: cache_pb2.LookupRequest, *, timeout: float = 5.0) -> cache_pb2.LookupResponse:
+    async def lookup(
+        self, request: cache_pb2.LookupRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> cache_pb2.LookupResponse:
         """Look for a stored answer."""
-        return await unary(self._stub.Lookup(request, timeout=timeout))
+        return await unary(self._stub.Lookup(request, timeout=timeout, metadata=self._credential.metadata(metadata)))
 
     async def wait_fill(
-        self, request: cache_pb2.WaitFillRequest, *, timeout: float = 60.0
+        self, request: cache_pb2.WaitFillRequest, *, timeout: float = 60.0, metadata: Metadata = ()
     ) -> cache_pb2.WaitFillResponse:
         """Wait for an answer that someone else makes."""
-        return await unary(self._stub.WaitFill(request, timeout=timeout))
+        return await unary(self._stub.WaitFill(request, timeout=timeout, metadata=self._credential.metadata(metadata)))
 
     async def renew_fill(
-        self, request: cache_pb2.RenewFillRequest, *, timeout: float = 5.0
+        self, request: cache_pb2.RenewFillRequest, *, timeout: float = 5.0, metadata: Metadata = ()
     ) -> cache_pb2.RenewFillResponse:
         """Extend a lease."""
-        return await unary(self._stub.RenewFill(request, timeout=timeout))
+        return await unary(self._stub.RenewFill(request, timeout=timeout, metadata=self._credential.metadata(metadata)))
 
-    async def commit(self, request: cache_pb2.CommitRequest, *, timeout: float = 5.0) -> cache_pb2.CommitResponse:
+    async def commit(
+        self, request: cache_pb2.CommitRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> cache_pb2.CommitResponse:
         """Store the answer of a granted fill."""
-        return await unary(self._stub.Commit(request, timeout=timeout))
+        return await unary(self._stub.Commit(request, timeout=timeout, metadata=self._credential.metadata(metadata)))
 
-    async def abort(self, request: cache_pb2.AbortRequest, *, timeout: float = 5.0) -> cache_pb2.AbortResponse:
+    async def abort(
+        self, request: cache_pb2.AbortRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> cache_pb2.AbortResponse:
         """Give up a granted fill."""
-        return await unary(self._stub.Abort(request, timeout=timeout))
+        return await unary(self._stub.Abort(request, timeout=timeout, metadata=self._credential.metadata(metadata)))
 
-    async def put(self, request: cache_pb2.PutRequest, *, timeout: float = 5.0) -> cache_pb2.PutResponse:
+    async def put(
+        self, request: cache_pb2.PutRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> cache_pb2.PutResponse:
         """Store an answer directly."""
-        return await unary(self._stub.Put(request, timeout=timeout))
+        return await unary(self._stub.Put(request, timeout=timeout, metadata=self._credential.metadata(metadata)))
 
-    async def delete(self, request: cache_pb2.DeleteRequest, *, timeout: float = 30.0) -> cache_pb2.DeleteResponse:
+    async def delete(
+        self, request: cache_pb2.DeleteRequest, *, timeout: float = 30.0, metadata: Metadata = ()
+    ) -> cache_pb2.DeleteResponse:
         """Delete entries."""
-        return await unary(self._stub.Delete(request, timeout=timeout))
+        return await unary(self._stub.Delete(request, timeout=timeout, metadata=self._credential.metadata(metadata)))
 
-    async def clear(self, request: cache_pb2.ClearRequest, *, timeout: float = 30.0) -> cache_pb2.ClearResponse:
+    async def clear(
+        self, request: cache_pb2.ClearRequest, *, timeout: float = 30.0, metadata: Metadata = ()
+    ) -> cache_pb2.ClearResponse:
         """Make every entry of a namespace invisible."""
-        return await unary(self._stub.Clear(request, timeout=timeout))
+        return await unary(self._stub.Clear(request, timeout=timeout, metadata=self._credential.metadata(metadata)))
 
     async def get_stats(
-        self, request: cache_pb2.GetStatsRequest, *, timeout: float = 5.0
+        self, request: cache_pb2.GetStatsRequest, *, timeout: float = 5.0, metadata: Metadata = ()
     ) -> cache_pb2.GetStatsResponse:
         """Read counters and sizes."""
-        return await unary(self._stub.GetStats(request, timeout=timeout))
+        return await unary(self._stub.GetStats(request, timeout=timeout, metadata=self._credential.metadata(metadata)))

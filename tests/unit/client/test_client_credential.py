@@ -1,0 +1,115 @@
+"""Every call of every client carries its API key and its caller's metadata."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message_factory import GetMessageClass
+
+from antiphon.cache.v1 import cache_pb2
+from antiphon.completion.v1 import completion_pb2
+from antiphon.router.v1 import router_pb2
+from antiphon_client import AsyncCacheClient, AsyncCompletionClient, AsyncRouterClient
+from antiphon_client._credential import Credential
+
+CLIENTS = {
+    completion_pb2.DESCRIPTOR.services_by_name["CompletionService"]: AsyncCompletionClient,
+    cache_pb2.DESCRIPTOR.services_by_name["CacheService"]: AsyncCacheClient,
+    router_pb2.DESCRIPTOR.services_by_name["RouterService"]: AsyncRouterClient,
+}
+
+METHODS = [method for service in CLIENTS for method in service.methods]
+
+KEY = "ap_abcdefghijkl_secret"
+
+
+class Listener(grpc.GenericRpcHandler):
+    """Answers every method with an empty message and keeps what it was called with."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[tuple[str, str | bytes]]] = []
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        async def answer(_request: bytes, context: Any) -> bytes:
+            self.seen.append([tuple(pair) for pair in context.invocation_metadata()])
+            return b""
+
+        async def stream(request: bytes, context: Any) -> AsyncIterator[bytes]:
+            yield await answer(request, context)
+
+        if "Stream" in details.method:
+            return grpc.unary_stream_rpc_method_handler(stream)
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+@pytest.fixture
+def listener() -> Listener:
+    return Listener()
+
+
+@pytest.fixture
+async def address(listener: Listener) -> AsyncIterator[str]:
+    server = grpc.aio.server(handlers=[listener])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield f"127.0.0.1:{port}"
+    await server.stop(None)
+
+
+async def call(client: Any, method: MethodDescriptor, metadata: Sequence[tuple[str, str]]) -> None:
+    """Call the method that belongs to an rpc."""
+    if method.name == "StreamComplete":
+        async with client.stream("x", metadata=metadata) as events:
+            assert [event async for event in events]
+        return
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower()
+    bound: Callable[..., Coroutine[Any, Any, object]] = getattr(client, name)
+    await bound(GetMessageClass(method.input_type)(), metadata=metadata)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+async def test_every_method_sends_the_key_and_the_metadata(
+    listener: Listener, address: str, method: MethodDescriptor
+) -> None:
+    async with CLIENTS[method.containing_service](address, api_key=KEY) as client:
+        await call(client, method, [("x-canary", "yes")])
+    (seen,) = listener.seen
+    assert ("authorization", f"Bearer {KEY}") in seen
+    assert ("x-canary", "yes") in seen
+
+
+async def test_without_a_key_nothing_is_sent(listener: Listener, address: str) -> None:
+    async with AsyncCompletionClient(address) as client:
+        await client.complete("x")
+    assert "authorization" not in dict(listener.seen[0])
+
+
+async def test_a_callable_is_asked_before_every_call(listener: Listener, address: str) -> None:
+    keys = iter(["first", "second\n"])
+    async with AsyncCacheClient(address, api_key=lambda: next(keys)) as client:
+        await client.get_stats(cache_pb2.GetStatsRequest())
+        await client.get_stats(cache_pb2.GetStatsRequest())
+    assert [dict(seen)["authorization"] for seen in listener.seen] == ["Bearer first", "Bearer second"]
+
+
+async def test_a_call_may_bring_a_credential_of_its_own(listener: Listener, address: str) -> None:
+    async with AsyncRouterClient(address, api_key=KEY) as client:
+        await client.list_models(router_pb2.ListModelsRequest(), metadata=[("authorization", "Bearer other")])
+    assert [value for name, value in listener.seen[0] if name == "authorization"] == ["Bearer other"]
+
+
+@pytest.mark.parametrize("wrong", ["", " \n", "two words", "line\nbreak", "schlüssel", "bell\x07"])
+def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(wrong: str) -> None:
+    with pytest.raises(ValueError, match="api_key") as caught:
+        Credential(wrong)
+    if wrong.strip():
+        assert wrong.strip() not in str(caught.value)
+    with pytest.raises(ValueError, match="api_key"):
+        Credential(lambda: wrong).metadata()
+    assert KEY not in repr(Credential(KEY))
