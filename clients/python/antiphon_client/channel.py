@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import grpc
 import grpc.aio
+
+from antiphon_client.tls import Tls
+
+Options = Sequence[tuple[str, int | str]]
+"""Channel arguments of gRPC."""
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """The largest message that the servers send or take; gRPC's own default of 4 MiB is smaller than an answer may be."""
@@ -27,6 +35,18 @@ OPTIONS: tuple[tuple[str, int | str], ...] = (
 )
 
 
-def open_channel(target: str) -> grpc.aio.Channel:
-    """Open a channel to `host:port` or another target of gRPC; it connects lazily and reconnects by itself."""
-    return grpc.aio.insecure_channel(target, options=OPTIONS)
+def open_channel(target: str, *, tls: Tls | None = None, options: Options = OPTIONS) -> grpc.aio.Channel:
+    """Open a channel to `host:port` or another target of gRPC; it connects lazily and reconnects by itself.
+
+    `TlsFileError` if a file of `tls` cannot be used.
+    """
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    return grpc.aio.secure_channel(target, tls.credentials(), options=options)
+
+
+def open_sync_channel(target: str, *, tls: Tls | None = None, options: Options = OPTIONS) -> grpc.Channel:
+    """Open a channel for callers without an event loop; otherwise as `open_channel`."""
+    if tls is None:
+        return grpc.insecure_channel(target, options=options)
+    return grpc.secure_channel(target, tls.credentials(), options=options)
