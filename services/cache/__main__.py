@@ -8,7 +8,6 @@ import sys
 import time
 
 from antiphon.cache.v1 import cache_pb2
-from services.cache.adapters.connection import Connection, locate, read_api_key
 from services.cache.adapters.control_store import StoredControl
 from services.cache.adapters.entry_store import StoredEntries
 from services.cache.adapters.key_file import VARIABLE, Key, load_key
@@ -23,6 +22,7 @@ from services.chassis.process import Process, run
 from services.chassis.server import Server
 from services.chassis.settings import SettingsError
 from services.embedding import MicroBatcher, create_batcher
+from services.storage import Connection, locate, read_api_key
 
 
 async def main(settings: CacheSettings, process: Process) -> None:

@@ -75,6 +75,10 @@ class SuiteSettings(ServiceSettings):
         description="gRPC endpoint of a Qdrant server or cluster, `http[s]://host:6334`. Unset: the embedded store.",
     )
     qdrant_api_key_file: UserPath | None = Field(default=None, description="File that holds Qdrant's API key.")
+    edgestore_token_file: UserPath | None = Field(
+        default=None,
+        description="File with the token of the embedded store. Unset: `edgestore.token` in the state folder.",
+    )
     catalogue: UserPath | None = Field(
         default=None, description="TOML file with models, prices and upstreams. Unset: the packaged catalogue."
     )

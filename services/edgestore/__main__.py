@@ -38,7 +38,7 @@ async def main(settings: EdgestoreSettings, process: Process) -> None:
     except OSError as error:
         raise SettingsError("ANTIPHON_STATE_DIR", f"cannot be written to ({type(error).__name__})") from None
     with lock:
-        token = load_token(state_dir, settings.token_file)
+        token = load_token(state_dir, settings.edgestore_token_file)
         shards = Shards(state_dir / STORE_FOLDER, process.telemetry)
         try:
             await _serve(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from services.chassis.settings import ListenAddress, SuiteSettings, UserPath
+from services.chassis.settings import ListenAddress, SuiteSettings
 
 SERVICE = "edgestore"
 
@@ -28,8 +28,4 @@ class EdgestoreSettings(SuiteSettings):
 
     listen: Annotated[ListenAddress, AfterValidator(_loopback)] = Field(
         default="127.0.0.1:0", description="Loopback address where the embedded store listens; port 0 takes a free one."
-    )
-    token_file: UserPath | None = Field(
-        default=None,
-        description="File with the token that callers must send. Unset: `edgestore.token` in the state folder.",
     )

@@ -8,7 +8,6 @@ import secrets
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 from antiphon.router.v1 import router_pb2
 from services.catalogue.catalogue import Catalogue, CatalogueError
@@ -17,7 +16,6 @@ from services.chassis.process import Process, run
 from services.chassis.server import Server
 from services.chassis.settings import SettingsError
 from services.router.adapters.outcome_store import QdrantOutcomeStore
-from services.router.adapters.store_connection import connect, read_api_key
 from services.router.complexity import ComplexityModel
 from services.router.decisions import DecisionLog
 from services.router.metrics import RouterMetrics
@@ -27,6 +25,7 @@ from services.router.policies.static import StaticPolicy
 from services.router.router import Router
 from services.router.servicer import RouterServicer
 from services.router.settings import SERVICE, RouterSettings
+from services.storage import Connection, locate, read_api_key
 
 LAST_WRITE_SECONDS = 3.0
 """What the last reports get, at the end, to reach the store."""
@@ -38,7 +37,8 @@ async def main(settings: RouterSettings, process: Process) -> None:
     policies = {policy.name: policy for policy in (StaticPolicy(ComplexityModel.packaged()), KeywordPolicy())}
     router = Router(catalogue, counter, policies, settings.policy, lambda: secrets.token_hex(16))
     metrics = RouterMetrics(process.telemetry.registry, process.telemetry.log, [m.name for m in catalogue.models])
-    store = QdrantOutcomeStore(partial(connect, settings, settings.store_timeout))
+    connection = Connection(lambda: locate(settings), timeout=settings.store_timeout)
+    store = QdrantOutcomeStore(connection)
     writer = OutcomeWriter(
         store,
         metrics,
@@ -63,7 +63,7 @@ async def main(settings: RouterSettings, process: Process) -> None:
                 writing.cancel()
             await writer.drain(LAST_WRITE_SECONDS)
         finally:
-            await store.aclose()
+            await connection.aclose()
 
 
 def _load(settings: RouterSettings) -> tuple[Catalogue, TokenCounter]:

@@ -6,12 +6,16 @@
     calls       one rpc: under our own timeout, its errors mapped to domain errors
     store       the connection: health, collections, aliases
     collection  reads and writes in one collection
+    location    where the store is, as settings and the embedded store's files say
+    connection  a connection that follows the store when it moves
 
 The other end is a Qdrant server, a cluster, or `services.edgestore`: the same rpcs, the same code.
 """
 
 from services.storage.collection import Collection
+from services.storage.connection import Connection
 from services.storage.filters import AllOf, AnyOf, Between, Equals, Filter, HasId, Not, OneOf
+from services.storage.location import Place, locate, read_api_key
 from services.storage.store import Store
 from services.storage.values import CollectionSpec, Distance, Index, IndexKind, Json, Point, Record
 
@@ -21,6 +25,7 @@ __all__ = [
     "Between",
     "Collection",
     "CollectionSpec",
+    "Connection",
     "Distance",
     "Equals",
     "Filter",
@@ -30,7 +35,10 @@ __all__ = [
     "Json",
     "Not",
     "OneOf",
+    "Place",
     "Point",
     "Record",
     "Store",
+    "locate",
+    "read_api_key",
 ]

@@ -6,11 +6,10 @@ import uuid
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from services.cache.adapters.connection import Connection
 from services.cache.adapters.records import partition
 from services.cache.ports import Epoch, WrongKey
 from services.chassis.errors import Reason, Unavailable
-from services.storage import Collection, CollectionSpec, Equals, Index, IndexKind, Json, Point
+from services.storage import Collection, CollectionSpec, Connection, Equals, Index, IndexKind, Json, Point
 
 _IDS = uuid.UUID("a4a4a3a2-6f0e-5c53-8a3d-6f3f2f0a7c11")
 """UUID namespace (RFC 9562 §5.5) of the records' ids."""

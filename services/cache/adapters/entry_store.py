@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 
-from services.cache.adapters.connection import Connection
 from services.cache.adapters.records import SCHEMA, Unreadable, from_record, partition, to_payload
 from services.cache.entry import Entry
 from services.cache.ports import Epoch, Write
@@ -16,6 +15,7 @@ from services.storage import (
     Between,
     Collection,
     CollectionSpec,
+    Connection,
     Equals,
     Filter,
     HasId,

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
-from services.chassis.errors import AntiphonError
 from services.router.outcomes import Outcome, StoredOutcome
-from services.storage.collection import VERSION_KEY, Collection
+from services.storage.collection import VERSION_KEY
+from services.storage.connection import Connection
 from services.storage.filters import Between
-from services.storage.store import Store
 from services.storage.values import CollectionSpec, Index, IndexKind, Json, Point
 
 RECORDED_AT = "recorded_us"
@@ -36,41 +34,20 @@ _NAMESPACE = uuid.UUID("6f0e3d1c-5a0b-5c39-9a55-0b8f6f7c1d42")
 
 
 class QdrantOutcomeStore:
-    """Connects when it is first needed, so that a router starts without its store."""
+    """See `services.router.outcomes.OutcomeStore`."""
 
-    def __init__(self, connect: Callable[[], Awaitable[Store]]) -> None:
-        self._connect = connect
-        self._store: Store | None = None
-        self._collection: Collection | None = None
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
     async def save(self, outcomes: Sequence[StoredOutcome]) -> None:
         """Store what is not there yet, durably; raises `Unavailable` or `FailedPrecondition` of the store."""
-        async with self._ensured() as collection:
+        async with self._connection.collection(SPEC) as collection:
             await collection.upsert_newer([_point(stored) for stored in outcomes], durable=True)
 
     async def forget_before(self, recorded_at: float) -> None:
         """Delete reports that are older."""
-        async with self._ensured() as collection:
+        async with self._connection.collection(SPEC) as collection:
             await collection.delete_where(Between(RECORDED_AT, lt=int(recorded_at * 1e6)))
-
-    async def aclose(self) -> None:
-        """Close the connection."""
-        if self._store is not None:
-            await self._store.aclose()
-            self._store = self._collection = None
-
-    @asynccontextmanager
-    async def _ensured(self) -> AsyncIterator[Collection]:
-        """Yield the collection; after an error the next call connects anew, as the store may have moved."""
-        try:
-            if self._collection is None:
-                if self._store is None:
-                    self._store = await self._connect()
-                self._collection = await self._store.ensure(SPEC)
-            yield self._collection
-        except AntiphonError:
-            await self.aclose()
-            raise
 
 
 def point_id(outcome: Outcome) -> str:

@@ -20,10 +20,9 @@ from antiphon.router.v1 import router_pb2
 from antiphon_client.errors import AntiphonError
 from antiphon_client.router import AsyncRouterClient
 from services.router.adapters.outcome_store import RECORDED_AT, SPEC, point_id
-from services.router.adapters.store_connection import connect
 from services.router.outcomes import Outcome, OutcomeKind
 from services.router.settings import RouterSettings
-from services.storage.collection import Collection
+from services.storage import Connection, locate
 
 GUARD_S = 30.0
 HARD = "Design a multi-region architecture for payments, compare the trade-offs and prove its consistency."
@@ -209,17 +208,17 @@ async def test_a_wrong_report_is_refused_by_its_field(
 async def stored(state_dir: Path, decision_id: str, kind: OutcomeKind, source: str) -> Mapping[str, object]:
     """Wait for a report in the store."""
     settings = RouterSettings(state_dir=state_dir)
-    store = await connect(settings, 5.0)
+    connection = Connection(lambda: locate(settings), timeout=5.0)
     try:
-        collection: Collection = await store.ensure(SPEC)
-        guard = time.monotonic() + GUARD_S
-        while True:
-            found = await collection.get([point_id(Outcome(decision_id, kind, source))])
-            if found:
-                return found[0].payload
-            assert time.monotonic() < guard, "the report was not stored"
+        async with connection.collection(SPEC) as collection:
+            guard = time.monotonic() + GUARD_S
+            while True:
+                found = await collection.get([point_id(Outcome(decision_id, kind, source))])
+                if found:
+                    return found[0].payload
+                assert time.monotonic() < guard, "the report was not stored"
     finally:
-        await store.aclose()
+        await connection.aclose()
 
 
 async def test_a_report_is_taken_once_and_stored_with_its_decision(router: Child, state_dir: Path) -> None:
