@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import grpc
 import grpc.aio
 
+from antiphon_client._watched import WatchedChannel
+from antiphon_client._watched_sync import WatchedSyncChannel
 from antiphon_client.tls import Tls
 
 Options = Sequence[tuple[str, int | str]]
@@ -38,15 +40,16 @@ OPTIONS: tuple[tuple[str, int | str], ...] = (
 def open_channel(target: str, *, tls: Tls | None = None, options: Options = OPTIONS) -> grpc.aio.Channel:
     """Open a channel to `host:port` or another target of gRPC; it connects lazily and reconnects by itself.
 
-    `TlsFileError` if a file of `tls` cannot be used.
+    With `tls` it follows the certificate files: calls that begin after a change use the new ones, calls under way are
+    not disturbed. `TlsFileError` if a file cannot be used now; later the last usable ones stay in force.
     """
     if tls is None:
         return grpc.aio.insecure_channel(target, options=options)
-    return grpc.aio.secure_channel(target, tls.credentials(), options=options)
+    return WatchedChannel(target, tls, options)
 
 
 def open_sync_channel(target: str, *, tls: Tls | None = None, options: Options = OPTIONS) -> grpc.Channel:
     """Open a channel for callers without an event loop; otherwise as `open_channel`."""
     if tls is None:
         return grpc.insecure_channel(target, options=options)
-    return grpc.secure_channel(target, tls.credentials(), options=options)
+    return WatchedSyncChannel(target, tls, options)

@@ -1,4 +1,9 @@
-"""TLS of a client: which files hold its certificates."""
+"""TLS of a client: the files with its certificates. They are watched: a client that was given a `Tls` follows their
+changes without a failed call.
+
+    AsyncCompletionClient("antiphon.example.com:7100", tls=Tls(ca_file="ca.pem"))
+    AsyncCompletionClient(target, tls=Tls("ca.pem", "client.pem", "client.key"))  # where servers ask for certificates
+"""
 
 from __future__ import annotations
 
@@ -6,14 +11,9 @@ from pathlib import Path
 
 import grpc
 
+from antiphon_client.pem_files import PemFiles, Pems, TlsFileError
 
-class TlsFileError(Exception):
-    """A file of certificates cannot be used. `field` is the one of `Tls`; the text holds nothing of the file."""
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field}: {problem}")
-        self.field = field
-        self.problem = problem
+__all__ = ["Tls", "TlsFileError", "credentials"]
 
 
 class Tls:
@@ -28,29 +28,16 @@ class Tls:
         cert_file: Path | str | None = None,
         key_file: Path | str | None = None,
     ) -> None:
-        if (cert_file is None) != (key_file is None):
-            raise ValueError("give both cert_file and key_file, or neither")
-        self.ca_file = _path(ca_file)
-        self.cert_file = _path(cert_file)
-        self.key_file = _path(key_file)
+        self.files = PemFiles(_path(ca_file), _path(cert_file), _path(key_file))
 
-    def credentials(self) -> grpc.ChannelCredentials:
-        """What gRPC needs, from the files as they are now; `TlsFileError`."""
-        return grpc.ssl_channel_credentials(
-            root_certificates=_read("ca_file", self.ca_file),
-            private_key=_read("key_file", self.key_file),
-            certificate_chain=_read("cert_file", self.cert_file),
-        )
+    def __repr__(self) -> str:
+        return f"Tls({self.files.ca_file!r}, {self.files.cert_file!r}, {self.files.key_file!r})"
+
+
+def credentials(pems: Pems) -> grpc.ChannelCredentials:
+    """What gRPC wants of a channel's certificates."""
+    return grpc.ssl_channel_credentials(root_certificates=pems.ca, private_key=pems.key, certificate_chain=pems.cert)
 
 
 def _path(given: Path | str | None) -> Path | None:
     return None if given is None else Path(given).expanduser()
-
-
-def _read(field: str, path: Path | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise TlsFileError(field, f"the file cannot be read ({type(error).__name__})") from None
