@@ -140,7 +140,7 @@ class CacheTurn:
         """The answer will not be made: let another have the lease."""
         self._end()
         if self._lease is not None and not self._lost:
-            self.storing.abort(self._lease, reason)
+            self.storing.abort(self.request, self._lease, reason)
 
     async def _lookup(self) -> Found | None:
         """Return what the cache says, or None if it does not in time."""
@@ -170,7 +170,11 @@ class CacheTurn:
     async def _reply(self) -> Found | AntiphonError:
         try:
             return await self.cache.lookup(
-                self.request.question, self.request.policy, self._token, timeout=self.budget + LATE_SECONDS
+                self.request.caller,
+                self.request.question,
+                self.request.policy,
+                self._token,
+                timeout=self.budget + LATE_SECONDS,
             )
         except AntiphonError as error:
             return error
@@ -186,7 +190,7 @@ class CacheTurn:
             # Whoever waits for this lease elsewhere is served as well.
             self.storing.commit(self.request, found.lease, self._made)
         elif self._over or self._lease is not None:
-            self.storing.abort(found.lease, "late")
+            self.storing.abort(self.request, found.lease, "late")
         else:
             self._hold(found.lease)
 
@@ -197,7 +201,9 @@ class CacheTurn:
             if left <= 0:
                 raise DeadlineExceeded("another request's answer was not finished within the deadline")
             try:
-                result = await self.cache.wait_fill(lease_id, self._token, timeout=min(left, WAIT_SECONDS))
+                result = await self.cache.wait_fill(
+                    self.request.caller, lease_id, self._token, timeout=min(left, WAIT_SECONDS)
+                )
             except NotFound:
                 return None
             except DeadlineExceeded:
@@ -237,10 +243,11 @@ class CacheTurn:
         self._renewing = self.background.spawn(self._renew(lease), "renew")
 
     async def _renew(self, lease: Lease) -> None:
+        every = lease.duration / RENEWALS
         while True:
-            await asyncio.sleep(lease.duration / RENEWALS)
+            await asyncio.sleep(every)
             try:
-                await self.cache.renew(lease.id, timeout=min(lease.duration / RENEWALS, CALL_SECONDS))
+                await self.cache.renew(self.request.caller, lease.id, timeout=min(every, CALL_SECONDS))
             except Aborted:
                 self._lost = True
                 self.degraded.append("not_stored")

@@ -282,6 +282,7 @@ class Caller:
         self._metrics.cost.labels(call.model.name).inc(cost.nano_usd)
         self._reporting.report(
             CallReport(
+                caller=fill.request.caller,
                 decision_id=routing.decision_id,
                 source=source,
                 model=call.model.name,

@@ -1,7 +1,8 @@
 """What the domain needs from the cache and the router, as protocols over plain values.
 
 Every call takes a `timeout` in seconds and raises `services.chassis.errors`: `DeadlineExceeded` when that ran out,
-`Unavailable` when the service is down, others as the contract of the service says.
+`Unavailable` when the service is down, others as the contract of the service says. `caller` is whom the call serves:
+what the services keep belongs to its tenant.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from services.catalogue.values import Capability, Tier
+from services.chassis.auth.values import Caller
 from services.completion.request import CachePolicy, Question, Request
 from services.llm.values import Answer, Cost, Usage
 
@@ -99,27 +101,33 @@ class Committed:
 class Cache(Protocol):
     """The cache service."""
 
-    async def lookup(self, question: Question, policy: CachePolicy, fill_token: str, *, timeout: float) -> Found:
+    async def lookup(
+        self, caller: Caller, question: Question, policy: CachePolicy, fill_token: str, *, timeout: float
+    ) -> Found:
         """Look for a stored answer; a miss may grant the fill."""
         ...
 
-    async def wait_fill(self, lease_id: str, fill_token: str, *, timeout: float) -> Filled | Lease | None:
+    async def wait_fill(
+        self, caller: Caller, lease_id: str, fill_token: str, *, timeout: float
+    ) -> Filled | Lease | None:
         """Wait for another's fill: its answer, its lease if it gave up, or `None` if nothing has happened yet."""
         ...
 
-    async def renew(self, lease_id: str, *, timeout: float) -> Lease:
+    async def renew(self, caller: Caller, lease_id: str, *, timeout: float) -> Lease:
         """Extend a lease; `Aborted` or `NotFound` if it is lost."""
         ...
 
-    async def commit(self, lease_id: str, answer: Answer, *, timeout: float) -> Committed:
+    async def commit(self, caller: Caller, lease_id: str, answer: Answer, *, timeout: float) -> Committed:
         """Store the answer of a granted fill; `Aborted` or `NotFound` if the lease is lost."""
         ...
 
-    async def abort(self, lease_id: str, reason: str, *, timeout: float) -> None:
+    async def abort(self, caller: Caller, lease_id: str, reason: str, *, timeout: float) -> None:
         """Give up a granted fill."""
         ...
 
-    async def put(self, question: Question, answer: Answer, policy: CachePolicy, *, timeout: float) -> None:
+    async def put(
+        self, caller: Caller, question: Question, answer: Answer, policy: CachePolicy, *, timeout: float
+    ) -> None:
         """Store an answer without a lease."""
         ...
 
@@ -179,6 +187,8 @@ class CallStatus(StrEnum):
 class CallReport:
     """What one call of a model took. Times in seconds."""
 
+    caller: Caller
+    """Whose decision it was."""
     decision_id: str
     source: str
     """Distinguishes the calls made for one decision."""

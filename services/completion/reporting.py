@@ -32,7 +32,7 @@ class Reporting:
     def report(self, report: CallReport) -> None:
         """Take a report; one without a decision is nobody's concern."""
         if report.decision_id:
-            self._reports.put((report.decision_id, report.source), report)
+            self._reports.put((report.caller.tenant, report.decision_id, report.source), report)
 
     async def run(self) -> None:
         """Send until cancelled."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from services.catalogue.values import Capability
+from services.chassis.auth.values import Caller
 from services.llm.values import GenerationOptions, Message, Tool
 
 
@@ -84,6 +85,8 @@ class Request:
     key: bytes
     """Equal for requests that ask the same of the same models under the same cache policy, else different."""
     question: Question
+    caller: Caller
+    """Whom every call serves that is made for this request, behind its back, too. Sharing never crosses tenants."""
     policy: CachePolicy = CachePolicy()
     constraints: Constraints = Constraints()
     objective: Objective = Objective.COST

@@ -40,7 +40,7 @@ class CompletionServicer:
         self, request: completion_pb2.CompleteRequest, call: Call
     ) -> completion_pb2.CompleteResponse:
         """Answer in one message."""
-        asked = read_request(request, tenant=call.caller.tenant, resolve=self._resolve)
+        asked = read_request(request, caller=call.caller, resolve=self._resolve)
         with self._fills.join(asked, call.deadline, streaming=False) as listener, _no_second_purchase(listener, call):
             delivered = await listener.result()
         return write_response(delivered, uuid.uuid4().hex, request.request_id or call.request_id)
@@ -53,7 +53,7 @@ class CompletionServicer:
         if not request.HasField("request"):
             raise missing("request", "is required")
         heartbeat = _heartbeat(request)
-        asked = read_request(request.request, tenant=call.caller.tenant, resolve=self._resolve, path="request.")
+        asked = read_request(request.request, caller=call.caller, resolve=self._resolve, path="request.")
         completion_id, request_id = uuid.uuid4().hex, request.request.request_id or call.request_id
         with self._fills.join(asked, call.deadline, streaming=True) as listener, _no_second_purchase(listener, call):
             async with aclosing(listener.events(heartbeat)) as events:

@@ -77,9 +77,9 @@ class Storing:
         else:
             self._not_stored("unfit")
 
-    def abort(self, lease: Lease, reason: str) -> None:
+    def abort(self, request: Request, lease: Lease, reason: str) -> None:
         """Give up a granted fill."""
-        self._background.spawn(self._abort(lease, reason), "abort")
+        self._background.spawn(self._abort(request, lease, reason), "abort")
 
     async def drain(self, seconds: float) -> None:
         """Settle what is open, but not longer than `seconds`; `run` must be running meanwhile."""
@@ -89,27 +89,28 @@ class Storing:
 
     async def _commit(self, request: Request, lease: Lease, answer: Answer) -> None:
         try:
-            done = await self._cache.commit(lease.id, answer, timeout=CALL_SECONDS)
+            done = await self._cache.commit(request.caller, lease.id, answer, timeout=CALL_SECONDS)
         except Aborted:
             self._not_stored("lease_lost")
         except (NotFound, Unavailable, DeadlineExceeded, Exhausted):
             self.put(request, answer)
         except AntiphonError:
             self._not_stored("refused")
-            await self._abort(lease, "refused")
+            await self._abort(request, lease, "refused")
         else:
             if not done.stored:
                 self._not_stored(done.reason or "unknown")
 
-    async def _abort(self, lease: Lease, reason: str) -> None:
+    async def _abort(self, request: Request, lease: Lease, reason: str) -> None:
         try:
-            await self._cache.abort(lease.id, reason, timeout=CALL_SECONDS)
+            await self._cache.abort(request.caller, lease.id, reason, timeout=CALL_SECONDS)
         except AntiphonError:
             # The lease runs out by itself; those who wait for it lose that time.
             self._metrics.degraded.labels("abort_failed").inc()
 
     async def _put(self, put: _Put) -> None:
-        await self._cache.put(put.request.question, put.answer, put.request.policy, timeout=CALL_SECONDS)
+        request = put.request
+        await self._cache.put(request.caller, request.question, put.answer, request.policy, timeout=CALL_SECONDS)
 
     def _not_stored(self, reason: str) -> None:
         self._metrics.not_stored.labels(reason).inc()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from services.chassis.server import Server
 from services.chassis.settings import SettingsError
 from services.router.adapters.outcome_store import QdrantOutcomeStore
 from services.router.complexity import ComplexityModel
+from services.router.decision_ids import new_id
 from services.router.decisions import DecisionLog
 from services.router.metrics import RouterMetrics
 from services.router.outcomes import OutcomeLog, OutcomeWriter, WriterLimits
@@ -35,7 +35,7 @@ async def main(settings: RouterSettings, process: Process) -> None:
     """Serve until the process is asked to stop."""
     catalogue, counter = await asyncio.to_thread(_load, settings)
     policies = {policy.name: policy for policy in (StaticPolicy(ComplexityModel.packaged()), KeywordPolicy())}
-    router = Router(catalogue, counter, policies, settings.policy, lambda: secrets.token_hex(16))
+    router = Router(catalogue, counter, policies, settings.policy, new_id)
     metrics = RouterMetrics(process.telemetry.registry, process.telemetry.log, [m.name for m in catalogue.models])
     connection = Connection(lambda: locate(settings), timeout=settings.store_timeout)
     store = QdrantOutcomeStore(connection)

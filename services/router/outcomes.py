@@ -1,8 +1,8 @@
 """What became of decisions: taken once each, remembered within bounds, stored behind the callers' backs.
 
-A report is known by (decision, kind, source). The memory of reports tells a repeated one at once. When it has
+A report is known by (tenant, decision, kind, source). The memory of reports tells a repeated one at once. When it has
 forgotten, or after a restart, a repeated report is taken as new and counted again, but the store still keeps the first
-one alone: its ids are made of the same three parts.
+one alone: its ids are made of the same parts.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from services.chassis.auth.values import ANYONE
 from services.chassis.errors import AntiphonError
 from services.llm.values import Cost, Usage
 from services.router.decisions import DecisionLog, DecisionSummary
@@ -58,11 +59,13 @@ class Outcome:
     first_token: float | None = None
     status: CallStatus = CallStatus.UNKNOWN
     verdict: Verdict = Verdict.NONE
+    tenant: str = ANYONE.tenant
+    """Whose decision it is."""
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> tuple[str, str, str, str]:
         """What makes two reports the same."""
-        return self.decision_id, self.kind.value, self.source
+        return self.tenant, self.decision_id, self.kind.value, self.source
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ class OutcomeLog:
         self._observer = observer
         self._remembered = remembered
         self._now = now
-        self._keys: OrderedDict[tuple[str, str, str], None] = OrderedDict()
+        self._keys: OrderedDict[tuple[str, str, str, str], None] = OrderedDict()
 
     def record(self, outcome: Outcome) -> bool:
         """Take a report; False if it is known already, and then nothing changes. Never waits."""

@@ -62,7 +62,7 @@ _STATUSES = {
 }
 
 
-def read_route_request(message: router_pb2.RouteRequest) -> RouteRequest:
+def read_route_request(message: router_pb2.RouteRequest, *, tenant: str) -> RouteRequest:
     """Read a request to be routed; `InvalidRequest` names the field that is wrong."""
     refuse_unsupported(message, ("reserve",))
     return RouteRequest(
@@ -73,6 +73,7 @@ def read_route_request(message: router_pb2.RouteRequest) -> RouteRequest:
         objective=_OBJECTIVES[message.objective],
         policy=message.policy,
         model=message.model,
+        tenant=tenant,
     )
 
 
@@ -146,7 +147,7 @@ def write_model(model: Model) -> router_pb2.Model:
     )
 
 
-def read_outcome(message: router_pb2.RecordOutcomeRequest) -> Outcome:
+def read_outcome(message: router_pb2.RecordOutcomeRequest, *, tenant: str) -> Outcome:
     """Read a report; `InvalidRequest` names the field that is wrong."""
     kind = _KINDS.get(message.kind)
     for name, value, limit, required in (
@@ -163,6 +164,7 @@ def read_outcome(message: router_pb2.RecordOutcomeRequest) -> Outcome:
     if kind is OutcomeKind.VERDICT and message.verdict == router_pb2.VERDICT_UNSPECIFIED:
         raise missing("verdict", "is required")
     return Outcome(
+        tenant=tenant,
         decision_id=message.decision_id,
         kind=kind,
         source=message.source,

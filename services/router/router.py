@@ -36,8 +36,9 @@ class Router:
         counter: TokenCounter,
         policies: Mapping[str, Policy],
         default_policy: str,
-        new_id: Callable[[], str],
+        new_id: Callable[[str], str],
     ) -> None:
+        """`new_id` makes a decision's id for a tenant."""
         if default_policy not in policies:
             raise ValueError("the default policy is none of the policies")
         self.catalogue = catalogue
@@ -65,7 +66,7 @@ class Router:
             raise _nothing_fits(refused)
         ranked = rank(fitting, assessment.complexity, request.objective)
         return Decision(
-            self._new_id(),
+            self._new_id(request.tenant),
             tuple(ranked),
             assessment.complexity,
             assessment.confidence,
@@ -83,7 +84,7 @@ class Router:
         result = check(model, request, tokens, Tier.MODERATE, self.catalogue)
         if isinstance(result, Refused):
             raise _nothing_fits([result])
-        return Decision(self._new_id(), (result,), None, 1.0, ("explicit model",), EXPLICIT_POLICY)
+        return Decision(self._new_id(request.tenant), (result,), None, 1.0, ("explicit model",), EXPLICIT_POLICY)
 
     def _split(
         self, choice: list[Model], request: RouteRequest, tokens: RequestTokens, complexity: Tier

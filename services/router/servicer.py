@@ -9,6 +9,7 @@ from antiphon.router.v1 import router_pb2
 from services.chassis.call import Call
 from services.chassis.handler import unary
 from services.llm.values import TextPart
+from services.router.decision_ids import require_own
 from services.router.decisions import DecisionLog
 from services.router.metrics import RouterMetrics
 from services.router.outcomes import OutcomeLog
@@ -40,9 +41,9 @@ class RouterServicer:
         )
 
     @unary(deadline=DEADLINE)
-    async def Route(self, request: router_pb2.RouteRequest, _call: Call) -> router_pb2.RouteResponse:  # noqa: N802
+    async def Route(self, request: router_pb2.RouteRequest, call: Call) -> router_pb2.RouteResponse:  # noqa: N802
         """Rank the models that can take the request."""
-        asked = read_route_request(request)
+        asked = read_route_request(request, tenant=call.caller.tenant)
         if _chars(asked) <= INLINE_CHARS:
             decision = self._router.route(asked)
         else:
@@ -59,10 +60,12 @@ class RouterServicer:
 
     @unary(deadline=DEADLINE)
     async def RecordOutcome(  # noqa: N802
-        self, request: router_pb2.RecordOutcomeRequest, _call: Call
+        self, request: router_pb2.RecordOutcomeRequest, call: Call
     ) -> router_pb2.RecordOutcomeResponse:
         """Take a report of how a decision turned out."""
-        return router_pb2.RecordOutcomeResponse(recorded=self._outcomes.record(read_outcome(request)))
+        outcome = read_outcome(request, tenant=call.caller.tenant)
+        require_own(outcome.tenant, outcome.decision_id)
+        return router_pb2.RecordOutcomeResponse(recorded=self._outcomes.record(outcome))
 
 
 def _chars(request: RouteRequest) -> int:

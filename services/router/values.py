@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from services.catalogue.tokens import TokenEstimate
 from services.catalogue.values import Capability, Model, Tier
+from services.chassis.auth.values import ANYONE
 from services.llm.values import Cost, GenerationOptions, Message, Tool
 
 
@@ -49,6 +50,8 @@ class RouteRequest:
     """Empty: the operator's default."""
     model: str = ""
     """An explicit model; empty or `auto`: route."""
+    tenant: str = ANYONE.tenant
+    """Whose decision it will be."""
 
 
 @dataclass(frozen=True, slots=True)

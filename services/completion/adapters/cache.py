@@ -7,8 +7,10 @@ from typing import TypeVar
 
 from antiphon.cache.v1 import cache_pb2
 from antiphon_client import AsyncCacheClient
+from services.chassis.auth.values import Caller
 from services.chassis.errors import Reason
 from services.completion.adapters.errors import translated
+from services.completion.adapters.serving import served
 from services.completion.ports import (
     Committed,
     Decision,
@@ -35,20 +37,24 @@ _NO_SUCH_NAMESPACE = "antiphon:health"
 
 
 class GrpcCache:
-    """Calls one cache server."""
+    """Calls one cache server, for the caller that is named with each call."""
 
     def __init__(self, client: AsyncCacheClient) -> None:
         self._client = client
 
-    async def lookup(self, question: Question, policy: CachePolicy, fill_token: str, *, timeout: float) -> Found:
+    async def lookup(
+        self, caller: Caller, question: Question, policy: CachePolicy, fill_token: str, *, timeout: float
+    ) -> Found:
         """Look for a stored answer; a miss may grant the fill."""
         request = cache_pb2.LookupRequest(query=_query(question), policy=_policy(policy), fill_token=fill_token)
-        return _found(await _call(self._client.lookup(request, timeout=timeout)))
+        return _found(await _call(self._client.lookup(request, timeout=timeout, metadata=served(caller))))
 
-    async def wait_fill(self, lease_id: str, fill_token: str, *, timeout: float) -> Filled | Lease | None:
+    async def wait_fill(
+        self, caller: Caller, lease_id: str, fill_token: str, *, timeout: float
+    ) -> Filled | Lease | None:
         """Wait for another's fill: its answer, its lease if it gave up, or `None` if nothing has happened yet."""
         request = cache_pb2.WaitFillRequest(lease_id=lease_id, fill_token=fill_token)
-        response = await _call(self._client.wait_fill(request, timeout=timeout))
+        response = await _call(self._client.wait_fill(request, timeout=timeout, metadata=served(caller)))
         match response.WhichOneof("result"):
             case "filled":
                 return Filled(llm.read_answer(response.filled.answer), response.filled.entry_id)
@@ -57,25 +63,29 @@ class GrpcCache:
             case _:
                 return None
 
-    async def renew(self, lease_id: str, *, timeout: float) -> Lease:
+    async def renew(self, caller: Caller, lease_id: str, *, timeout: float) -> Lease:
         """Extend a lease; `Aborted` or `NotFound` if it is lost."""
         request = cache_pb2.RenewFillRequest(lease_id=lease_id)
-        return _lease((await _call(self._client.renew_fill(request, timeout=timeout))).lease)
+        response = await _call(self._client.renew_fill(request, timeout=timeout, metadata=served(caller)))
+        return _lease(response.lease)
 
-    async def commit(self, lease_id: str, answer: Answer, *, timeout: float) -> Committed:
+    async def commit(self, caller: Caller, lease_id: str, answer: Answer, *, timeout: float) -> Committed:
         """Store the answer of a granted fill; `Aborted` or `NotFound` if the lease is lost."""
         request = cache_pb2.CommitRequest(lease_id=lease_id, answer=llm.write_answer(answer))
-        response = await _call(self._client.commit(request, timeout=timeout))
+        response = await _call(self._client.commit(request, timeout=timeout, metadata=served(caller)))
         return Committed(response.entry_id, response.stored, response.not_stored_reason)
 
-    async def abort(self, lease_id: str, reason: str, *, timeout: float) -> None:
+    async def abort(self, caller: Caller, lease_id: str, reason: str, *, timeout: float) -> None:
         """Give up a granted fill."""
-        await _call(self._client.abort(cache_pb2.AbortRequest(lease_id=lease_id, reason=reason), timeout=timeout))
+        request = cache_pb2.AbortRequest(lease_id=lease_id, reason=reason)
+        await _call(self._client.abort(request, timeout=timeout, metadata=served(caller)))
 
-    async def put(self, question: Question, answer: Answer, policy: CachePolicy, *, timeout: float) -> None:
+    async def put(
+        self, caller: Caller, question: Question, answer: Answer, policy: CachePolicy, *, timeout: float
+    ) -> None:
         """Store an answer without a lease."""
         request = cache_pb2.PutRequest(query=_query(question), answer=llm.write_answer(answer), policy=_policy(policy))
-        await _call(self._client.put(request, timeout=timeout))
+        await _call(self._client.put(request, timeout=timeout, metadata=served(caller)))
 
     async def store_healthy(self, *, timeout: float) -> bool:
         """Whether the cache's store answers."""

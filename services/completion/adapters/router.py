@@ -9,6 +9,7 @@ from antiphon.router.v1 import router_pb2
 from antiphon_client import AsyncRouterClient
 from services.chassis.errors import Reason
 from services.completion.adapters.errors import translated
+from services.completion.adapters.serving import served
 from services.completion.ports import (
     CallReport,
     Candidate,
@@ -35,7 +36,7 @@ _PREFIXES = {"policy": "routing_policy"}
 
 
 class GrpcRouter:
-    """Calls one router server."""
+    """Calls one router server, for the callers of the requests."""
 
     def __init__(self, client: AsyncRouterClient) -> None:
         self._client = client
@@ -54,7 +55,7 @@ class GrpcRouter:
             policy=request.routing_policy,
             model=question.model,
         )
-        response = await _call(self._client.route(asked, timeout=timeout))
+        response = await _call(self._client.route(asked, timeout=timeout, metadata=served(request.caller)))
         return Routing(
             candidates=tuple(Candidate(each.model, each.upstream) for each in response.candidates),
             decision_id=response.decision_id,
@@ -82,7 +83,7 @@ class GrpcRouter:
             time_to_first_token=None if first is None else write_duration(first),
             status=STATUS_NUMBERS[report.status],
         )
-        await _call(self._client.record_outcome(request, timeout=timeout))
+        await _call(self._client.record_outcome(request, timeout=timeout, metadata=served(report.caller)))
 
 
 async def _call(call: Awaitable[T]) -> T:

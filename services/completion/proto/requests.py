@@ -16,6 +16,7 @@ from antiphon.cache.v1 import cache_pb2
 from antiphon.completion.v1 import completion_pb2
 from antiphon.llm.v1 import llm_pb2
 from antiphon.router.v1 import router_pb2
+from services.chassis.auth.values import Caller
 from services.chassis.errors import InvalidRequest
 from services.completion.proto.words import CAPABILITIES, MODES, OBJECTIVES
 from services.completion.request import CachePolicy, Constraints, Objective, Question, Request
@@ -37,7 +38,9 @@ Resolve = Callable[[str, str], str]
 """From a model's name or alias, and the path of its field, to its name; raises if it is not known."""
 
 
-def read_request(request: completion_pb2.CompleteRequest, *, tenant: str, resolve: Resolve, path: str = "") -> Request:
+def read_request(
+    request: completion_pb2.CompleteRequest, *, caller: Caller, resolve: Resolve, path: str = ""
+) -> Request:
     """Read and check a request. `path` is the prefix of its fields, with the dot."""
     refuse_unsupported(request, NOT_HONOURED, path.rstrip("."))
     if not _REQUEST_ID.fullmatch(request.request_id):
@@ -50,7 +53,7 @@ def read_request(request: completion_pb2.CompleteRequest, *, tenant: str, resolv
     constraints = _constraints(request.constraints, resolve, f"{path}constraints.")
     objective = OBJECTIVES[request.objective]
     return Request(
-        key=_key(request, messages, tenant, namespace, model),
+        key=_key(request, messages, caller.tenant, namespace, model),
         question=Question(
             messages=llm.read_messages(messages, f"{path}messages"),
             model=model,
@@ -59,6 +62,7 @@ def read_request(request: completion_pb2.CompleteRequest, *, tenant: str, resolv
             tools=llm.read_tools(request.tools, f"{path}tools"),
             objective=scope(objective, constraints, request.routing_policy),
         ),
+        caller=caller,
         policy=_policy(request.cache, f"{path}cache."),
         constraints=constraints,
         objective=objective,

@@ -1,7 +1,8 @@
 """Outcome reports in the store: the collection `antiphon_outcomes_v1`, without vectors.
 
-The point's id is made of (decision, kind, source), and every point has the same version, so the report that is there
-first stays. Payload: the report's fields, plus policy, class and model of the decision where it was still remembered.
+The point's id is made of (tenant, decision, kind, source), and every point has the same version, so the report that is
+there first stays. Payload: the report's fields, plus policy, class and model of the decision where it was still
+remembered.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ RECORDED_AT = "recorded_us"
 SPEC = CollectionSpec(
     "antiphon_outcomes_v1",
     indexes=(
+        Index("ns", IndexKind.TENANT),
         Index("decision_id", IndexKind.KEYWORD),
         Index("model", IndexKind.KEYWORD),
         Index(RECORDED_AT, IndexKind.INTEGER),
@@ -60,6 +62,7 @@ def _point(stored: StoredOutcome) -> Point:
     payload: dict[str, Json] = {
         VERSION_KEY: 0,
         RECORDED_AT: int(stored.recorded_at * 1e6),
+        "ns": outcome.tenant,
         "decision_id": outcome.decision_id,
         "kind": outcome.kind.value,
         "source": outcome.source,

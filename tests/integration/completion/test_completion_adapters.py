@@ -12,6 +12,7 @@ import pytest
 
 from antiphon_client import AsyncCacheClient, AsyncRouterClient
 from services.catalogue.values import Capability, Tier
+from services.chassis.auth.values import ANYONE
 from services.chassis.errors import (
     AntiphonError,
     DeadlineExceeded,
@@ -102,7 +103,7 @@ def _question(text: str) -> Question:
 
 
 async def _look(cache: GrpcCache, question: Question, *, token: str = "", mode: CacheMode = CacheMode.DEFAULT) -> Found:
-    return await cache.lookup(question, CachePolicy(mode=mode), token, timeout=SECONDS)
+    return await cache.lookup(ANYONE, question, CachePolicy(mode=mode), token, timeout=SECONDS)
 
 
 async def test_a_fill_from_its_grant_to_the_hit(cache: GrpcCache) -> None:
@@ -116,9 +117,9 @@ async def test_a_fill_from_its_grant_to_the_hit(cache: GrpcCache) -> None:
     assert (await _look(cache, question, token="one")).lease == first.lease, "the same token gets the same lease"
     second = await _look(cache, question, token="two")
     assert second.in_progress == first.lease.id
-    waiting = asyncio.create_task(cache.wait_fill(second.in_progress, "two", timeout=SECONDS))
-    assert (await cache.renew(first.lease.id, timeout=SECONDS)).id == first.lease.id
-    done = await cache.commit(first.lease.id, ANSWER, timeout=SECONDS)
+    waiting = asyncio.create_task(cache.wait_fill(ANYONE, second.in_progress, "two", timeout=SECONDS))
+    assert (await cache.renew(ANYONE, first.lease.id, timeout=SECONDS)).id == first.lease.id
+    done = await cache.commit(ANYONE, first.lease.id, ANSWER, timeout=SECONDS)
     assert done.stored
     assert await waiting == Filled(ANSWER, done.entry_id)
     hit = await _look(cache, question)
@@ -135,19 +136,19 @@ async def test_a_lease_that_is_given_up_goes_to_who_waits(cache: GrpcCache) -> N
     question = _question("Who is next?")
     lease = (await _look(cache, question)).lease
     assert lease is not None
-    assert await cache.wait_fill(lease.id, "two", timeout=0.3) is None, "nothing has happened yet"
-    waiting = asyncio.create_task(cache.wait_fill(lease.id, "two", timeout=SECONDS))
-    await cache.abort(lease.id, "cancelled", timeout=SECONDS)
+    assert await cache.wait_fill(ANYONE, lease.id, "two", timeout=0.3) is None, "nothing has happened yet"
+    waiting = asyncio.create_task(cache.wait_fill(ANYONE, lease.id, "two", timeout=SECONDS))
+    await cache.abort(ANYONE, lease.id, "cancelled", timeout=SECONDS)
     theirs = await waiting
     assert isinstance(theirs, Lease)
     cut = replace(ANSWER, finish_reason=FinishReason.LENGTH)
-    done = await cache.commit(theirs.id, cut, timeout=SECONDS)
+    done = await cache.commit(ANYONE, theirs.id, cut, timeout=SECONDS)
     assert (done.stored, done.reason) == (False, "finish_reason")
 
 
 async def test_what_is_put_is_found(cache: GrpcCache) -> None:
     question = _question("Was it put?")
-    await cache.put(question, ANSWER, CachePolicy(ttl=60.0, tags=("t",)), timeout=SECONDS)
+    await cache.put(ANYONE, question, ANSWER, CachePolicy(ttl=60.0, tags=("t",)), timeout=SECONDS)
     assert (await _look(cache, question)).answer == ANSWER
     assert (await _look(cache, question, mode=CacheMode.REFRESH)).lease is not None
     assert (await _look(cache, replace(question, objective="4567"), mode=CacheMode.ONLY_IF_CACHED)).answer is None
@@ -155,9 +156,9 @@ async def test_what_is_put_is_found(cache: GrpcCache) -> None:
 
 async def test_what_the_cache_raises_comes_as_our_errors(cache: GrpcCache) -> None:
     for call in (
-        cache.renew("unheard-of", timeout=SECONDS),
-        cache.commit("unheard-of", ANSWER, timeout=SECONDS),
-        cache.wait_fill("unheard-of", "", timeout=SECONDS),
+        cache.renew(ANYONE, "unheard-of", timeout=SECONDS),
+        cache.commit(ANYONE, "unheard-of", ANSWER, timeout=SECONDS),
+        cache.wait_fill(ANYONE, "unheard-of", "", timeout=SECONDS),
     ):
         with pytest.raises(NotFound) as unknown:
             await call
@@ -166,7 +167,7 @@ async def test_what_the_cache_raises_comes_as_our_errors(cache: GrpcCache) -> No
         await _look(cache, replace(_question("?"), namespace="with space"))
     assert wrong.value.field == "namespace", "named as the caller knows it"
     with pytest.raises(InvalidRequest) as policy:
-        await cache.lookup(_question("?"), CachePolicy(min_similarity=2.0), "", timeout=SECONDS)
+        await cache.lookup(ANYONE, _question("?"), CachePolicy(min_similarity=2.0), "", timeout=SECONDS)
     assert policy.value.field == "cache.min_similarity"
 
 
@@ -186,12 +187,12 @@ async def test_a_service_that_does_not_answer_is_too_slow() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         async with AsyncCacheClient(f"127.0.0.1:{silent.getsockname()[1]}") as client:
             with pytest.raises(DeadlineExceeded):
-                await GrpcCache(client).lookup(_question("?"), CachePolicy(), "", timeout=0.1)
+                await GrpcCache(client).lookup(ANYONE, _question("?"), CachePolicy(), "", timeout=0.1)
 
 
 def _request(text: str, **changes: object) -> Request:
     question = Question(messages=(Message(Role.USER, (TextPart(text),)),))
-    return replace(Request(key=b"", question=question), **changes)  # type: ignore[arg-type]
+    return replace(Request(key=b"", question=question, caller=ANYONE), **changes)  # type: ignore[arg-type]
 
 
 async def test_the_router_ranks_and_is_told_how_it_went(router: GrpcRouter) -> None:
@@ -206,7 +207,15 @@ async def test_the_router_ranks_and_is_told_how_it_went(router: GrpcRouter) -> N
     for _ in range(2):
         await router.record(
             CallReport(
-                routing.decision_id, "completion", "offline-small", ANSWER.usage, ANSWER.cost, 1.5, 0.5, CallStatus.OK
+                caller=ANYONE,
+                decision_id=routing.decision_id,
+                source="completion",
+                model="offline-small",
+                usage=ANSWER.usage,
+                cost=ANSWER.cost,
+                latency=1.5,
+                time_to_first_token=0.5,
+                status=CallStatus.OK,
             ),
             timeout=SECONDS,
         )

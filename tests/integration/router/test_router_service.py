@@ -20,6 +20,7 @@ from antiphon.router.v1 import router_pb2
 from antiphon_client.errors import AntiphonError
 from antiphon_client.router import AsyncRouterClient
 from services.router.adapters.outcome_store import RECORDED_AT, SPEC, point_id
+from services.router.decision_ids import new_id
 from services.router.outcomes import Outcome, OutcomeKind
 from services.router.settings import RouterSettings
 from services.storage import Connection, locate
@@ -240,7 +241,8 @@ async def test_a_report_is_taken_once_and_stored_with_its_decision(router: Child
             verdict=router_pb2.VERDICT_BAD,
         )
         assert (await client.record_outcome(verdict)).recorded
-        assert (await client.record_outcome(usage("never-decided-here"))).recorded
+        forgotten = new_id("default")
+        assert (await client.record_outcome(usage(forgotten))).recorded
     payload = await stored(state_dir, decision, OutcomeKind.USAGE, "completion")
     assert payload["usage"] == {
         "input": 12, "cached_input": 0, "cache_write_input": 0, "output": 34, "reasoning": 0, "estimated": False,
@@ -253,35 +255,48 @@ async def test_a_report_is_taken_once_and_stored_with_its_decision(router: Child
     assert isinstance(joined, dict)
     assert (joined["complexity"], joined["model"]) == ("simple", "offline-small")
     assert (await stored(state_dir, decision, OutcomeKind.VERDICT, "client"))["verdict"] == "bad"
-    assert "decision" not in await stored(state_dir, "never-decided-here", OutcomeKind.USAGE, "completion")
+    assert "decision" not in await stored(state_dir, forgotten, OutcomeKind.USAGE, "completion")
+
+
+@pytest.mark.parametrize(
+    "decision_id", ["never-decided", "0" * 48, new_id("another")], ids=["odd", "made up", "another's"]
+)
+async def test_a_decision_of_nobody_or_of_another_tenant_is_not_found(router: Child, decision_id: str) -> None:
+    async with AsyncRouterClient(router.address) as client:
+        with pytest.raises(AntiphonError) as failed:
+            await client.record_outcome(usage(decision_id))
+    assert (failed.value.code.name, failed.value.reason) == ("NOT_FOUND", "DECISION_NOT_FOUND")
+    assert str(decision_id) not in failed.value.message
 
 
 async def test_after_a_restart_the_first_report_stays(state_dir: Path, store: Child) -> None:
+    restarted = new_id("default")
     for cost in (1, 2):
         child = Child("router", state_dir).serving()
         async with AsyncRouterClient(child.address) as client:
-            report = usage("restarted", cost=llm_pb2.Cost(nano_usd=cost))
+            report = usage(restarted, cost=llm_pb2.Cost(nano_usd=cost))
             assert (await client.record_outcome(report)).recorded
         # The queue is written on the way out, although its delay has not passed.
         assert child.end() == 0
-    payload = await stored(state_dir, "restarted", OutcomeKind.USAGE, "completion")
+    payload = await stored(state_dir, restarted, OutcomeKind.USAGE, "completion")
     assert payload["cost"] == {"nano_usd": 1, "price_version": ""}
 
 
 async def test_without_a_store_everything_is_answered_and_written_later(tmp_path: Path) -> None:
     child = Child("router", tmp_path, ANTIPHON_ROUTER_OUTCOME_DELAY="0.01").serving()
     store = None
+    early, between = new_id("default"), new_id("default")
     try:
         async with AsyncRouterClient(child.address) as client:
             assert (await client.route(asked(EASY))).candidates
-            assert (await client.record_outcome(usage("early"))).recorded
+            assert (await client.record_outcome(usage(early))).recorded
             store = Child("edgestore", tmp_path).serving()
-            await stored(tmp_path, "early", OutcomeKind.USAGE, "completion")
+            await stored(tmp_path, early, OutcomeKind.USAGE, "completion")
             # Another store process has another port: the router finds it again.
             store.end(signal.SIGKILL)
-            assert (await client.record_outcome(usage("between"))).recorded
+            assert (await client.record_outcome(usage(between))).recorded
             store = Child("edgestore", tmp_path).serving()
-            await stored(tmp_path, "between", OutcomeKind.USAGE, "completion")
+            await stored(tmp_path, between, OutcomeKind.USAGE, "completion")
         assert child.end() == 0
     finally:
         child.end(signal.SIGKILL)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from services.catalogue.catalogue import Catalogue
 from services.catalogue.tokens import TokenCounter
+from services.chassis.auth.values import ANYONE, Caller
 from services.chassis.deadline import Deadline
 from services.chassis.errors import AntiphonError, Reason, Unavailable
 from services.chassis.telemetry import Telemetry
@@ -103,11 +104,13 @@ def ask(
     model: str = "",
     key: bytes | None = None,
     policy: CachePolicy | None = None,
+    caller: Caller = ANYONE,
 ) -> Request:
     """Return a request; equal arguments share a fill."""
     policy = policy or CachePolicy()
     question = Question(messages=(Message(Role.USER, (TextPart(text),)),), model=model)
-    return Request(key=key or repr((text, model, policy)).encode(), question=question, policy=policy)
+    key = key or repr((caller.tenant, text, model, policy)).encode()
+    return Request(key=key, question=question, caller=caller, policy=policy)
 
 
 def words(
@@ -177,11 +180,13 @@ class MemoryCache:
     found: deque[Found] = field(default_factory=deque)
     """Returned by lookups before anything else."""
     waits: deque[Filled | Lease | AntiphonError | None] = field(default_factory=deque)
-    stored: dict[tuple[str, str], Answer] = field(default_factory=dict)
+    stored: dict[tuple[str, str, str], Answer] = field(default_factory=dict)
     lookups: list[tuple[Question, CachePolicy, str]] = field(default_factory=list)
     puts: list[Answer] = field(default_factory=list)
     commits: list[tuple[str, Answer]] = field(default_factory=list)
     aborts: list[tuple[str, str]] = field(default_factory=list)
+    calls: list[tuple[str, Caller]] = field(default_factory=list)
+    """Every call and whom it served."""
     renewals: int = 0
     waited: int = 0
     _ids: itertools.count[int] = field(default_factory=itertools.count)
@@ -196,7 +201,10 @@ class MemoryCache:
         self._leases[lease.id] = question
         return lease
 
-    async def lookup(self, question: Question, policy: CachePolicy, fill_token: str, *, timeout: float) -> Found:
+    async def lookup(
+        self, caller: Caller, question: Question, policy: CachePolicy, fill_token: str, *, timeout: float
+    ) -> Found:
+        self.calls.append(("lookup", caller))
         self.lookups.append((question, policy, fill_token))
         if self.hold is not None:
             await self.hold.wait()
@@ -204,7 +212,7 @@ class MemoryCache:
             raise self.error
         if self.found:
             return self.found.popleft()
-        answer = None if policy.mode is CacheMode.REFRESH else self.stored.get(_place(question))
+        answer = None if policy.mode is CacheMode.REFRESH else self.stored.get(_place(caller, question))
         if answer is not None:
             served = ServedFrom(answer.usage, answer.cost)
             return Found(Outcome.EXACT, answer=answer, entry_id="entry", served_from=served)
@@ -212,38 +220,47 @@ class MemoryCache:
             return Found(Outcome.MISS)
         return Found(Outcome.MISS, lease=self.grant(question), embedding=Embedding(b"\0" * 4, "test"))
 
-    async def wait_fill(self, lease_id: str, fill_token: str, *, timeout: float) -> Filled | Lease | None:
+    async def wait_fill(
+        self, caller: Caller, lease_id: str, fill_token: str, *, timeout: float
+    ) -> Filled | Lease | None:
+        self.calls.append(("wait_fill", caller))
         self.waited += 1
         result = self.waits.popleft()
         if isinstance(result, AntiphonError):
             raise result
         return result
 
-    async def renew(self, lease_id: str, *, timeout: float) -> Lease:
+    async def renew(self, caller: Caller, lease_id: str, *, timeout: float) -> Lease:
+        self.calls.append(("renew", caller))
         self.renewals += 1
         if self.renew_error is not None:
             raise self.renew_error
         return Lease(lease_id, self.lease_duration)
 
-    async def commit(self, lease_id: str, answer: Answer, *, timeout: float) -> Committed:
+    async def commit(self, caller: Caller, lease_id: str, answer: Answer, *, timeout: float) -> Committed:
+        self.calls.append(("commit", caller))
         if self.commit_error is not None:
             raise self.commit_error
         self.commits.append((lease_id, answer))
         question = self._leases.pop(lease_id)
         if not may_be_stored(answer):
             return Committed(reason="finish_reason")
-        self.stored[_place(question)] = answer
+        self.stored[_place(caller, question)] = answer
         return Committed("entry", stored=True)
 
-    async def abort(self, lease_id: str, reason: str, *, timeout: float) -> None:
+    async def abort(self, caller: Caller, lease_id: str, reason: str, *, timeout: float) -> None:
+        self.calls.append(("abort", caller))
         self.aborts.append((lease_id, reason))
         self._leases.pop(lease_id, None)
 
-    async def put(self, question: Question, answer: Answer, policy: CachePolicy, *, timeout: float) -> None:
+    async def put(
+        self, caller: Caller, question: Question, answer: Answer, policy: CachePolicy, *, timeout: float
+    ) -> None:
+        self.calls.append(("put", caller))
         if self.error is not None:
             raise self.error
         self.puts.append(answer)
-        self.stored[_place(question)] = answer
+        self.stored[_place(caller, question)] = answer
 
     async def store_healthy(self, *, timeout: float) -> bool:
         if self.error is not None:
@@ -251,8 +268,8 @@ class MemoryCache:
         return self.healthy
 
 
-def _place(question: Question) -> tuple[str, str]:
-    return question.model, question.messages[-1].text
+def _place(caller: Caller, question: Question) -> tuple[str, str, str]:
+    return caller.tenant, question.model, question.messages[-1].text
 
 
 @dataclass

@@ -12,6 +12,7 @@ from antiphon.completion.v1 import completion_pb2
 from antiphon.llm.v1 import llm_pb2
 from antiphon.router.v1 import router_pb2
 from services.catalogue.values import Capability
+from services.chassis.auth.values import Caller
 from services.chassis.errors import InvalidRequest, Reason
 from services.completion.proto.requests import read_request
 from services.completion.request import CacheMode, CachePolicy, Constraints, Objective, Request
@@ -28,7 +29,7 @@ def resolve(name: str, field: str) -> str:
 
 
 def read(sent: Sent, *, tenant: str = "default", path: str = "") -> Request:
-    return read_request(sent, tenant=tenant, resolve=resolve, path=path)
+    return read_request(sent, caller=Caller(tenant), resolve=resolve, path=path)
 
 
 def user(*texts: str) -> llm_pb2.Message:

@@ -50,7 +50,7 @@ def router(text: str = THREE, default: str = "static") -> Router:
     catalogue = Catalogue.parse(text, {})
     policies = {policy.name: policy for policy in (StaticPolicy(ComplexityModel.packaged()), KeywordPolicy())}
     ids = map(str, itertools.count())
-    return Router(catalogue, TokenCounter.for_catalogue(catalogue), policies, default, lambda: next(ids))
+    return Router(catalogue, TokenCounter.for_catalogue(catalogue), policies, default, lambda _: next(ids))
 
 
 def ask(

@@ -565,7 +565,9 @@ class RecordOutcomeRequest(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
-    """The decision. Required, at most 64 characters. A decision that this server does not remember is recorded all the same."""
+    """The decision. Required, at most 64 characters. An id that no decision of the caller's tenant can have is NOT_FOUND; a
+    report about a decision that this server has forgotten is taken all the same.
+    """
     kind: Global___OutcomeKind.ValueType
     """What the report is about. Required."""
     source: _builtins.str

@@ -78,9 +78,10 @@ class RouterServiceServicer(object):
 
     def RecordOutcome(self, request, context):
         """Reports how a decision turned out. Idempotent by (decision_id, kind, source): a repeated report changes nothing and
-        says so.
+        says so. Decisions belong to the tenant for which they were made: another tenant's is NOT_FOUND, like one that never
+        was.
 
-        Errors: INVALID_ARGUMENT.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (DECISION_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

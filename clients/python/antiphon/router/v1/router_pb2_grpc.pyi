@@ -45,9 +45,10 @@ class RouterServiceStub:
     """Lists the catalogue. Read-only."""
     RecordOutcome: _grpc.UnaryUnaryMultiCallable[_router_pb2.RecordOutcomeRequest, _router_pb2.RecordOutcomeResponse]
     """Reports how a decision turned out. Idempotent by (decision_id, kind, source): a repeated report changes nothing and
-    says so.
+    says so. Decisions belong to the tenant for which they were made: another tenant's is NOT_FOUND, like one that never
+    was.
 
-    Errors: INVALID_ARGUMENT.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (DECISION_NOT_FOUND).
     """
 
 @_typing.type_check_only
@@ -67,9 +68,10 @@ class RouterServiceAsyncStub(RouterServiceStub):
     """Lists the catalogue. Read-only."""
     RecordOutcome: _aio.UnaryUnaryMultiCallable[_router_pb2.RecordOutcomeRequest, _router_pb2.RecordOutcomeResponse]  # type: ignore[assignment]
     """Reports how a decision turned out. Idempotent by (decision_id, kind, source): a repeated report changes nothing and
-    says so.
+    says so. Decisions belong to the tenant for which they were made: another tenant's is NOT_FOUND, like one that never
+    was.
 
-    Errors: INVALID_ARGUMENT.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (DECISION_NOT_FOUND).
     """
 
 class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -104,9 +106,10 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_router_pb2.RecordOutcomeResponse, _abc.Awaitable[_router_pb2.RecordOutcomeResponse]]:
         """Reports how a decision turned out. Idempotent by (decision_id, kind, source): a repeated report changes nothing and
-        says so.
+        says so. Decisions belong to the tenant for which they were made: another tenant's is NOT_FOUND, like one that never
+        was.
 
-        Errors: INVALID_ARGUMENT.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (DECISION_NOT_FOUND).
         """
 
 def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
