@@ -30,4 +30,3 @@ class Bucket:
     """By scope."""
     bytes: int = 0
     """Of questions, answers and vectors."""
-    evictions: int = 0

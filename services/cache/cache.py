@@ -81,8 +81,7 @@ class Cache:
         self._outside = outside
         self._executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="search")
         self._background = Background(outside.report)
-        self._started_at = outside.now()
-        self.stats = Stats()
+        self.stats = Stats(outside.now)
         self.entries = Entries(
             outside.embedder_dim,
             max_entries=limits.max_entries,
@@ -99,6 +98,7 @@ class Cache:
             max_waiting=limits.max_unsaved,
             chance=outside.chance,
             adopt=lambda writes: self._storing.adopt(writes),  # noqa: PLW0108 -- it is made below, from this
+            gave_up=self.stats.gave_up,
             report=lambda error: outside.report("store", error),
         )
         self._storing = Storing(
@@ -108,6 +108,7 @@ class Cache:
             fills=self.fills,
             writer=self.writer,
             background=self._background,
+            evicted=self.stats.evicted,
             ttl=limits.ttl,
             max_entry_bytes=limits.max_entry_bytes,
             now=outside.now,
@@ -147,11 +148,6 @@ class Cache:
             monotonic=outside.monotonic,
         )
 
-    @property
-    def evictions(self) -> int:
-        """Entries removed for lack of room, of all tenants."""
-        return sum(bucket.evictions for bucket in self.entries.buckets())
-
     async def run(self) -> None:
         """Everything that goes on beside calls, until cancelled. Raises what makes this process useless."""
         async with asyncio.TaskGroup() as group:
@@ -173,8 +169,9 @@ class Cache:
 
     async def lookup(self, tenant: str, query: Query, policy: Policy, token: str, deadline: Deadline) -> LookupResult:
         """Look for a stored answer; on a miss, who makes it."""
+        begun = self._outside.monotonic()
         result = await self._lookups.lookup(tenant, query, policy, token, deadline)
-        self.stats.count(tenant, query.namespace, result)
+        self.stats.count(tenant, query.namespace, result, self._outside.monotonic() - begun)
         return result
 
     async def wait(self, tenant: str, lease_id: str, token: str, deadline: Deadline) -> WaitResult:
@@ -217,14 +214,13 @@ class Cache:
 
     async def report(self, tenant: str, namespace: str | None) -> Report:
         """Sizes and counts of one namespace, or of all of the tenant."""
-        total = valid = size = evictions = 0
+        total = valid = size = 0
         now = self._outside.now()
         for bucket in self.entries.buckets(tenant):
             if namespace not in {None, bucket.namespace}:
                 continue
             total += len(bucket.entries)
             size += bucket.bytes
-            evictions += bucket.evictions
             for number, entry in enumerate(list(bucket.entries.values()), start=1):
                 valid += entry.live(now)
                 if number % STEP == 0:
@@ -233,13 +229,16 @@ class Cache:
             entries_total=total,
             entries_valid=valid,
             bytes=size,
-            evictions=evictions,
             tally=self.stats.of(tenant, namespace),
+            writes_not_stored=self._writes_not_stored(tenant, namespace),
             store_healthy=self.recovery.ready.is_set() and not self.writer.failing,
             embedder=self._outside.embedder_slug,
-            started_at=self._started_at,
-            writes_not_stored=self.writer.unsaved,
         )
+
+    def _writes_not_stored(self, tenant: str, namespace: str | None) -> int:
+        owned = (write.entry for write in self.writer.unsaved() if write.entry.tenant == tenant)
+        waiting = sum(namespace in {None, entry.namespace} for entry in owned)
+        return waiting + self.stats.of(tenant, namespace).writes_given_up
 
     def _own(self, tenant: str, lease_id: str) -> None:
         if self.fills.context(lease_id).address.tenant != tenant:

@@ -44,6 +44,8 @@ class Entries:
         self._executor = executor
         self._max_entries = max_entries
         self._buckets: dict[tuple[str, str], Bucket] = {}
+        self._namespaces: dict[str, dict[str, None]] = {}
+        """Those of each tenant in `_buckets`."""
         self._by_row: dict[int, Entry] = {}
         self._next_row = count()
         self._next_group = count()
@@ -79,9 +81,9 @@ class Entries:
         """Whether this very entry is still visible."""
         return self.find(entry.tenant, entry.namespace, entry.id) is entry
 
-    def buckets(self, tenant: str | None = None) -> Iterator[Bucket]:
-        """The namespaces, of one tenant or of all."""
-        return (bucket for (owner, _), bucket in list(self._buckets.items()) if tenant in {None, owner})
+    def buckets(self, tenant: str) -> list[Bucket]:
+        """The namespaces of one tenant."""
+        return [self._buckets[tenant, namespace] for namespace in self._namespaces.get(tenant, ())]
 
     def bucket(self, tenant: str, namespace: str) -> Bucket | None:
         """One namespace."""
@@ -108,7 +110,14 @@ class Entries:
         """Forget an entry; False if it is not the visible one any more."""
         if not self.current(entry):
             return False
-        self._drop(self._buckets[entry.tenant, entry.namespace], entry)
+        bucket = self._buckets[entry.tenant, entry.namespace]
+        self._drop(bucket, entry)
+        if not bucket.entries and bucket.epoch == 0:  # an epoch has to be remembered
+            del self._buckets[entry.tenant, entry.namespace]
+            namespaces = self._namespaces[entry.tenant]
+            del namespaces[entry.namespace]
+            if not namespaces:
+                del self._namespaces[entry.tenant]
         return True
 
     async def nearest(self, address: Address, vector: Vector, k: int, now: float) -> list[Candidate]:
@@ -147,8 +156,7 @@ class Entries:
         old = self._buckets.get((tenant, namespace))
         if old is not None and old.epoch >= epoch:
             return None
-        # Its counters go on: a clear is no eviction.
-        self._buckets[tenant, namespace] = Bucket(tenant, namespace, epoch, evictions=old.evictions if old else 0)
+        self._open(tenant, namespace, epoch)
         self._total -= len(old.entries) if old else 0
         return old
 
@@ -180,12 +188,11 @@ class Entries:
         return expired
 
     def pop_surplus(self) -> list[Entry]:
-        """Forget those nearest to their end while there are more entries than may be, count and return them."""
+        """Forget those nearest to their end while there are more entries than may be, and return them."""
         surplus: list[Entry] = []
         while self._total > self._max_entries and self._expiry:
             entry = heapq.heappop(self._expiry)[3]
             if self.remove(entry):
-                self._buckets[entry.tenant, entry.namespace].evictions += 1
                 surplus.append(entry)
         return surplus
 
@@ -213,7 +220,7 @@ class Entries:
         key = entry.tenant, entry.namespace
         bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = self._buckets[key] = Bucket(*key)
+            bucket = self._open(*key, 0)
         before = bucket.entries.get(entry.id)
         self.last_ver = max(self.last_ver, entry.ver)
         if entry.epoch < bucket.epoch or (before is not None and before.ver >= entry.ver):
@@ -230,6 +237,11 @@ class Entries:
             self._expiry = [item for item in self._expiry if self.current(item[3])]
             heapq.heapify(self._expiry)
         return True
+
+    def _open(self, tenant: str, namespace: str, epoch: int) -> Bucket:
+        bucket = self._buckets[tenant, namespace] = Bucket(tenant, namespace, epoch)
+        self._namespaces.setdefault(tenant, {})[namespace] = None
+        return bucket
 
     def _add_row(self, bucket: Bucket, entry: Entry) -> int:
         group = bucket.groups.get(entry.scope)

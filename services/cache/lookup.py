@@ -94,7 +94,13 @@ class Lookups:
         if exact.entry is not None:
             return LookupResult(Outcome.EXACT, exact.entry, exact.decision, embedding_tokens=embedding.tokens)
         if nearest.entry is not None:
-            return LookupResult(Outcome.SEMANTIC, nearest.entry, nearest.decision, embedding_tokens=embedding.tokens)
+            return LookupResult(
+                Outcome.SEMANTIC,
+                nearest.entry,
+                nearest.decision,
+                embedding_tokens=embedding.tokens,
+                nearest=nearest.decision.similarity,
+            )
         decision = nearest.decision if nearest.decision.vetoes and not exact.decision.vetoes else exact.decision
         return LookupResult(
             Outcome.MISS,
@@ -102,6 +108,7 @@ class Lookups:
             fill=self._fill(ask, embedding.vector) if ask.fills else None,
             vector=embedding.vector,
             embedding_tokens=embedding.tokens,
+            nearest=nearest.decision.similarity,
         )
 
     def _exact(self, ask: _Ask) -> Choice:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.cache.cache import Cache
 from services.cache.fill_values import Granted, InProgress
+from services.cache.histogram import LATENCY_BOUNDS, SIMILARITY_BOUNDS
 from services.cache.storable import NotStored
 from services.cache.values import CommitResult, LookupResult
 
@@ -21,6 +22,15 @@ class CacheMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
         self._lookups = self._counter("lookups", "Lookups by outcome, a bypass by reason.", "outcome", "reason")
+        self._seconds = self._histogram(
+            "lookup_duration_seconds", "Time of a lookup within the server, by outcome.", LATENCY_BOUNDS, "outcome"
+        )
+        self._similarity = self._histogram(
+            "similarity",
+            "Cosine of what a semantic hit served, or of the nearest entry that was not served.",
+            SIMILARITY_BOUNDS,
+            "result",
+        )
         self._vetoes = self._counter("vetoes", "Nearest entries that were not served.", "reason")
         self._fills = self._counter("fills", "Fills by what became of them.", "event")
         self._unstored = self._counter("answers_not_stored", "Committed answers that were not stored.", "reason")
@@ -28,8 +38,11 @@ class CacheMetrics:
         self._saved_tokens = self._counter("tokens_saved", "Tokens that hits did not buy again.", "direction")
         self._saved_money = self._counter("nano_usd_saved", "Money that hits did not spend again.")
 
-    def looked_up(self, result: LookupResult) -> None:
-        """A lookup was answered."""
+    def looked_up(self, result: LookupResult, seconds: float) -> None:
+        """A lookup was answered after so long."""
+        self._seconds.labels(result.outcome.value).observe(seconds)
+        if result.nearest is not None:
+            self._similarity.labels("miss" if result.entry is None else "hit").observe(result.nearest)
         self._lookups.labels(result.outcome.value, result.bypass_reason.value if result.bypass_reason else "").inc()
         if result.entry is not None:
             self._saved_tokens.labels("input").inc(result.entry.answer.usage.input)
@@ -57,14 +70,21 @@ class CacheMetrics:
         """Show the state of `cache`; `skipped` counts stored records that cannot be read."""
         self._gauge("entries", "Entries in memory, expired ones included.", lambda: len(cache.entries))
         self._gauge("fills_active", "Questions whose answer is being made.", lambda: cache.fills.active)
-        self._gauge("writes_unsaved", "Writes that the store did not take.", lambda: cache.writer.unsaved)
-        self._gauge("evictions", "Entries removed for lack of room.", lambda: cache.evictions)
+        self._gauge(
+            "writes_unsaved",
+            "Writes that the store did not take: given up, or waiting for it to come back.",
+            lambda: cache.writer.given_up + len(cache.writer.unsaved()),
+        )
+        self._gauge("evictions", "Entries removed for lack of room.", lambda: cache.stats.evictions)
         self._gauge("index_rebuilds", "Times the index was rebuilt after a fault.", lambda: cache.recovery.rebuilds)
         self._gauge("records_skipped", "Stored records that cannot be read.", skipped)
         self._gauge("hydrated", "Whether everything stored has been read.", cache.recovery.ready.is_set)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"antiphon_cache_{name}", text, labels, registry=self._registry)
+
+    def _histogram(self, name: str, text: str, bounds: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(f"antiphon_cache_{name}", text, labels, buckets=bounds, registry=self._registry)
 
     def _gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         Gauge(f"antiphon_cache_{name}", text, registry=self._registry).set_function(read)

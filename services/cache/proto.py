@@ -16,7 +16,8 @@ from antiphon.llm.v1 import llm_pb2
 from services.cache.entry import Entry, Source
 from services.cache.fill_values import Filled, Granted, InProgress
 from services.cache.flight import WaitResult
-from services.cache.stats import Report
+from services.cache.histogram import LATENCY_BOUNDS, SIMILARITY_BOUNDS
+from services.cache.stats import Report, Tally
 from services.cache.values import (
     ByIds,
     BySource,
@@ -218,7 +219,7 @@ def write_report(report: Report) -> pb.GetStatsResponse:
         entries_valid=report.entries_valid,
         entries_expired=report.entries_total - report.entries_valid,
         bytes=report.bytes,
-        evictions=report.evictions,
+        evictions=tally.evictions,
         lookups=pb.LookupCounts(
             exact=tally.outcomes[Outcome.EXACT],
             semantic=tally.outcomes[Outcome.SEMANTIC],
@@ -232,8 +233,13 @@ def write_report(report: Report) -> pb.GetStatsResponse:
         cost_saved=write_cost(tally.cost_saved),
         store_healthy=report.store_healthy,
         embedder=report.embedder,
-        start_time=write_timestamp(report.started_at),
+        start_time=write_timestamp(tally.since),
         writes_not_stored=report.writes_not_stored,
+        similarity_histogram=pb.SimilarityHistogram(
+            bounds=SIMILARITY_BOUNDS, hits=tally.similar_hits.counts, misses=tally.similar_misses.counts
+        ),
+        latency_histogram=_latencies(tally),
+        bypasses={reason.value: count for reason, count in tally.bypasses.items()},
     )
 
 
@@ -242,6 +248,18 @@ def write_duration(seconds: float) -> Duration:
     duration = Duration()
     duration.FromMicroseconds(round(seconds * 1e6))
     return duration
+
+
+def _latencies(tally: Tally) -> pb.LatencyHistogram:
+    return pb.LatencyHistogram(
+        bounds=[write_duration(bound) for bound in LATENCY_BOUNDS],
+        outcomes=[
+            pb.OutcomeLatency(
+                outcome=_OUTCOMES[outcome], counts=histogram.counts, total=write_duration(histogram.total)
+            )
+            for outcome, histogram in sorted(tally.seconds.items())
+        ],
+    )
 
 
 def _write_served(response: pb.LookupResponse, entry: Entry) -> None:

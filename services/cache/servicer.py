@@ -64,11 +64,12 @@ class CacheServicer:
     @unary(deadline=DEADLINE)
     async def Lookup(self, request: pb.LookupRequest, call: Call) -> pb.LookupResponse:  # noqa: N802
         """Look for a stored answer."""
+        begun = self._monotonic()
         query, policy = read_query(request), read_policy(request.policy)
         result = await self._cache.lookup(
             call.caller.tenant, query, policy, read_token(request.fill_token), call.deadline
         )
-        self._metrics.looked_up(result)
+        self._metrics.looked_up(result, self._monotonic() - begun)
         response = write_lookup(result, lookup_id=secrets.token_hex(12), lease=self._lease)
         write_embedding(response, result, embedder=self._embedder)
         return response

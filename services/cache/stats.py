@@ -1,27 +1,32 @@
-"""What has happened since the start, by tenant and namespace."""
+"""What has happened, by tenant and namespace: counts in bounded memory, whoever asks and however often."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from services.cache.entry import Entry
 from services.cache.fill_values import Granted, InProgress
-from services.cache.values import LookupResult, Outcome
+from services.cache.histogram import LATENCY_BOUNDS, SIMILARITY_BOUNDS, Histogram
+from services.cache.values import BypassReason, LookupResult, Outcome
 from services.llm.values import Cost, Usage
 
-MAX_NAMESPACES = 10_000
-"""With counts of their own; callers choose the names, so what comes after is counted for the tenant only."""
+MAX_NAMESPACES = 1_000
+"""Of one tenant with counts of their own; callers choose the names, so later ones are counted for the tenant only."""
 
-_REST = ""
-"""Namespaces beyond that; no namespace has this name."""
+MAX_TALLIES = 20_000
+"""Of all tenants and namespaces together, some 4 kB each; beyond that the tenant that was quiet longest begins anew."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of one namespace."""
+    """Counts of one namespace, or of a tenant with all of its namespaces."""
 
+    since: float
+    """Unix seconds."""
     outcomes: Counter[Outcome] = field(default_factory=Counter)
+    bypasses: Counter[BypassReason] = field(default_factory=Counter)
     fills_granted: int = 0
     fills_in_progress: int = 0
     vetoes: Counter[str] = field(default_factory=Counter)
@@ -29,13 +34,27 @@ class Tally:
     estimated: bool = False
     nano_usd: int = 0
     price_versions: set[str] = field(default_factory=set)
+    evictions: int = 0
+    writes_given_up: int = 0
+    similar_hits: Histogram = field(default_factory=lambda: Histogram(SIMILARITY_BOUNDS))
+    similar_misses: Histogram = field(default_factory=lambda: Histogram(SIMILARITY_BOUNDS))
+    seconds: dict[Outcome, Histogram] = field(default_factory=dict)
 
-    def count(self, result: LookupResult) -> None:
-        """Count one lookup."""
+    def count(self, result: LookupResult, seconds: float) -> None:
+        """Count one lookup that took so long."""
         self.outcomes[result.outcome] += 1
-        self.vetoes.update(result.decision.vetoes if result.entry is None else ())
+        latency = self.seconds.get(result.outcome)
+        if latency is None:
+            latency = self.seconds[result.outcome] = Histogram(LATENCY_BOUNDS)
+        latency.add(seconds)
+        if result.bypass_reason is not None:
+            self.bypasses[result.bypass_reason] += 1
+        for veto in result.decision.vetoes if result.entry is None else ():
+            self.vetoes[veto] += 1
         self.fills_granted += isinstance(result.fill, Granted)
         self.fills_in_progress += isinstance(result.fill, InProgress)
+        if result.nearest is not None:
+            (self.similar_misses if result.entry is None else self.similar_hits).add(result.nearest)
         if result.entry is not None:
             answer = result.entry.answer
             self.usage.update(
@@ -50,17 +69,6 @@ class Tally:
             if answer.cost.price_version and len(self.price_versions) < 2:
                 self.price_versions.add(answer.cost.price_version)
 
-    def add(self, other: Tally) -> None:
-        """Add the counts of another."""
-        self.outcomes.update(other.outcomes)
-        self.fills_granted += other.fills_granted
-        self.fills_in_progress += other.fills_in_progress
-        self.vetoes.update(other.vetoes)
-        self.usage.update(other.usage)
-        self.estimated |= other.estimated
-        self.nano_usd += other.nano_usd
-        self.price_versions |= other.price_versions
-
     @property
     def usage_saved(self) -> Usage:
         """Tokens that hits did not buy again."""
@@ -73,50 +81,87 @@ class Tally:
         return Cost(self.nano_usd, next(iter(versions)) if len(versions) == 1 else "")
 
 
+@dataclass(slots=True)
+class _Tenant:
+    whole: Tally
+    namespaces: dict[str, Tally] = field(default_factory=dict)
+
+    @property
+    def tallies(self) -> int:
+        return 1 + len(self.namespaces)
+
+
 class Stats:
-    """The tallies of all namespaces."""
+    """The tallies of all tenants; each is counted for its tenant and, within the limits, for its namespace."""
 
-    def __init__(self) -> None:
-        self._tallies: dict[tuple[str, str], Tally] = {}
+    def __init__(self, now: Callable[[], float]) -> None:
+        """`now`: Unix seconds."""
+        self._now = now
+        self._started = now()
+        self._tenants: OrderedDict[str, _Tenant] = OrderedDict()
+        """Those that were counted last stand last."""
+        self._tallies = 0
+        self._given_up = False
+        self.evictions = 0
+        """Of all tenants."""
 
-    def count(self, tenant: str, namespace: str, result: LookupResult) -> None:
-        """Count one lookup."""
-        key = tenant, namespace
-        tally = self._tallies.get(key)
-        if tally is None:
-            if len(self._tallies) >= MAX_NAMESPACES:
-                key = tenant, _REST
-            tally = self._tallies.setdefault(key, Tally())
-        tally.count(result)
+    def __len__(self) -> int:
+        """Tallies that are kept."""
+        return self._tallies
+
+    def count(self, tenant: str, namespace: str, result: LookupResult, seconds: float) -> None:
+        """Count one lookup that took so long."""
+        for tally in self._of(tenant, namespace):
+            tally.count(result, seconds)
+
+    def evicted(self, entry: Entry) -> None:
+        """An entry was removed for lack of room."""
+        self.evictions += 1
+        for tally in self._of(entry.tenant, entry.namespace):
+            tally.evictions += 1
+
+    def gave_up(self, entry: Entry) -> None:
+        """An entry stays in memory only: too many were waiting for the store."""
+        for tally in self._of(entry.tenant, entry.namespace):
+            tally.writes_given_up += 1
 
     def of(self, tenant: str, namespace: str | None) -> Tally:
         """The counts of one namespace, or of all of a tenant together."""
-        if namespace is not None:
-            return self._tallies.get((tenant, namespace)) or Tally()
-        return _sum(tally for (owner, _), tally in self._tallies.items() if owner == tenant)
+        kept = self._tenants.get(tenant)
+        if kept is None:
+            return Tally(self._now() if self._given_up else self._started)
+        if namespace is None:
+            return kept.whole
+        return kept.namespaces.get(namespace) or Tally(kept.whole.since)
 
-    def total(self) -> Tally:
-        """The counts of everything."""
-        return _sum(self._tallies.values())
-
-
-def _sum(tallies: Iterable[Tally]) -> Tally:
-    total = Tally()
-    for tally in tallies:
-        total.add(tally)
-    return total
+    def _of(self, tenant: str, namespace: str) -> Iterator[Tally]:
+        kept = self._tenants.get(tenant)
+        if kept is None:
+            # A tenant that was counted before and given up since is not told from a new one.
+            kept = self._tenants[tenant] = _Tenant(Tally(self._now() if self._given_up else self._started))
+            self._tallies += 1
+        self._tenants.move_to_end(tenant)
+        yield kept.whole
+        tally = kept.namespaces.get(namespace)
+        if tally is None and len(kept.namespaces) < MAX_NAMESPACES:
+            tally = kept.namespaces[namespace] = Tally(kept.whole.since)
+            self._tallies += 1
+        if tally is not None:
+            yield tally
+        while self._tallies > MAX_TALLIES:
+            _, quiet = self._tenants.popitem(last=False)
+            self._tallies -= quiet.tallies
+            self._given_up = True
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `GetStats` tells: sizes now, counts since `started_at` (Unix seconds)."""
+    """What `GetStats` tells of one tenant or namespace: sizes now, and counts."""
 
     entries_total: int
     entries_valid: int
     bytes: int
-    evictions: int
     tally: Tally
+    writes_not_stored: int
     store_healthy: bool
     embedder: str
-    started_at: float
-    writes_not_stored: int

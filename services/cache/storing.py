@@ -42,18 +42,23 @@ class Storing:
         fills: Fills[Draft],
         writer: Writer,
         background: Background,
+        evicted: Callable[[Entry], None],
         ttl: float,
         max_entry_bytes: int,
         now: Callable[[], float],
         chance: Callable[[], float],
     ) -> None:
-        """`ttl`: the operator's, in seconds; `chance`: uniform in [0, 1), for jitter."""
+        """`evicted` is told what went for lack of room; `ttl`: the operator's, in seconds.
+
+        `chance`: uniform in [0, 1), for jitter.
+        """
         self._addresses = addresses
         self._entries = entries
         self._embeddings = embeddings
         self._fills = fills
         self._writer = writer
         self._background = background
+        self._evicted = evicted
         self._ttl = ttl
         self._max_entry_bytes = max_entry_bytes
         self._now = now
@@ -175,6 +180,8 @@ class Storing:
         surplus = self._entries.pop_surplus()
         if surplus:
             self._writer.remove(surplus)
+        for entry in surplus:
+            self._evicted(entry)
 
     async def _durably(self, lease: Lease[Draft], write: Write) -> CommitResult:
         try:

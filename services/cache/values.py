@@ -82,7 +82,10 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class LookupResult:
-    """The whole answer to one lookup; `entry` is what is served, `vector` the question's embedding if it was needed."""
+    """The whole answer to one lookup; `entry` is what is served, `vector` the question's embedding if it was needed.
+
+    `nearest`: on a semantic hit the cosine of what is served, on a miss that of the nearest entry in the semantic tier.
+    """
 
     outcome: Outcome
     entry: Entry | None = None
@@ -90,6 +93,7 @@ class LookupResult:
     fill: Granted | InProgress | None = None
     vector: Vector | None = None
     embedding_tokens: int = 0
+    nearest: float | None = None
     bypass_reason: BypassReason | None = None
 
 

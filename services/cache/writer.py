@@ -43,13 +43,18 @@ class Writer:
         max_waiting: int,
         chance: Chance,
         adopt: Callable[[Sequence[Write]], None],
+        gave_up: Callable[[Entry], None],
         report: Callable[[BaseException], None],
     ) -> None:
-        """`adopt` gets newer answers of other writers found in the store; `report` the first failure of a series."""
+        """`adopt` gets newer answers of other writers found in the store; `report` the first failure of a series.
+
+        `gave_up` is told of each write that found no room.
+        """
         self._store = store
         self._max_waiting = max_waiting
         self._chance = chance
         self._adopt = adopt
+        self._gave_up = gave_up
         self._report = report
         self._waiting: OrderedDict[str, _Waiting] = OrderedDict()
         self._removals: OrderedDict[str, Entry] = OrderedDict()
@@ -57,17 +62,17 @@ class Writer:
         self._gate = asyncio.Event()
         self._lock = asyncio.Lock()
         self._pause = 0.0
-        self._dropped = 0
+        self.given_up = 0
+        """Writes that stay in memory only."""
 
     @property
     def failing(self) -> bool:
         """Whether the last attempt failed."""
         return self._pause > 0.0
 
-    @property
-    def unsaved(self) -> int:
-        """Writes that the store did not take: given up, or waiting for it to come back."""
-        return self._dropped + (len(self._waiting) if self.failing or not self._gate.is_set() else 0)
+    def unsaved(self) -> list[Write]:
+        """What waits for the store to come back; empty while it answers."""
+        return self.pending() if self.failing or not self._gate.is_set() else []
 
     def open(self) -> None:
         """Begin to write; before that the store's epochs are not known."""
@@ -154,7 +159,8 @@ class Writer:
         self._removals.pop(entry.id, None)
         if len(self._waiting) > self._max_waiting:
             _, oldest = self._waiting.popitem(last=False)
-            self._dropped += 1
+            self.given_up += 1
+            self._gave_up(oldest.write.entry)
             _refuse(oldest)
         self._work.set()
         return waiting

@@ -365,6 +365,7 @@ async def test_a_text_that_the_embedder_cannot_read_is_exact_only(bench: Bench) 
 
 async def test_a_slow_embedding_bypasses_and_is_there_next_time(bench: Bench) -> None:
     bench.embedder.gate.clear()
+    bench.embedder.passes = 1
     bypassed = await bench.look(ASKED)
     assert bypassed.bypass_reason is BypassReason.EMBEDDING_TIMEOUT
     bench.embedder.gate.set()
@@ -425,7 +426,7 @@ async def test_room_is_made_by_what_ends_first() -> None:
             await bench.put(f"the question number {number}", policy=Policy(ttl=ttl))
         left = [(await bench.look(f"the question number {number}", ONLY)).outcome for number in range(4)]
         assert left == [Outcome.EXACT, Outcome.MISS, Outcome.EXACT, Outcome.EXACT]
-        assert (await bench.cache.report(TENANT, None)).evictions == 1
+        assert (await bench.cache.report(TENANT, None)).tally.evictions == 1
 
 
 # --- statistics ------------------------------------------------------------------------------------------------------

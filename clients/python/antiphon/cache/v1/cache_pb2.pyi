@@ -477,7 +477,7 @@ class LookupResponse(_message.Message):
     entry_id: _builtins.str
     """The entry that is served. Empty unless EXACT or SEMANTIC."""
     bypass_reason: _builtins.str
-    """On a BYPASS: `policy`, `embedder_unavailable`, `embedding_timeout`, `decision_timeout`, `hydrating`."""
+    """On a BYPASS: `policy`, `embedder_unavailable`, `embedding_timeout`, `decision_timeout`, `hydrating`, `overloaded`."""
     lookup_id: _builtins.str
     """Identifies this lookup in logs and, later, in feedback."""
     @_builtins.property
@@ -1032,7 +1032,9 @@ class GetStatsRequest(_message.Message):
 
     NAMESPACE_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
-    """Only this namespace. Empty: all of the tenant."""
+    """Only this namespace. Empty: all of the tenant. Namespaces beyond the first 1,000 that a tenant asks in have sizes but
+    no counts of their own; they are counted in those of the tenant.
+    """
     def __init__(
         self,
         *,
@@ -1048,7 +1050,7 @@ Global___GetStatsRequest: _TypeAlias = GetStatsRequest  # noqa: Y015
 
 @_typing.final
 class LookupCounts(_message.Message):
-    """Counts of how lookups ended since the server started."""
+    """Counts of how lookups ended since `GetStatsResponse.start_time`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1089,13 +1091,141 @@ class LookupCounts(_message.Message):
 Global___LookupCounts: _TypeAlias = LookupCounts  # noqa: Y015
 
 @_typing.final
+class SimilarityHistogram(_message.Message):
+    """How alike questions were to the nearest stored one: cosines of the best candidate of each lookup that reached the
+    semantic tier and found something in its scope.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOUNDS_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    MISSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def bounds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """What separates the buckets, rising, the same for the server's life: 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7,
+        0.75, 0.8, 0.82, 0.84, 0.86, 0.88, then 0.9 to 0.99 in steps of 0.01. Bucket `i` holds values of at least
+        `bounds[i - 1]` and less than `bounds[i]`; the first one everything below `bounds[0]`, the last one, of which there is
+        no bound, everything from the last bound up. So there is one bucket more than there are bounds.
+        """
+
+    @_builtins.property
+    def hits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Lookups by bucket that ended SEMANTIC: the cosine of the entry that was served."""
+
+    @_builtins.property
+    def misses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Lookups by bucket that ended as a MISS: the cosine of the nearest entry."""
+
+    def __init__(
+        self,
+        *,
+        bounds: _abc.Iterable[_builtins.float] | None = ...,
+        hits: _abc.Iterable[_builtins.int] | None = ...,
+        misses: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bounds", b"bounds", "hits", b"hits", "misses", b"misses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimilarityHistogram: _TypeAlias = SimilarityHistogram  # noqa: Y015
+
+@_typing.final
+class OutcomeLatency(_message.Message):
+    """How long lookups took that ended in one way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    outcome: Global___Outcome.ValueType
+    """How they ended."""
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Lookups by bucket, as `LatencyHistogram.bounds` says."""
+
+    @_builtins.property
+    def total(self) -> _duration_pb2.Duration:
+        """Of all of them together."""
+
+    def __init__(
+        self,
+        *,
+        outcome: Global___Outcome.ValueType = ...,
+        counts: _abc.Iterable[_builtins.int] | None = ...,
+        total: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["total", b"total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "outcome", b"outcome", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutcomeLatency: _TypeAlias = OutcomeLatency  # noqa: Y015
+
+@_typing.final
+class LatencyHistogram(_message.Message):
+    """How long lookups took on this server, from the request to the response, without the way over the network."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOUNDS_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def bounds(self) -> _containers.RepeatedCompositeFieldContainer[_duration_pb2.Duration]:
+        """What separates the buckets, rising, the same for the server's life: 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200 and
+        500 ms, 1 s, 2 s. Buckets as in `SimilarityHistogram`.
+        """
+
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutcomeLatency]:
+        """One for each outcome that occurred."""
+
+    def __init__(
+        self,
+        *,
+        bounds: _abc.Iterable[_duration_pb2.Duration] | None = ...,
+        outcomes: _abc.Iterable[Global___OutcomeLatency] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bounds", b"bounds", "outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LatencyHistogram: _TypeAlias = LatencyHistogram  # noqa: Y015
+
+@_typing.final
 class GetStatsResponse(_message.Message):
-    """Response of `GetStats`."""
+    """Response of `GetStats`. Where nothing else is said, of this tenant, or of the namespace that was asked for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
     class VetoesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class BypassesEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         KEY_FIELD_NUMBER: _builtins.int
@@ -1127,6 +1257,9 @@ class GetStatsResponse(_message.Message):
     EMBEDDER_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     WRITES_NOT_STORED_FIELD_NUMBER: _builtins.int
+    SIMILARITY_HISTOGRAM_FIELD_NUMBER: _builtins.int
+    LATENCY_HISTOGRAM_FIELD_NUMBER: _builtins.int
+    BYPASSES_FIELD_NUMBER: _builtins.int
     entries_total: _builtins.int
     """Entries in the index, expired ones included."""
     entries_valid: _builtins.int
@@ -1136,16 +1269,18 @@ class GetStatsResponse(_message.Message):
     bytes: _builtins.int
     """Bytes of questions, answers and vectors in memory."""
     evictions: _builtins.int
-    """Entries removed for lack of room."""
+    """Entries removed for lack of room, since `start_time`."""
     store_healthy: _builtins.bool
-    """Whether the store answers."""
+    """Whether the store answers this server."""
     embedder: _builtins.str
-    """Identity of the embedder."""
+    """Identity of the server's embedder."""
     writes_not_stored: _builtins.int
-    """Writes that reached memory but not the store, because it was down, since the server started."""
+    """Writes that reached memory but not the store, because it was down: those that wait now, and since `start_time` those
+    that were given up.
+    """
     @_builtins.property
     def lookups(self) -> Global___LookupCounts:
-        """Lookups since the server started."""
+        """Lookups since `start_time`."""
 
     @_builtins.property
     def vetoes(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
@@ -1161,7 +1296,21 @@ class GetStatsResponse(_message.Message):
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When the server started."""
+        """Since when is counted: the start of the server; later for a tenant that was quiet while so many others called that its
+        counts were given up, which takes 20,000 tenants and namespaces.
+        """
+
+    @_builtins.property
+    def similarity_histogram(self) -> Global___SimilarityHistogram:
+        """Cosines of lookups that reached the semantic tier, since `start_time`."""
+
+    @_builtins.property
+    def latency_histogram(self) -> Global___LatencyHistogram:
+        """How long lookups took, since `start_time`."""
+
+    @_builtins.property
+    def bypasses(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Lookups that ended as a BYPASS, by `LookupResponse.bypass_reason`."""
 
     def __init__(
         self,
@@ -1179,10 +1328,13 @@ class GetStatsResponse(_message.Message):
         embedder: _builtins.str = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         writes_not_stored: _builtins.int = ...,
+        similarity_histogram: Global___SimilarityHistogram | None = ...,
+        latency_histogram: Global___LatencyHistogram | None = ...,
+        bypasses: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cost_saved", b"cost_saved", "lookups", b"lookups", "start_time", b"start_time", "usage_saved", b"usage_saved"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost_saved", b"cost_saved", "latency_histogram", b"latency_histogram", "lookups", b"lookups", "similarity_histogram", b"similarity_histogram", "start_time", b"start_time", "usage_saved", b"usage_saved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "cost_saved", b"cost_saved", "embedder", b"embedder", "entries_expired", b"entries_expired", "entries_total", b"entries_total", "entries_valid", b"entries_valid", "evictions", b"evictions", "lookups", b"lookups", "start_time", b"start_time", "store_healthy", b"store_healthy", "usage_saved", b"usage_saved", "vetoes", b"vetoes", "writes_not_stored", b"writes_not_stored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypasses", b"bypasses", "bytes", b"bytes", "cost_saved", b"cost_saved", "embedder", b"embedder", "entries_expired", b"entries_expired", "entries_total", b"entries_total", "entries_valid", b"entries_valid", "evictions", b"evictions", "latency_histogram", b"latency_histogram", "lookups", b"lookups", "similarity_histogram", b"similarity_histogram", "start_time", b"start_time", "store_healthy", b"store_healthy", "usage_saved", b"usage_saved", "vetoes", b"vetoes", "writes_not_stored", b"writes_not_stored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -180,7 +180,9 @@ class CacheServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetStats(self, request, context):
-        """Counters and sizes of this tenant on this server. Read-only.
+        """Sizes and counts of the caller's tenant on this server; nothing in it comes from another tenant's calls. Read-only.
+
+        Errors: INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

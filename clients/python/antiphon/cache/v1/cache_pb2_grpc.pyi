@@ -91,7 +91,10 @@ class CacheServiceStub:
     Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE).
     """
     GetStats: _grpc.UnaryUnaryMultiCallable[_cache_pb2.GetStatsRequest, _cache_pb2.GetStatsResponse]
-    """Counters and sizes of this tenant on this server. Read-only."""
+    """Sizes and counts of the caller's tenant on this server; nothing in it comes from another tenant's calls. Read-only.
+
+    Errors: INVALID_ARGUMENT.
+    """
 
 @_typing.type_check_only
 class CacheServiceAsyncStub(CacheServiceStub):
@@ -156,7 +159,10 @@ class CacheServiceAsyncStub(CacheServiceStub):
     Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE).
     """
     GetStats: _aio.UnaryUnaryMultiCallable[_cache_pb2.GetStatsRequest, _cache_pb2.GetStatsResponse]  # type: ignore[assignment]
-    """Counters and sizes of this tenant on this server. Read-only."""
+    """Sizes and counts of the caller's tenant on this server; nothing in it comes from another tenant's calls. Read-only.
+
+    Errors: INVALID_ARGUMENT.
+    """
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     """Stores answers and serves them to equal and to reworded questions.
@@ -272,6 +278,9 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.GetStatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.GetStatsResponse, _abc.Awaitable[_cache_pb2.GetStatsResponse]]:
-        """Counters and sizes of this tenant on this server. Read-only."""
+        """Sizes and counts of the caller's tenant on this server; nothing in it comes from another tenant's calls. Read-only.
+
+        Errors: INVALID_ARGUMENT.
+        """
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
