@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+from services.chassis.auth.bucket import Bucket
 from services.chassis.auth.values import ANYONE, Caller
+from services.chassis.auth.verifier import Metadata
 from services.chassis.deadline import Deadline
 
 REQUEST_ID_HEADER = "x-request-id"
@@ -22,6 +24,8 @@ class Call:
         self._context = context
         self.deadline = deadline
         self.caller = caller
+        self.allowance: Bucket | None = None
+        """Where `charge` counts; None if the caller's key has no limit of tokens."""
         self.cancelled = False
         """True once the caller has gone or its deadline has passed; for tasks that outlive the handler's own."""
         self.trailing: list[tuple[str, str | bytes]] = []
@@ -29,9 +33,14 @@ class Call:
         """True once the call has its status; tasks that the handler left behind may still hold the call."""
 
     @cached_property
+    def sent(self) -> Metadata:
+        """All metadata that came with the call, in order."""
+        return self._context.invocation_metadata() or ()
+
+    @cached_property
     def metadata(self) -> Mapping[str, str | bytes]:
         """The caller's metadata, keys in lower case; of a repeated key the last value."""
-        return dict(self._context.invocation_metadata() or ())
+        return dict(self.sent)
 
     @cached_property
     def request_id(self) -> str:
@@ -46,6 +55,11 @@ class Call:
         """Where the caller is connected from, `ipv4:127.0.0.1:54321`; empty if first asked after the call ended."""
         # gRPC frees the call at its end and then looks through a null pointer.
         return "" if self.ended else str(self._context.peer())
+
+    def charge(self, tokens: int) -> None:
+        """Count tokens that were bought for this call against what its key may buy in a minute."""
+        if self.allowance is not None:
+            self.allowance.charge(tokens)
 
     def add_trailing(self, key: str, value: str | bytes) -> None:
         """Send metadata with the final status, whatever it will be (`grpc-retry-pushback-ms`, for one)."""

@@ -29,6 +29,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from services.chassis.auth.access import Access, Admit
 from services.chassis.call import Call
 from services.chassis.deadline import Deadline
 from services.chassis.door import Door
@@ -62,30 +63,32 @@ class _Spec:
     deadline: float
     limit: str
     slow: float
+    metered: bool
 
 
 def unary(
-    *, deadline: float, limit: str = DEFAULT_GROUP, slow: float = SLOW_SECONDS
+    *, deadline: float, limit: str = DEFAULT_GROUP, slow: float = SLOW_SECONDS, metered: bool = False
 ) -> Callable[[UnaryMethod[ServicerT, RequestT, ResponseT]], UnaryMethod[ServicerT, RequestT, ResponseT]]:
     """Mark a method that answers with one message.
 
     `deadline` (seconds) holds when the caller set none. `limit` names the group of `Limits` whose places it takes.
+    `metered`: it buys tokens, which it tells `Call.charge`, and is refused while the caller's key has none left.
     """
 
     def mark(method: UnaryMethod[ServicerT, RequestT, ResponseT]) -> UnaryMethod[ServicerT, RequestT, ResponseT]:
-        setattr(method, _SPEC, _Spec(False, deadline, limit, slow))
+        setattr(method, _SPEC, _Spec(False, deadline, limit, slow, metered))
         return method
 
     return mark
 
 
 def server_stream(
-    *, deadline: float, limit: str = DEFAULT_GROUP, slow: float = math.inf
+    *, deadline: float, limit: str = DEFAULT_GROUP, slow: float = math.inf, metered: bool = False
 ) -> Callable[[StreamMethod[ServicerT, RequestT, ResponseT]], StreamMethod[ServicerT, RequestT, ResponseT]]:
     """Mark an async generator that answers with a stream; it is closed as soon as its caller has gone."""
 
     def mark(method: StreamMethod[ServicerT, RequestT, ResponseT]) -> StreamMethod[ServicerT, RequestT, ResponseT]:
-        setattr(method, _SPEC, _Spec(True, deadline, limit, slow))
+        setattr(method, _SPEC, _Spec(True, deadline, limit, slow, metered))
         return method
 
     return mark
@@ -99,9 +102,13 @@ def bind(
     telemetry: Telemetry,
     limits: Limits,
     door: Door | None = None,
+    access: Access | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Register every method of the service; `TypeError` if the servicer and the descriptor do not match."""
+    """Register every method of the service; without `access` anyone may call them.
+
+    `TypeError` if the servicer and the descriptor do not match, or a method is not in the table of `access`.
+    """
     declared = {method.name for method in descriptor.methods}
     marked = {name for name in dir(type(servicer)) if hasattr(getattr(type(servicer), name), _SPEC)}
     if declared != marked:
@@ -114,7 +121,14 @@ def bind(
         if method.client_streaming or method.server_streaming != spec.streaming:
             raise TypeError(f"{descriptor.full_name}.{method.name} is marked as another kind of method than it is")
         rpc = _Rpc(
-            method, spec=spec, body=body, telemetry=telemetry, limits=limits, door=door or Door(), monotonic=monotonic
+            method,
+            spec=spec,
+            body=body,
+            telemetry=telemetry,
+            limits=limits,
+            door=door or Door(),
+            admit=access.method(f"{descriptor.full_name}/{method.name}", metered=spec.metered) if access else None,
+            monotonic=monotonic,
         )
         if spec.streaming:
             handlers[method.name] = grpc.unary_stream_rpc_method_handler(rpc.stream)
@@ -140,6 +154,7 @@ class _Rpc:
         telemetry: Telemetry,
         limits: Limits,
         door: Door,
+        admit: Admit | None,
         monotonic: Callable[[], float],
     ) -> None:
         self._name = f"{method.containing_service.full_name}/{method.name}"
@@ -155,6 +170,7 @@ class _Rpc:
         except KeyError:
             raise TypeError(f"{self._name} takes places of {spec.limit!r}, for which no limit is set") from None
         self._door = door
+        self._admit = admit
         self._monotonic = monotonic
 
     async def unary(self, raw: bytes, context: Any) -> bytes:
@@ -164,6 +180,8 @@ class _Rpc:
         try:
             if self._door.closed:
                 await self._door.hold()
+            if self._admit is not None:
+                call.caller, call.allowance = self._admit(call.sent)
             with self._places:
                 request = self._parse(raw, call)
                 if limited:
@@ -186,6 +204,8 @@ class _Rpc:
         try:
             if self._door.closed:
                 await self._door.hold()
+            if self._admit is not None:
+                call.caller, call.allowance = self._admit(call.sent)
             with self._places:
                 request = self._parse(raw, call)
                 if limited:
@@ -285,6 +305,8 @@ class _Rpc:
             "request_id": call.request_id,
             "peer": call.peer,
         }
+        if call.caller.key_id:
+            event |= {"tenant": call.caller.tenant, "key": call.caller.key_id}
         log = self._telemetry.log
         if end is None:
             log.info("rpc", **event)

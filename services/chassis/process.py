@@ -34,6 +34,8 @@ class Process:
     service: str
     telemetry: Telemetry
     shutdown: Shutdown
+    supervised: bool = False
+    """Whether `antiphon up` runs it, which tells a person what concerns the suite as a whole."""
 
 
 Main = Callable[[S, Process], Coroutine[Any, Any, None]]
@@ -48,14 +50,14 @@ def run(main: Main[S], settings_cls: type[S], service: str, *, environ: Mapping[
     environ = os.environ if environ is None else environ
     try:
         settings = load(settings_cls, service=service, environ=environ)
-        watch_parent(environ)
+        supervised = watch_parent(environ) is not None
     except SettingsError as error:
         return _wrong_setting(service, error)
     telemetry = Telemetry(service, log_level=settings.log_level, log_sample=settings.log_sample)
     telemetry.capture_standard_logging()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_supervise(main, settings, Process(service, telemetry, Shutdown())))
+            return runner.run(_supervise(main, settings, Process(service, telemetry, Shutdown(), supervised)))
     except SettingsError as error:
         return _wrong_setting(service, error)
     except Exception as error:

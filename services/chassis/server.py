@@ -19,6 +19,9 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_reflection.v1alpha import reflection
 
 from services.chassis import health, runfile
+from services.chassis.auth.access import Access
+from services.chassis.auth.configured import ConfiguredAccess
+from services.chassis.auth.table import TABLE, Table
 from services.chassis.door import Door
 from services.chassis.handler import bind
 from services.chassis.limits import Limits
@@ -56,8 +59,12 @@ class Server:
         listen: str,
         variable: str,
         limits: Mapping[str, int] | None = None,
+        table: Table = TABLE,
     ) -> None:
-        """`listen` is `host:port`, `variable` the setting it came from; `limits` are places per group of methods."""
+        """`listen` is `host:port`, `variable` the setting it came from; `limits` are places per group of methods.
+
+        `table` says who may call what.
+        """
         self._name = name
         self._settings = settings
         self._process = process
@@ -67,6 +74,8 @@ class Server:
         self._services: list[str] = []
         self._metrics: MetricsEndpoint | None = None
         self._door = Door()
+        self._access = Access(table)
+        self._credentials = ConfiguredAccess(self._access, settings, process.telemetry)
         self.health = health.Health()
         self.address = dialable(listen)
         """Where this server is reached from its own machine; final after `start`."""
@@ -74,11 +83,14 @@ class Server:
             options=_options(self._limits.total), maximum_concurrent_rpcs=self._limits.total + SPARE_RPCS
         )
         """The server underneath, for what is not made of servicers with marked methods."""
-        self._bind(self.health, health.DESCRIPTOR)
+        self._bind(self.health, health.DESCRIPTOR, None)
 
     def add(self, servicer: object, descriptor: ServiceDescriptor) -> None:
-        """Serve every method of the service; before `start`. `TypeError` if servicer and descriptor do not match."""
-        self._bind(servicer, descriptor)
+        """Serve every method of the service; before `start`.
+
+        `TypeError` if servicer and descriptor do not match, or if nothing says who may call a method.
+        """
+        self._bind(servicer, descriptor, self._access)
         self.health.add(descriptor.full_name)
 
     def set_ready(self, ready: bool) -> None:
@@ -93,7 +105,11 @@ class Server:
         return self._metrics.address if self._metrics else None
 
     async def start(self) -> None:
-        """Listen and write the run file; `SettingsError` naming the setting of an address that cannot be had."""
+        """Read the credentials, listen and write the run file.
+
+        `SettingsError` naming the setting of credentials that cannot be used or of an address that cannot be had.
+        """
+        await self._credentials.start(listen=self._listen, variable=self._variable, warn=not self._process.supervised)
         if self._settings.reflection:
             names = (*self._services, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self.grpc)
@@ -138,13 +154,22 @@ class Server:
             await self._unless_forced(stopping)
             await self.grpc.stop(None)
         finally:
+            await self._credentials.stop()
             runfile.remove(self._settings.state_dir, self._name)
             if self._metrics is not None:
                 await asyncio.to_thread(self._metrics.close)
             self._process.telemetry.log.info("stopped")
 
-    def _bind(self, servicer: object, descriptor: ServiceDescriptor) -> None:
-        bind(self.grpc, servicer, descriptor, telemetry=self._process.telemetry, limits=self._limits, door=self._door)
+    def _bind(self, servicer: object, descriptor: ServiceDescriptor, access: Access | None) -> None:
+        bind(
+            self.grpc,
+            servicer,
+            descriptor,
+            telemetry=self._process.telemetry,
+            limits=self._limits,
+            door=self._door,
+            access=access,
+        )
         self._services.append(descriptor.full_name)
 
     def _dialable_metrics(self) -> str | None:

@@ -55,7 +55,7 @@ PROCESS_VARIABLES = frozenset({CONFIG_VARIABLE, PARENT_PIPE_VARIABLE})
 KNOWN_SECTIONS = frozenset({"cache", "router", "completion", "edgestore", "edge", "embedding", "offline"})
 """Processes and groups that own a table and the variables with their prefix; each checks its own."""
 
-FOREIGN_PREFIXES = frozenset({"model", "cli", "client", "up", "test", "bench"})
+FOREIGN_PREFIXES = frozenset({"api", "model", "cli", "client", "up", "test", "bench"})
 """Prefixes of variables that no server reads: of the command line, the clients and the test suite."""
 
 

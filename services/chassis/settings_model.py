@@ -79,6 +79,16 @@ class SuiteSettings(ServiceSettings):
         default=None,
         description="File with the token of the embedded store. Unset: `edgestore.token` in the state folder.",
     )
+    credentials_file: UserPath | None = Field(
+        default=None,
+        description="File with the API keys that callers may use; `antiphon key` edits it. Unset: `credentials.json` "
+        "in the state folder. If that does not exist either, everyone on this machine may call everything.",
+    )
+    service_key_file: UserPath | None = Field(
+        default=None,
+        description="File with the API key (role `service`) with which completion calls the others. Unset: "
+        "`service.key` in the state folder.",
+    )
     catalogue: UserPath | None = Field(
         default=None, description="TOML file with models, prices and upstreams. Unset: the packaged catalogue."
     )

@@ -85,6 +85,15 @@ class Telemetry:
         self.rpcs_in_flight = Gauge(
             "antiphon_rpcs_in_flight", "Calls being served.", ["method"], registry=self.registry
         )
+        self.credentials_keys = Gauge(
+            "antiphon_credentials_keys", "API keys known, revoked ones included.", registry=self.registry
+        )
+        self.credentials_reloads = Counter(
+            "antiphon_credentials_reloads",
+            "Changes of the credentials file: `loaded`, or `kept` the old keys because it was wrong.",
+            ["result"],
+            registry=self.registry,
+        )
 
         self.sink = LogSink(stream or sys.stderr.buffer)
         Gauge(

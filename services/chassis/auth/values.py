@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
+
+TENANT = re.compile(r"[a-z0-9._-]{1,64}")
+"""What a tenant may be called; for `fullmatch`."""
 
 
 class Role(StrEnum):
@@ -31,3 +35,12 @@ class Caller:
 
 ANYONE = Caller("default")
 """Every caller of a server without credentials."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a credential proves: whose it is, and how much may be done with it per minute (None: no limit)."""
+
+    caller: Caller
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None

@@ -14,6 +14,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status.rpc_status import GRPC_DETAILS_METADATA_KEY
 
+from services.chassis.auth.values import Role
 from services.chassis.call import Call
 from services.chassis.handler import server_stream, unary
 from services.chassis.lifetime import Shutdown
@@ -66,6 +67,8 @@ def _build() -> Any:
 _DESCRIPTOR = _build()
 PROBE = _DESCRIPTOR.services_by_name["Probe"]
 Ping: Any = GetMessageClass(_DESCRIPTOR.message_types_by_name["Ping"])
+
+TABLE = {f"antiphon_test.Probe/{name}": frozenset({Role.CLIENT}) for name in ("Echo", "Wait", "Count")}
 
 ECHO, WAIT, COUNT = (f"/antiphon_test.Probe/{name}" for name in ("Echo", "Wait", "Count"))
 
@@ -127,7 +130,12 @@ class Bench:
 
 @asynccontextmanager
 async def serving(
-    state_dir: Path, *, limits: Mapping[str, int] | None = None, log_sample: float = 0.0, **settings: Any
+    state_dir: Path,
+    *,
+    limits: Mapping[str, int] | None = None,
+    log_sample: float = 0.0,
+    listen: str = "127.0.0.1:0",
+    **settings: Any,
 ) -> AsyncIterator[Bench]:
     """A ready server on a free port of loopback."""
     log = io.BytesIO()
@@ -138,9 +146,10 @@ async def serving(
         "probe",
         SuiteSettings(**values),
         process,
-        listen="127.0.0.1:0",
+        listen=listen,
         variable="ANTIPHON_PROBE_LISTEN",
         limits={"waiters": 4, **(limits or {})},
+        table=TABLE,
     )
     probe = Probe()
     server.add(probe, PROBE)

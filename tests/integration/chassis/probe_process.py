@@ -15,7 +15,7 @@ from pydantic import Field
 from services.chassis.process import Process, run
 from services.chassis.server import Server
 from services.chassis.settings import SuiteSettings
-from tests.integration.chassis.probe import PROBE, Probe
+from tests.integration.chassis.probe import PROBE, TABLE, Probe
 
 
 class ProbeSettings(SuiteSettings):
@@ -54,6 +54,7 @@ async def main(settings: ProbeSettings, process: Process) -> None:
         listen=settings.cache_listen,
         variable="ANTIPHON_CACHE_LISTEN",
         limits={"waiters": 100},
+        table=TABLE,
     )
     server.add(probe, PROBE)
     await server.start()
