@@ -1,7 +1,7 @@
 """Equal requests in flight share one fill: one task that makes the answer, and those who listen to it.
 
 A listener that leaves detaches. When the last one leaves the task is cancelled, and with it whatever it has under way.
-The oldest listener pays for what the fill buys; if it leaves before it was told so, the next oldest does.
+Who gets the whole answer first pays for what the fill has bought, so the bill is carried once, whoever else leaves.
 """
 
 from __future__ import annotations
@@ -76,12 +76,10 @@ class Fill:
         self._listeners.pop(listener, None)
         return not self._listeners and not self.transcript.ended
 
-    def pays(self, listener: Listener) -> bool:
-        """Whether this listener is the one who pays; at most one ever is."""
-        if self._paid or next(iter(self._listeners), None) is not listener:
-            return False
-        self._paid = True
-        return True
+    def pays(self) -> bool:
+        """Whether who gets the answer now is the one who pays: the first who gets it, and nobody after."""
+        first, self._paid = not self._paid, True
+        return first
 
     async def cancel(self) -> None:
         """Stop making the answer and wait until that is done."""
@@ -159,7 +157,7 @@ class Listener:
         first = self._first_content if self._first_content is not None else now
         return delivered(
             completed,
-            pays=self.fill.pays(self),
+            pays=self.fill.pays(),
             latency=now - self._came,
             time_to_first_token=first - self._came,
         )
@@ -188,7 +186,7 @@ class Fills:
         longest: float,
         joined: Callable[[bool], None],
     ) -> None:
-        """`answer_limit` in characters; `longest` in seconds; `joined` is told of each request whether it shared."""
+        """`answer_limit` in bytes; `longest` in seconds; `joined` is told of each request whether it shared."""
         self._work = work
         self._answer_limit = answer_limit
         self._longest = longest

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import date
 
 from services.catalogue.catalogue import Catalogue
 from services.catalogue.money import price
@@ -98,7 +97,7 @@ def _merged(model: Model, listed: ListedModel) -> Model:
             cached_input=listed.prices.cached_input,
             cache_write=listed.prices.cache_write,
             per_request=listed.prices.per_request,
-            date=date.fromisoformat(listed.prices.date),
+            date=listed.prices.date,
             version=listed.prices.version,
         ),
         context_tokens=listed.context_tokens,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 from typing import Protocol
 
@@ -160,7 +161,7 @@ class ListedPrices:
     cached_input: int
     cache_write: int
     per_request: int
-    date: str
+    date: date
     version: str
 
 

@@ -41,8 +41,8 @@ class CompletionSettings(SuiteSettings):
     answer_limit: int = Field(
         default=4 * 1024 * 1024,
         ge=1024,
-        le=12 * 1024 * 1024,
-        description="Characters of an answer; a longer one is broken off with RESOURCE_EXHAUSTED.",
+        le=8 * 1024 * 1024,
+        description="Bytes of an answer, reasoning included; a longer one is broken off with RESOURCE_EXHAUSTED.",
     )
     fill_limit: float = Field(
         default=600.0, gt=0, le=86_400, description="Seconds that making one answer may take, whoever waits for it."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,9 @@ MAX_PARTS = 256
 MAX_TOOLS = 128
 MAX_STOPS = 16
 MAX_NAME = 64
+
+_INVISIBLE = frozenset({"Cc", "Cf"})
+"""Unicode's general categories of characters that show nothing."""
 
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -101,6 +105,12 @@ def json_to_struct(value: Mapping[str, Json]) -> struct_pb2.Struct:
     return struct
 
 
+def is_blank(text: str) -> bool:
+    """Whether a reader sees nothing: only white space, control and format characters (a zero-width space, for one)."""
+    # Nearly every text is decided by its first character.
+    return all(character.isspace() or unicodedata.category(character) in _INVISIBLE for character in text)
+
+
 def missing(field: str, what: str) -> InvalidRequest:
     """Return the error for a required field that is absent."""
     return InvalidRequest(f"{field}: {what}", reason=Reason.MISSING_FIELD, field=field)
@@ -158,14 +168,15 @@ def _read_message(message: llm_pb2.Message, path: str) -> Message:
 
 
 def read_messages(messages: Sequence[llm_pb2.Message], path: str = "messages") -> tuple[Message, ...]:
-    """Read a conversation: at least one message, and some content in the last one."""
+    """Read a conversation: at least one message, and some content in the last one, whoever's it is."""
     if not messages:
         raise missing(path, "at least one message is required")
     if len(messages) > MAX_MESSAGES:
         raise invalid(path, f"at most {MAX_MESSAGES}")
     read = tuple(_read_message(m, f"{path}[{i}]") for i, m in enumerate(messages))
     last = read[-1]
-    if last.role is Role.USER and last.text_only and not last.text.strip():
+    # A tool may well have nothing to say.
+    if last.role is not Role.TOOL and not last.tool_calls and last.text_only and is_blank(last.text):
         raise missing(f"{path}[{len(read) - 1}].parts", "the question is empty")
     return read
 

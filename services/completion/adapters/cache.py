@@ -6,9 +6,10 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from antiphon.cache.v1 import cache_pb2
+from antiphon.llm.v1 import llm_pb2
 from antiphon_client import AsyncCacheClient
 from services.chassis.auth.values import Caller
-from services.chassis.errors import Reason
+from services.chassis.errors import InvalidRequest, Reason, Unavailable
 from services.completion.adapters.errors import translated
 from services.completion.adapters.serving import served
 from services.completion.ports import (
@@ -57,7 +58,7 @@ class GrpcCache:
         response = await _call(self._client.wait_fill(request, timeout=timeout, metadata=served(caller)))
         match response.WhichOneof("result"):
             case "filled":
-                return Filled(llm.read_answer(response.filled.answer), response.filled.entry_id)
+                return Filled(_answer(response.filled.answer), response.filled.entry_id)
             case "granted":
                 return _lease(response.granted)
             case _:
@@ -124,12 +125,20 @@ def _lease(lease: cache_pb2.Lease) -> Lease:
     return Lease(lease.id, read_duration(lease.duration))
 
 
+def _answer(answer: llm_pb2.Answer) -> Answer:
+    try:
+        return llm.read_answer(answer)
+    except InvalidRequest:
+        # Not the caller's mistake: the cache holds something that it should not.
+        raise Unavailable("the cache sent an answer that is none", reason=Reason.CACHE_UNAVAILABLE) from None
+
+
 def _found(response: cache_pb2.LookupResponse) -> Found:
     fill = response.fill.WhichOneof("state")
     return Found(
         # An outcome of a newer cache: there is nothing in it that we could serve.
         outcome=OUTCOMES.get(response.outcome, Outcome.BYPASS),
-        answer=llm.read_answer(response.answer) if response.HasField("answer") else None,
+        answer=_answer(response.answer) if response.HasField("answer") else None,
         entry_id=response.entry_id,
         decision=_decision(response.decision) if response.HasField("decision") else None,
         served_from=_served_from(response.served_from) if response.HasField("served_from") else None,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
+from datetime import date
 from typing import TypeVar
 
 from antiphon.router.v1 import router_pb2
 from antiphon_client import AsyncRouterClient
-from services.chassis.errors import Reason
+from services.chassis.errors import Reason, Unavailable
 from services.completion.adapters.errors import translated
 from services.completion.adapters.serving import served
 from services.completion.ports import (
@@ -67,7 +68,10 @@ class GrpcRouter:
     async def list_models(self, *, timeout: float) -> Sequence[ListedModel]:
         """List what the router offers."""
         response = await _call(self._client.list_models(router_pb2.ListModelsRequest(), timeout=timeout))
-        return tuple(_listed(model) for model in response.models)
+        try:
+            return tuple(_listed(model) for model in response.models)
+        except ValueError:
+            raise Unavailable("the router lists prices of no date", reason=Reason.ROUTER_UNAVAILABLE) from None
 
     async def record(self, report: CallReport, *, timeout: float) -> None:
         """Report how a call ended; repeating it changes nothing."""
@@ -110,7 +114,7 @@ def _listed(model: router_pb2.Model) -> ListedModel:
             cached_input=prices.cached_input_nano_usd_per_million,
             cache_write=prices.cache_write_nano_usd_per_million,
             per_request=prices.request_nano_usd,
-            date=prices.price_date,
+            date=date.fromisoformat(prices.price_date),
             version=prices.price_version,
         ),
         context_tokens=model.context_tokens,

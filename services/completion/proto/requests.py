@@ -21,7 +21,7 @@ from services.chassis.errors import InvalidRequest
 from services.completion.proto.words import CAPABILITIES, MODES, OBJECTIVES
 from services.completion.request import CachePolicy, Constraints, Objective, Question, Request
 from services.llm import proto as llm
-from services.llm.proto import invalid, missing, refuse_unsupported
+from services.llm.proto import invalid, is_blank, missing, refuse_unsupported
 
 DEFAULT_NAMESPACE = "default"
 AUTO = "auto"
@@ -91,7 +91,7 @@ def _messages(request: completion_pb2.CompleteRequest, path: str) -> Sequence[ll
         raise invalid(f"{path}prompt", "give either prompt or messages")
     if request.messages:
         return request.messages
-    if not request.prompt.strip():
+    if is_blank(request.prompt):
         raise missing(f"{path}prompt", "prompt or messages is required")
     return [llm_pb2.Message(role=llm_pb2.ROLE_USER, parts=[llm_pb2.ContentPart(text=request.prompt)])]
 

@@ -37,12 +37,16 @@ Content = Text | Reasoning | ToolCallPart
 
 
 def size(content: Content) -> int:
-    """Characters of a piece."""
+    """Bytes of a piece's text."""
     match content:
         case Text(text) | Reasoning(text):
-            return len(text)
+            return _bytes(text)
         case ToolCallPart():
-            return len(content.id) + len(content.name) + len(content.arguments)
+            return _bytes(content.id) + _bytes(content.name) + _bytes(content.arguments)
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def joined(pieces: Iterable[Content]) -> Iterator[Content]:

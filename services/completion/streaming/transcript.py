@@ -26,7 +26,7 @@ class Opened:
 
 @dataclass(slots=True)
 class Transcript:
-    """Append-only. It ends once, with `finish` or with `fail`. `limit` is in characters."""
+    """Append-only. It ends once, with `finish` or with `fail`. `limit` is in bytes of text."""
 
     limit: int
     opened: Opened | None = None
@@ -56,7 +56,7 @@ class Transcript:
             raise Exhausted(
                 "the answer is longer than this server passes on",
                 reason=Reason.UPSTREAM_MALFORMED,
-                metadata={"limit_characters": str(self.limit)},
+                metadata={"limit_bytes": str(self.limit)},
             )
         self._pieces.append(piece)
         self._wake()

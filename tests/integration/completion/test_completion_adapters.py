@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -263,7 +264,7 @@ async def test_the_catalogue_is_listed_with_its_prices(router: GrpcRouter) -> No
     listed = {model.name: model for model in await router.list_models(timeout=SECONDS)}
     small = listed["offline-small"]
     assert (small.prices.input, small.prices.output) == (100_000_000, 400_000_000)
-    assert small.prices.date == "2026-01-01"
+    assert small.prices.date == date(2026, 1, 1)
     assert small.prices.version
     assert small.context_tokens == 16_384
     assert Capability.STREAMING in small.capabilities

@@ -203,9 +203,11 @@ async def test_a_refusal_is_delivered_as_one() -> None:
         assert r.cache.stored == {}
 
 
-async def test_an_answer_beyond_the_limit_is_broken_off() -> None:
+@pytest.mark.parametrize("text", ["x", "é"])
+async def test_an_answer_beyond_the_limit_is_broken_off(text: str) -> None:
     async with rig(answer_limit=1024) as r:
-        r.one.scripts.append(words(*["x" * 100] * 20))
+        r.one.scripts.append(words(*[text * 100] * 20))
         error = await _fails(r)
         assert isinstance(error, Exhausted)
         assert r.one.closed_early == 1
+        assert r.router.reports[-1].usage.output >= 1024

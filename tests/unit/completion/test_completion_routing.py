@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 
 import pytest
 
@@ -92,7 +93,7 @@ async def test_the_routers_prices_go_before_those_of_the_own_file() -> None:
             cached_input=5_000_000_000,
             cache_write=5_000_000_000,
             per_request=7,
-            date="2026-02-02",
+            date=date(2026, 2, 2),
             version="2026-02-02-new",
         )
         listed = ListedModel("small", prices, 1_000, 500, frozenset({Capability.STREAMING}))

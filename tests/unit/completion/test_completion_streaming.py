@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.completion.calling import BURST
 from services.completion.fills import Beat, Event
 from services.completion.ports import Found, Outcome
 from services.completion.result import Delivered
@@ -125,6 +127,21 @@ async def test_a_slow_reader_holds_up_nobody() -> None:
             assert (await r.complete()).completed.answer.text == "An answer."
             rest = [event async for event in events]
         assert "".join(event.text for event in rest if isinstance(event, Text)) == "An answer."
+
+
+async def test_an_answer_that_has_all_arrived_lets_others_run_while_it_is_read() -> None:
+    async with rig() as r:
+        r.one.scripts.append(words(*["word "] * 1_000))
+        with r.join(streaming=True) as listener:
+            transcript = listener.fill.transcript
+            lengths = [0]
+            while not transcript.ended:
+                lengths.append(len(transcript))
+                await asyncio.sleep(0)
+            lengths.append(len(transcript))
+        steps = [after - before for before, after in pairwise(lengths)]
+        assert sum(steps) == 1_000
+        assert max(steps) <= BURST
 
 
 def _read(pieces: list[Content]) -> tuple[list[tuple[str, object]], int]:

@@ -66,9 +66,12 @@ class CompletionServiceServicer(object):
     def Complete(self, request, context):
         """Answers in one message. Not idempotent: a repeated call may buy a second answer, unless the first was cached.
 
-        Errors: INVALID_ARGUMENT (a field, UNKNOWN_MODEL, CONTEXT_TOO_LONG, UPSTREAM_REJECTED), NOT_FOUND (NOT_CACHED with
-        ONLY_IF_CACHED), FAILED_PRECONDITION (NO_MODEL_FITS, UPSTREAM_UNAUTHENTICATED, CONTENT_FILTERED), RESOURCE_EXHAUSTED
-        (UPSTREAM_RATE_LIMITED, OVERLOADED), UNAVAILABLE (UPSTREAM_…), DEADLINE_EXCEEDED.
+        Errors: INVALID_ARGUMENT (a field, UNKNOWN_MODEL, CONTEXT_TOO_LONG, UPSTREAM_REJECTED), UNAUTHENTICATED
+        (MISSING_CREDENTIAL, INVALID_CREDENTIAL, EXPIRED_CREDENTIAL), PERMISSION_DENIED (METHOD_NOT_ALLOWED,
+        TENANT_NOT_ALLOWED), NOT_FOUND (NOT_CACHED with ONLY_IF_CACHED), FAILED_PRECONDITION (NO_MODEL_FITS,
+        UPSTREAM_UNAUTHENTICATED, CONTENT_FILTERED), RESOURCE_EXHAUSTED (RATE_LIMITED, UPSTREAM_RATE_LIMITED, OVERLOADED,
+        UPSTREAM_MALFORMED for an answer that is too long), UNAVAILABLE (UPSTREAM_…, SHUTTING_DOWN; CACHE_UNAVAILABLE with
+        ONLY_IF_CACHED), DEADLINE_EXCEEDED. A router that is away is no error: see `degraded`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,9 +43,12 @@ class CompletionServiceStub:
     Complete: _grpc.UnaryUnaryMultiCallable[_completion_pb2.CompleteRequest, _completion_pb2.CompleteResponse]
     """Answers in one message. Not idempotent: a repeated call may buy a second answer, unless the first was cached.
 
-    Errors: INVALID_ARGUMENT (a field, UNKNOWN_MODEL, CONTEXT_TOO_LONG, UPSTREAM_REJECTED), NOT_FOUND (NOT_CACHED with
-    ONLY_IF_CACHED), FAILED_PRECONDITION (NO_MODEL_FITS, UPSTREAM_UNAUTHENTICATED, CONTENT_FILTERED), RESOURCE_EXHAUSTED
-    (UPSTREAM_RATE_LIMITED, OVERLOADED), UNAVAILABLE (UPSTREAM_…), DEADLINE_EXCEEDED.
+    Errors: INVALID_ARGUMENT (a field, UNKNOWN_MODEL, CONTEXT_TOO_LONG, UPSTREAM_REJECTED), UNAUTHENTICATED
+    (MISSING_CREDENTIAL, INVALID_CREDENTIAL, EXPIRED_CREDENTIAL), PERMISSION_DENIED (METHOD_NOT_ALLOWED,
+    TENANT_NOT_ALLOWED), NOT_FOUND (NOT_CACHED with ONLY_IF_CACHED), FAILED_PRECONDITION (NO_MODEL_FITS,
+    UPSTREAM_UNAUTHENTICATED, CONTENT_FILTERED), RESOURCE_EXHAUSTED (RATE_LIMITED, UPSTREAM_RATE_LIMITED, OVERLOADED,
+    UPSTREAM_MALFORMED for an answer that is too long), UNAVAILABLE (UPSTREAM_…, SHUTTING_DOWN; CACHE_UNAVAILABLE with
+    ONLY_IF_CACHED), DEADLINE_EXCEEDED. A router that is away is no error: see `degraded`.
     """
     StreamComplete: _grpc.UnaryStreamMultiCallable[_completion_pb2.StreamCompleteRequest, _completion_pb2.StreamCompleteResponse]
     """The same, streamed: `started`, then `delta`s while the model writes, then `finished`. `heartbeat`s may come at any
@@ -70,9 +73,12 @@ class CompletionServiceAsyncStub(CompletionServiceStub):
     Complete: _aio.UnaryUnaryMultiCallable[_completion_pb2.CompleteRequest, _completion_pb2.CompleteResponse]  # type: ignore[assignment]
     """Answers in one message. Not idempotent: a repeated call may buy a second answer, unless the first was cached.
 
-    Errors: INVALID_ARGUMENT (a field, UNKNOWN_MODEL, CONTEXT_TOO_LONG, UPSTREAM_REJECTED), NOT_FOUND (NOT_CACHED with
-    ONLY_IF_CACHED), FAILED_PRECONDITION (NO_MODEL_FITS, UPSTREAM_UNAUTHENTICATED, CONTENT_FILTERED), RESOURCE_EXHAUSTED
-    (UPSTREAM_RATE_LIMITED, OVERLOADED), UNAVAILABLE (UPSTREAM_…), DEADLINE_EXCEEDED.
+    Errors: INVALID_ARGUMENT (a field, UNKNOWN_MODEL, CONTEXT_TOO_LONG, UPSTREAM_REJECTED), UNAUTHENTICATED
+    (MISSING_CREDENTIAL, INVALID_CREDENTIAL, EXPIRED_CREDENTIAL), PERMISSION_DENIED (METHOD_NOT_ALLOWED,
+    TENANT_NOT_ALLOWED), NOT_FOUND (NOT_CACHED with ONLY_IF_CACHED), FAILED_PRECONDITION (NO_MODEL_FITS,
+    UPSTREAM_UNAUTHENTICATED, CONTENT_FILTERED), RESOURCE_EXHAUSTED (RATE_LIMITED, UPSTREAM_RATE_LIMITED, OVERLOADED,
+    UPSTREAM_MALFORMED for an answer that is too long), UNAVAILABLE (UPSTREAM_…, SHUTTING_DOWN; CACHE_UNAVAILABLE with
+    ONLY_IF_CACHED), DEADLINE_EXCEEDED. A router that is away is no error: see `degraded`.
     """
     StreamComplete: _aio.UnaryStreamMultiCallable[_completion_pb2.StreamCompleteRequest, _completion_pb2.StreamCompleteResponse]  # type: ignore[assignment]
     """The same, streamed: `started`, then `delta`s while the model writes, then `finished`. `heartbeat`s may come at any
@@ -100,9 +106,12 @@ class CompletionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_completion_pb2.CompleteResponse, _abc.Awaitable[_completion_pb2.CompleteResponse]]:
         """Answers in one message. Not idempotent: a repeated call may buy a second answer, unless the first was cached.
 
-        Errors: INVALID_ARGUMENT (a field, UNKNOWN_MODEL, CONTEXT_TOO_LONG, UPSTREAM_REJECTED), NOT_FOUND (NOT_CACHED with
-        ONLY_IF_CACHED), FAILED_PRECONDITION (NO_MODEL_FITS, UPSTREAM_UNAUTHENTICATED, CONTENT_FILTERED), RESOURCE_EXHAUSTED
-        (UPSTREAM_RATE_LIMITED, OVERLOADED), UNAVAILABLE (UPSTREAM_…), DEADLINE_EXCEEDED.
+        Errors: INVALID_ARGUMENT (a field, UNKNOWN_MODEL, CONTEXT_TOO_LONG, UPSTREAM_REJECTED), UNAUTHENTICATED
+        (MISSING_CREDENTIAL, INVALID_CREDENTIAL, EXPIRED_CREDENTIAL), PERMISSION_DENIED (METHOD_NOT_ALLOWED,
+        TENANT_NOT_ALLOWED), NOT_FOUND (NOT_CACHED with ONLY_IF_CACHED), FAILED_PRECONDITION (NO_MODEL_FITS,
+        UPSTREAM_UNAUTHENTICATED, CONTENT_FILTERED), RESOURCE_EXHAUSTED (RATE_LIMITED, UPSTREAM_RATE_LIMITED, OVERLOADED,
+        UPSTREAM_MALFORMED for an answer that is too long), UNAVAILABLE (UPSTREAM_…, SHUTTING_DOWN; CACHE_UNAVAILABLE with
+        ONLY_IF_CACHED), DEADLINE_EXCEEDED. A router that is away is no error: see `degraded`.
         """
 
     @_abc_1.abstractmethod
