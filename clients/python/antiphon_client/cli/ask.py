@@ -8,8 +8,10 @@ import click
 
 from antiphon.cache.v1 import cache_pb2
 from antiphon.completion.v1 import completion_pb2
-from antiphon_client.cli.calls import COMPLETION_TARGET, BrokenOffError, run, target
+from antiphon_client.cli.calls import BrokenOffError, run
+from antiphon_client.cli.connect import Connection
 from antiphon_client.cli.show import as_json, summary
+from antiphon_client.cli.targets import COMPLETION
 from antiphon_client.completion import AsyncCompletionClient
 from antiphon_client.errors import AntiphonError
 
@@ -50,10 +52,9 @@ def ask(prompt: str, *, stream: bool, model: str, namespace: str, no_cache: bool
     request = completion_pb2.CompleteRequest(
         prompt=prompt, model=model, namespace=namespace, cache=cache_pb2.CachePolicy(mode=mode)
     )
-    address = target(COMPLETION_TARGET)
 
-    async def body() -> None:
-        async with AsyncCompletionClient(address) as client:
+    async def body(connection: Connection) -> None:
+        async with connection.completion() as client:
             if stream:
                 done = await _stream(client, request)
                 answer, info = done.answer, done.info
@@ -68,4 +69,4 @@ def ask(prompt: str, *, stream: bool, model: str, namespace: str, no_cache: bool
             click.echo(f"refused: {answer.refusal}", err=True)
         click.secho(summary(info), err=True, dim=True)
 
-    run(body, address)
+    run(body, COMPLETION)

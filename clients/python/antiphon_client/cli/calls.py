@@ -1,86 +1,74 @@
-"""How a command calls a service: where it is, and what a failure prints and returns."""
+"""How a command runs: it calls a service, and what fails becomes lines on stderr and an exit code."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-import tomllib
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
 
-from antiphon_client.errors import AntiphonError, UnavailableError
+from antiphon_client.cli import exits
+from antiphon_client.cli.connect import Connection
+from antiphon_client.cli.hints import next_step, unreachable
+from antiphon_client.cli.targets import Service, SettingError, Settings
+from antiphon_client.errors import AntiphonError
 
-EX_FAILED = 1
-EX_UNAVAILABLE = 69
-EX_CONFIG = 78
-EX_INTERRUPTED = 130
-
-CONFIG = "ANTIPHON_CONFIG"
-
-COMPLETION_TARGET = "ANTIPHON_COMPLETION_TARGET"
-CACHE_TARGET = "ANTIPHON_CACHE_TARGET"
-_DEFAULTS = {COMPLETION_TARGET: ("ANTIPHON_COMPLETION_LISTEN", "127.0.0.1:7100"),
-             CACHE_TARGET: ("ANTIPHON_CACHE_LISTEN", "127.0.0.1:7101")}  # fmt: skip
+CLIENT = "client"
+OPERATOR = "operator"
+"""Roles of API keys: what a command needs, for its hints."""
 
 
 class BrokenOffError(AntiphonError):
     """A stream ended before the answer did; what was printed is incomplete."""
 
 
-def target(variable: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Where a service is: its target setting, else where it listens, else the default port on this machine.
-
-    Settings come from the environment, else from the table `[suite]` of the file that `ANTIPHON_CONFIG` names.
-    """
-    listen, default = _DEFAULTS[variable]
-    suite = _suite_table(environ)
-    for name in (variable, listen):
-        if value := environ.get(name) or suite.get(name.removeprefix("ANTIPHON_").lower()):
-            return str(value)
-    return default
-
-
-def _suite_table(environ: Mapping[str, str]) -> Mapping[str, Any]:
-    if not (location := environ.get(CONFIG)):
-        return {}
+def run(body: Callable[[Connection], Coroutine[Any, Any, None]], service: Service, *, role: str = CLIENT) -> None:
+    """Run a command's body with a connection to its service; errors and Ctrl-C end the program."""
+    with reported_settings():
+        connection = Connection.to(service, Settings())
     try:
-        table = tomllib.loads(Path(location).expanduser().read_text(encoding="utf-8")).get("suite", {})
-    except (OSError, ValueError):
-        click.echo(f"error: {CONFIG}: the file cannot be read as TOML", err=True)
-        sys.exit(EX_CONFIG)
-    return table if isinstance(table, dict) else {}
+        with reported_errors(connection.address, role=role):
+            asyncio.run(body(connection))
+    except KeyboardInterrupt:
+        sys.exit(exits.INTERRUPTED)
 
 
 @contextmanager
-def reported_errors(address: str) -> Iterator[None]:
-    """Turn a failed call into one line on stderr, with what to do next, and an exit code."""
+def reported_settings() -> Iterator[None]:
+    """Turn a wrong setting into a line on stderr and an exit code."""
     try:
         yield
-    except BrokenOffError as error:
-        click.echo(f"error: the answer broke off and is incomplete: {error.message}", err=True)
-        sys.exit(EX_FAILED)
-    except UnavailableError as error:
-        if error.reason:
-            click.echo(f"error: {error.message} ({error.reason}); it may pass, try again", err=True)
-            sys.exit(EX_FAILED)
-        click.echo(f"error: no service answers at {address}; is `antiphon up` running?", err=True)
-        sys.exit(EX_UNAVAILABLE)
-    except AntiphonError as error:
-        detail = "".join(f"\n  {field}: {what}" for field, what in error.fields.items())
-        reason = f" ({error.reason})" if error.reason else f" ({error.code.name})"
-        click.echo(f"error: {error.message}{reason}{detail}", err=True)
-        sys.exit(EX_FAILED)
+    except SettingError as error:
+        complain(str(error))
+        sys.exit(exits.CONFIG)
 
 
-def run(body: Callable[[], Coroutine[Any, Any, None]], address: str) -> None:
-    """Run a command's body; errors and Ctrl-C become exit codes."""
+@contextmanager
+def reported_errors(address: str, *, role: str = CLIENT) -> Iterator[None]:
+    """Turn a failed call into lines on stderr, with what to do next, and an exit code."""
     try:
-        with reported_errors(address):
-            asyncio.run(body())
-    except KeyboardInterrupt:
-        sys.exit(EX_INTERRUPTED)
+        yield
+    except AntiphonError as error:
+        report(error, address, role=role)
+        sys.exit(exits.UNAVAILABLE if unreachable(error) else exits.FAILED)
+
+
+def report(error: AntiphonError, address: str, *, role: str = CLIENT) -> None:
+    """Print what a call raised and what to do next."""
+    if isinstance(error, BrokenOffError):
+        complain(f"the answer broke off and is incomplete: {error.message} ({error.reason or error.code.name})")
+    elif unreachable(error):
+        complain(f"no service answers at {address}")
+    else:
+        detail = "".join(f"\n  {field}: {what}" for field, what in error.fields.items())
+        complain(f"{error.message} ({error.reason or error.code.name}){detail}")
+    if hint := next_step(error, address=address, role=role):
+        click.echo(f"  {hint}", err=True)
+
+
+def complain(what: str) -> None:
+    """Print an error on stderr."""
+    click.echo(f"error: {what}", err=True)

@@ -7,9 +7,10 @@ import json
 import click
 
 from antiphon.cache.v1 import cache_pb2
-from antiphon_client.cache import AsyncCacheClient
-from antiphon_client.cli.calls import CACHE_TARGET, run, target
+from antiphon_client.cli.calls import OPERATOR, run
+from antiphon_client.cli.connect import Connection
 from antiphon_client.cli.show import as_json
+from antiphon_client.cli.targets import CACHE
 
 
 @click.command()
@@ -18,10 +19,9 @@ from antiphon_client.cli.show import as_json
 @click.option("--json", "as_json_", is_flag=True, help="Print one JSON object.")
 def clear(*, namespace: str, dry_run: bool, as_json_: bool) -> None:
     """Make every entry of a namespace invisible, now and after a restart."""
-    address = target(CACHE_TARGET)
 
-    async def body() -> None:
-        async with AsyncCacheClient(address) as client:
+    async def body(connection: Connection) -> None:
+        async with connection.cache() as client:
             response = await client.clear(cache_pb2.ClearRequest(namespace=namespace, dry_run=dry_run))
         if as_json_:
             click.echo(json.dumps(as_json(response)))
@@ -30,4 +30,4 @@ def clear(*, namespace: str, dry_run: bool, as_json_: bool) -> None:
                 f"{'would clear' if dry_run else 'cleared'} {response.cleared:,} entries of {namespace or 'default'}"
             )
 
-    run(body, address)
+    run(body, CACHE, role=OPERATOR)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.message import Message as ProtoMessage
+from rich.table import Table
+from rich.text import Text
 
 from antiphon.cache.v1 import cache_pb2
 from antiphon.completion.v1 import completion_pb2
@@ -13,10 +16,24 @@ from antiphon.llm.v1 import llm_pb2
 
 NANO_PER_USD = 1_000_000_000
 
+Row = tuple[str, str]
+"""A name and what is said about it."""
+
 
 def as_json(message: ProtoMessage) -> dict[str, Any]:
     """Return the message as a JSON object with the names of the proto."""
     return json_format.MessageToDict(message, preserving_proto_field_name=True)
+
+
+def table(rows: Iterable[Row]) -> Table:
+    """Lay rows out in two columns."""
+    laid_out = Table(show_header=False, box=None, pad_edge=False)
+    laid_out.add_column(style="dim", no_wrap=True)
+    laid_out.add_column(overflow="fold")
+    for row in rows:
+        # As text: what a service says may look like markup.
+        laid_out.add_row(*(Text(cell) for cell in row))
+    return laid_out
 
 
 def money(nano_usd: int) -> str:
@@ -29,7 +46,10 @@ def money(nano_usd: int) -> str:
 
 def outcome(value: cache_pb2.Outcome.ValueType) -> str:
     """Show how a lookup ended, without the enum's prefix."""
-    return cache_pb2.Outcome.Name(value).removeprefix("OUTCOME_")
+    try:
+        return cache_pb2.Outcome.Name(value).removeprefix("OUTCOME_")
+    except ValueError:  # of a newer server
+        return str(int(value))
 
 
 def summary(info: completion_pb2.CompletionInfo) -> str:

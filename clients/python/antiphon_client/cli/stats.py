@@ -6,15 +6,15 @@ import json
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from antiphon.cache.v1 import cache_pb2
-from antiphon_client.cache import AsyncCacheClient
-from antiphon_client.cli.calls import CACHE_TARGET, run, target
-from antiphon_client.cli.show import as_json, money
+from antiphon_client.cli.calls import run
+from antiphon_client.cli.connect import Connection
+from antiphon_client.cli.show import Row, as_json, money, table
+from antiphon_client.cli.targets import CACHE
 
 
-def _rows(stats: cache_pb2.GetStatsResponse) -> list[tuple[str, str]]:
+def _rows(stats: cache_pb2.GetStatsResponse) -> list[Row]:
     lookups = stats.lookups
     asked = lookups.exact + lookups.semantic + lookups.miss
     hits = lookups.exact + lookups.semantic
@@ -41,19 +41,13 @@ def _rows(stats: cache_pb2.GetStatsResponse) -> list[tuple[str, str]]:
 @click.option("--json", "as_json_", is_flag=True, help="Print one JSON object.")
 def stats(*, namespace: str, as_json_: bool) -> None:
     """Show what the cache holds and what it saved."""
-    address = target(CACHE_TARGET)
 
-    async def body() -> None:
-        async with AsyncCacheClient(address) as client:
+    async def body(connection: Connection) -> None:
+        async with connection.cache() as client:
             response = await client.get_stats(cache_pb2.GetStatsRequest(namespace=namespace))
         if as_json_:
             click.echo(json.dumps(as_json(response)))
             return
-        table = Table(show_header=False, box=None, pad_edge=False)
-        table.add_column(style="dim")
-        table.add_column()
-        for name, value in _rows(response):
-            table.add_row(name, value)
-        Console().print(table)
+        Console().print(table(_rows(response)))
 
-    run(body, address)
+    run(body, CACHE)

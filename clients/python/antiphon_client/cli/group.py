@@ -1,0 +1,47 @@
+"""The command group `antiphon`."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points
+
+import click
+
+from antiphon_client.cli import exits
+from antiphon_client.cli.ask import ask
+from antiphon_client.cli.clear import clear
+from antiphon_client.cli.replay.command import replay
+from antiphon_client.cli.stats import stats
+
+COMMANDS = "antiphon.commands"
+"""Entry-point group of commands that other packages bring."""
+
+
+class Group(click.Group):
+    """A group in which Ctrl-C ends every command the same way."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(exits.INTERRUPTED)
+
+
+@click.group(cls=Group, epilog=exits.table(), context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="antiphon-client")
+def antiphon() -> None:
+    """Answers from a semantic cache or from the cheapest model that is good enough.
+
+    Settings come from the environment, or from the file that ANTIPHON_CONFIG names. A server that asks for an API key
+    gets the one in ANTIPHON_API_KEY, or in the file that ANTIPHON_API_KEY_FILE names.
+    """
+
+
+def run() -> None:
+    """Run the command line with the commands of every installed package."""
+    for command in (ask, stats, clear, replay):
+        antiphon.add_command(command)
+    for point in sorted(entry_points(group=COMMANDS), key=lambda p: p.name):
+        antiphon.add_command(point.load(), point.name)
+    antiphon(prog_name="antiphon")

@@ -1,0 +1,1 @@
+"""`antiphon replay`: what the cache makes of a recorded stream of questions."""
