@@ -30,7 +30,7 @@ class CompletionSettings(SuiteSettings):
         description="Seconds for the cache's search and decision and the way to it and back; embedding is extra.",
     )
     embedding_timeout: float = Field(
-        default=0.1, ge=0, le=60, description="Seconds that a lookup may take longer per window of the question's text."
+        default=0.5, ge=0, le=60, description="Seconds that a lookup may take longer per window of the question's text."
     )
     embedding_timeout_max: float = Field(
         default=2.0, ge=0, le=60, description="Seconds that embedding may add to a lookup at most."

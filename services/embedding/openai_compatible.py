@@ -31,7 +31,7 @@ OWN_MODELS: Mapping[str, int] = {
 """Length of the vectors of OpenAI's models (its documentation, `guides/embeddings`)."""
 
 REMOTE_WINDOWS = 20
-"""What a remote call is worth in windows: 20 × 100 ms is the whole budget that an embedding may have."""
+"""What a remote call is worth in windows: it may take the whole budget that an embedding can have."""
 
 RETRY_AFTER_S = 1.0
 """What callers are told to wait when the server does not say."""

@@ -77,7 +77,7 @@ class Embedder(Protocol):
         """Do what the first `embed` would wait for; a server calls it before it says SERVING."""
 
     def windows(self, text: str) -> int:
-        """How many forward passes the text costs: the caller's time budget is 100 ms for each.
+        """How many forward passes the text costs: the caller's time budget grows with it.
 
         At least 1, cheap enough for the event loop, exact for short texts and an estimate for long ones. A remote
         embedder answers with what a network call is worth.
