@@ -85,7 +85,6 @@ def records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.fault(45)
 def test_what_was_bought_once_is_served_from_then_on(tmp_path: Path) -> None:
     environ = environment(tmp_path / "state", **PATIENT)
     file = write(tmp_path / "questions.jsonl.gz", questions(150))
