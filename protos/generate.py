@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Generate the Python stubs in `clients/python/antiphon` from the protos in this folder.
+"""Generate the Python stubs in `clients/python/antiphon` from the protos in this folder, and copy the service config.
 
     python protos/generate.py            writes the stubs
     python protos/generate.py --check    writes nothing; exits 1 if the committed stubs are not what the protos give
@@ -18,6 +18,7 @@ import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 TARGET = HERE.parent / "clients" / "python" / "antiphon"
+SERVICE_CONFIG = "service_config.json"
 PACKAGE_TEXT = '"""Generated protobuf messages and gRPC stubs of Antiphon; never edited by hand."""\n'
 
 
@@ -42,6 +43,7 @@ def generate(out: pathlib.Path) -> None:
     for folder in [package, *(p for p in package.rglob("*") if p.is_dir())]:
         (folder / "__init__.py").write_text(PACKAGE_TEXT)
     (package / "py.typed").touch()
+    shutil.copyfile(HERE / "antiphon" / SERVICE_CONFIG, package / SERVICE_CONFIG)
 
 
 def differences(made: pathlib.Path, committed: pathlib.Path) -> list[str]:

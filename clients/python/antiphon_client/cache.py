@@ -1,21 +1,27 @@
-"""Client of the cache service."""
+"""Clients of the cache service."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from antiphon.cache.v1 import cache_pb2, cache_pb2_grpc
-from antiphon_client._call import ChannelOwner, unary
+from antiphon_client._call import AsyncChannelOwner, SyncChannelOwner, raised, unary
 from antiphon_client._credential import ApiKey, Metadata
 
 if TYPE_CHECKING:
+    import grpc
     import grpc.aio
 
-    CacheStub = cache_pb2_grpc.CacheServiceAsyncStub
+    from antiphon_client.tls import Tls
+
+    AsyncStub = cache_pb2_grpc.CacheServiceAsyncStub
 
 
-class AsyncCacheClient(ChannelOwner):
-    """One method per rpc: its request message, a `timeout` in seconds, `metadata`; raises `AntiphonError`."""
+class AsyncCacheClient(AsyncChannelOwner):
+    """One method per rpc: its request message, a `timeout` in seconds, `metadata`; raises `AntiphonError`.
+
+    Safe for concurrent use within one event loop.
+    """
 
     def __init__(
         self,
@@ -23,9 +29,10 @@ class AsyncCacheClient(ChannelOwner):
         *,
         channel: grpc.aio.Channel | None = None,
         api_key: ApiKey | None = None,
+        tls: Tls | None = None,
     ) -> None:
-        super().__init__(target, channel=channel, api_key=api_key)
-        self._stub: CacheStub = cache_pb2_grpc.CacheServiceStub(self._channel)
+        super().__init__(target, channel=channel, api_key=api_key, tls=tls)
+        self._stub: AsyncStub = cache_pb2_grpc.CacheServiceStub(self._channel)
 
     async def lookup(
         self, request: cache_pb2.LookupRequest, *, timeout: float = 5.0, metadata: Metadata = ()
@@ -80,3 +87,84 @@ class AsyncCacheClient(ChannelOwner):
     ) -> cache_pb2.GetStatsResponse:
         """Read counters and sizes."""
         return await unary(self._stub.GetStats(request, timeout=timeout, metadata=self._credential.metadata(metadata)))
+
+
+class CacheClient(SyncChannelOwner):
+    """One method per rpc: its request message, a `timeout` in seconds, `metadata`; raises `AntiphonError`.
+
+    Safe for use by any number of threads.
+    """
+
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        channel: grpc.Channel | None = None,
+        api_key: ApiKey | None = None,
+        tls: Tls | None = None,
+    ) -> None:
+        super().__init__(target, channel=channel, api_key=api_key, tls=tls)
+        self._stub: cache_pb2_grpc.CacheServiceStub = cache_pb2_grpc.CacheServiceStub(self._channel)
+
+    def lookup(
+        self, request: cache_pb2.LookupRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> cache_pb2.LookupResponse:
+        """Look for a stored answer."""
+        with raised():
+            return self._stub.Lookup(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+
+    def wait_fill(
+        self, request: cache_pb2.WaitFillRequest, *, timeout: float = 60.0, metadata: Metadata = ()
+    ) -> cache_pb2.WaitFillResponse:
+        """Wait for an answer that someone else makes."""
+        with raised():
+            return self._stub.WaitFill(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+
+    def renew_fill(
+        self, request: cache_pb2.RenewFillRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> cache_pb2.RenewFillResponse:
+        """Extend a lease."""
+        with raised():
+            return self._stub.RenewFill(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+
+    def commit(
+        self, request: cache_pb2.CommitRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> cache_pb2.CommitResponse:
+        """Store the answer of a granted fill."""
+        with raised():
+            return self._stub.Commit(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+
+    def abort(
+        self, request: cache_pb2.AbortRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> cache_pb2.AbortResponse:
+        """Give up a granted fill."""
+        with raised():
+            return self._stub.Abort(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+
+    def put(
+        self, request: cache_pb2.PutRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> cache_pb2.PutResponse:
+        """Store an answer directly."""
+        with raised():
+            return self._stub.Put(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+
+    def delete(
+        self, request: cache_pb2.DeleteRequest, *, timeout: float = 30.0, metadata: Metadata = ()
+    ) -> cache_pb2.DeleteResponse:
+        """Delete entries."""
+        with raised():
+            return self._stub.Delete(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+
+    def clear(
+        self, request: cache_pb2.ClearRequest, *, timeout: float = 30.0, metadata: Metadata = ()
+    ) -> cache_pb2.ClearResponse:
+        """Make every entry of a namespace invisible."""
+        with raised():
+            return self._stub.Clear(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+
+    def get_stats(
+        self, request: cache_pb2.GetStatsRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> cache_pb2.GetStatsResponse:
+        """Read counters and sizes."""
+        with raised():
+            return self._stub.GetStats(request, timeout=timeout, metadata=self._credential.metadata(metadata))

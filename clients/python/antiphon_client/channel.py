@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import grpc
 import grpc.aio
 
+from antiphon_client._service_config import service_config
 from antiphon_client._watched import WatchedChannel
 from antiphon_client._watched_sync import WatchedSyncChannel
 from antiphon_client.tls import Tls
@@ -32,24 +33,38 @@ OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # Retrying a completion may buy it twice; what may be retried is decided by the callers here, not by the channel.
-    ("grpc.enable_retries", 0),
+    # New addresses of a name are seen soon after a server has gone; gRPC's own 30 s is longer than a rolling update.
+    ("grpc.dns_min_time_between_resolutions_ms", 5_000),
 )
+"""For a channel to one server that is called whatever its health, as health checks are."""
 
 
-def open_channel(target: str, *, tls: Tls | None = None, options: Options = OPTIONS) -> grpc.aio.Channel:
+def calling_options() -> Options:
+    """`OPTIONS` with the service config: calls go to servers that are ready, and are repeated where that is safe."""
+    return (
+        *OPTIONS,
+        ("grpc.service_config", service_config()),
+        # Nobody who can answer DNS queries decides how calls are made.
+        ("grpc.service_config_disable_resolution", 1),
+    )
+
+
+def open_channel(target: str, *, tls: Tls | None = None, options: Options | None = None) -> grpc.aio.Channel:
     """Open a channel to `host:port` or another target of gRPC; it connects lazily and reconnects by itself.
 
     With `tls` it follows the certificate files: calls that begin after a change use the new ones, calls under way are
     not disturbed. `TlsFileError` if a file cannot be used now; later the last usable ones stay in force.
+    `options`: those to use instead of `calling_options()`.
     """
+    options = calling_options() if options is None else options
     if tls is None:
         return grpc.aio.insecure_channel(target, options=options)
     return WatchedChannel(target, tls, options)
 
 
-def open_sync_channel(target: str, *, tls: Tls | None = None, options: Options = OPTIONS) -> grpc.Channel:
+def open_sync_channel(target: str, *, tls: Tls | None = None, options: Options | None = None) -> grpc.Channel:
     """Open a channel for callers without an event loop; otherwise as `open_channel`."""
+    options = calling_options() if options is None else options
     if tls is None:
         return grpc.insecure_channel(target, options=options)
     return WatchedSyncChannel(target, tls, options)

@@ -1,30 +1,42 @@
-"""Client of the completion service."""
+"""Clients of the completion service."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-import grpc
+from google.protobuf.duration_pb2 import Duration
 
 from antiphon.completion.v1 import completion_pb2, completion_pb2_grpc
-from antiphon_client._call import ChannelOwner, unary
+from antiphon_client._call import AsyncChannelOwner, SyncChannelOwner, raised, unary
 from antiphon_client._credential import ApiKey, Metadata
-from antiphon_client.errors import from_rpc_error
+from antiphon_client._repeat import Repeats
+from antiphon_client.errors import UnavailableError
+from antiphon_client.streams import AsyncCompletionStream, CompletionStream
 
 if TYPE_CHECKING:
+    import grpc
     import grpc.aio
 
-    CompletionStub = completion_pb2_grpc.CompletionServiceAsyncStub
+    from antiphon_client.streams import AsyncCall, Call
+    from antiphon_client.tls import Tls
+
+    AsyncStub = completion_pb2_grpc.CompletionServiceAsyncStub
+
+Prompt = str | completion_pb2.CompleteRequest
+"""One user message, or a request with everything that it can say."""
 
 
-def _request(prompt: str | completion_pb2.CompleteRequest) -> completion_pb2.CompleteRequest:
-    return completion_pb2.CompleteRequest(prompt=prompt) if isinstance(prompt, str) else prompt
+class AsyncCompletionClient(AsyncChannelOwner):
+    """Asks for answers. Safe for concurrent use within one event loop.
 
-
-class AsyncCompletionClient(ChannelOwner):
-    """Asks for answers. Safe for concurrent use within one event loop."""
+    `model`, `namespace` and `idempotency_key` are those fields of the request. A call with an idempotency key is made
+    again when the service or the connection fails, as long as its `timeout` lasts: the answer is bought at most once.
+    Without one only what failed before a model was called is made again.
+    """
 
     def __init__(
         self,
@@ -32,42 +44,162 @@ class AsyncCompletionClient(ChannelOwner):
         *,
         channel: grpc.aio.Channel | None = None,
         api_key: ApiKey | None = None,
+        tls: Tls | None = None,
     ) -> None:
-        super().__init__(target, channel=channel, api_key=api_key)
-        self._stub: CompletionStub = completion_pb2_grpc.CompletionServiceStub(self._channel)
+        super().__init__(target, channel=channel, api_key=api_key, tls=tls)
+        self._stub: AsyncStub = completion_pb2_grpc.CompletionServiceStub(self._channel)
 
     async def complete(
-        self, prompt: str | completion_pb2.CompleteRequest, *, timeout: float = 60.0, metadata: Metadata = ()
+        self,
+        prompt: Prompt,
+        *,
+        model: str | None = None,
+        namespace: str | None = None,
+        idempotency_key: str | None = None,
+        timeout: float = 60.0,
+        metadata: Metadata = (),
     ) -> completion_pb2.CompleteResponse:
         """Answer in one message. `timeout` in seconds. Raises `AntiphonError`."""
-        return await unary(
-            self._stub.Complete(_request(prompt), timeout=timeout, metadata=self._credential.metadata(metadata))
-        )
+        request = _request(prompt, model, namespace, idempotency_key)
+        repeats = Repeats(timeout)
+        limit = timeout
+        while True:
+            try:
+                return await unary(
+                    self._stub.Complete(request, timeout=limit, metadata=self._credential.metadata(metadata))
+                )
+            except UnavailableError as error:
+                pause = repeats.pause(error) if request.idempotency_key else None
+                if pause is None:
+                    raise
+            await asyncio.sleep(pause)
+            limit = repeats.remaining()
 
     @asynccontextmanager
     async def stream(
-        self, prompt: str | completion_pb2.CompleteRequest, *, timeout: float = 600.0, metadata: Metadata = ()
-    ) -> AsyncIterator[AsyncIterator[completion_pb2.StreamCompleteResponse]]:
+        self,
+        prompt: Prompt,
+        *,
+        model: str | None = None,
+        namespace: str | None = None,
+        idempotency_key: str | None = None,
+        heartbeat_interval: float | None = None,
+        timeout: float = 600.0,
+        metadata: Metadata = (),
+    ) -> AsyncIterator[AsyncCompletionStream]:
         """Stream an answer; leaving the block cancels what is left, so that the model stops writing.
 
-        Iterating raises `AntiphonError`, also in the middle: then what had arrived is incomplete.
+        `heartbeat_interval` and `timeout` in seconds. With an idempotency key a stream that is broken off goes on where
+        it was, unless another answer was made meanwhile.
         """
-        call = self._stub.StreamComplete(
-            completion_pb2.StreamCompleteRequest(request=_request(prompt)),
-            timeout=timeout,
-            metadata=self._credential.metadata(metadata),
-        )
+        request = _stream_request(_request(prompt, model, namespace, idempotency_key), heartbeat_interval)
+
+        def call(seconds: float) -> AsyncCall:
+            return self._stub.StreamComplete(request, timeout=seconds, metadata=self._credential.metadata(metadata))
+
+        stream = AsyncCompletionStream(call, timeout, repeatable=bool(request.request.idempotency_key))
         try:
-            yield _events(call)
+            yield stream
         finally:
-            call.cancel()
+            stream.cancel()
 
 
-async def _events(
-    call: grpc.aio.UnaryStreamCall[completion_pb2.StreamCompleteRequest, completion_pb2.StreamCompleteResponse],
-) -> AsyncIterator[completion_pb2.StreamCompleteResponse]:
-    try:
-        async for event in call:
-            yield event
-    except grpc.RpcError as error:
-        raise from_rpc_error(error) from None
+class CompletionClient(SyncChannelOwner):
+    """Asks for answers, for callers without an event loop. Safe for use by any number of threads.
+
+    `model`, `namespace` and `idempotency_key` are those fields of the request. A call with an idempotency key is made
+    again when the service or the connection fails, as long as its `timeout` lasts: the answer is bought at most once.
+    Without one only what failed before a model was called is made again.
+    """
+
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        channel: grpc.Channel | None = None,
+        api_key: ApiKey | None = None,
+        tls: Tls | None = None,
+    ) -> None:
+        super().__init__(target, channel=channel, api_key=api_key, tls=tls)
+        self._stub: completion_pb2_grpc.CompletionServiceStub = completion_pb2_grpc.CompletionServiceStub(self._channel)
+
+    def complete(
+        self,
+        prompt: Prompt,
+        *,
+        model: str | None = None,
+        namespace: str | None = None,
+        idempotency_key: str | None = None,
+        timeout: float = 60.0,
+        metadata: Metadata = (),
+    ) -> completion_pb2.CompleteResponse:
+        """Answer in one message. `timeout` in seconds. Raises `AntiphonError`."""
+        request = _request(prompt, model, namespace, idempotency_key)
+        repeats = Repeats(timeout)
+        limit = timeout
+        while True:
+            try:
+                with raised():
+                    return self._stub.Complete(request, timeout=limit, metadata=self._credential.metadata(metadata))
+            except UnavailableError as error:
+                pause = repeats.pause(error) if request.idempotency_key else None
+                if pause is None:
+                    raise
+            time.sleep(pause)
+            limit = repeats.remaining()
+
+    @contextmanager
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        model: str | None = None,
+        namespace: str | None = None,
+        idempotency_key: str | None = None,
+        heartbeat_interval: float | None = None,
+        timeout: float = 600.0,
+        metadata: Metadata = (),
+    ) -> Iterator[CompletionStream]:
+        """Stream an answer; leaving the block cancels what is left, so that the model stops writing.
+
+        `heartbeat_interval` and `timeout` in seconds. With an idempotency key a stream that is broken off goes on where
+        it was, unless another answer was made meanwhile.
+        """
+        request = _stream_request(_request(prompt, model, namespace, idempotency_key), heartbeat_interval)
+
+        def call(seconds: float) -> Call:
+            return self._stub.StreamComplete(request, timeout=seconds, metadata=self._credential.metadata(metadata))
+
+        stream = CompletionStream(call, timeout, repeatable=bool(request.request.idempotency_key))
+        try:
+            yield stream
+        finally:
+            stream.cancel()
+
+
+def _request(
+    prompt: Prompt, model: str | None, namespace: str | None, idempotency_key: str | None
+) -> completion_pb2.CompleteRequest:
+    """A request of its own, so that what the caller does with theirs afterwards changes no repeated call."""
+    request = completion_pb2.CompleteRequest()
+    if isinstance(prompt, str):
+        request.prompt = prompt
+    else:
+        request.CopyFrom(prompt)
+    if model is not None:
+        request.model = model
+    if namespace is not None:
+        request.namespace = namespace
+    if idempotency_key is not None:
+        request.idempotency_key = idempotency_key
+    return request
+
+
+def _stream_request(
+    request: completion_pb2.CompleteRequest, heartbeat_interval: float | None
+) -> completion_pb2.StreamCompleteRequest:
+    if heartbeat_interval is None:
+        return completion_pb2.StreamCompleteRequest(request=request)
+    interval = Duration()
+    interval.FromMicroseconds(round(heartbeat_interval * 1e6))
+    return completion_pb2.StreamCompleteRequest(request=request, heartbeat_interval=interval)

@@ -14,16 +14,19 @@
     └── InternalError             a defect, or a status that Antiphon does not use
 
 Every class has `code`, `reason` (a name of `antiphon.errors.v1.ErrorReason` without its prefix, or empty if gRPC itself
-raised the status), `message`, `fields`, `retry_after` (seconds, or None) and `metadata`.
+raised the status), `message`, `fields`, `retry_after` (seconds, or None), `metadata`, and `hint`: what to do next. The
+text of an error has reason, message, fields and hint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
+
+from antiphon_client._hints import hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,7 +50,7 @@ class AntiphonError(Exception):
         metadata: Mapping[str, str] | None = None,
         code: grpc.StatusCode | None = None,
     ) -> None:
-        super().__init__(f"{reason}: {message}" if reason else message)
+        super().__init__(message)
         self.message = message
         self.reason = reason
         self.fields: Mapping[str, str] = dict(fields or {})
@@ -55,6 +58,17 @@ class AntiphonError(Exception):
         self.metadata: Mapping[str, str] = dict(metadata or {})
         if code is not None:
             self.code = code
+
+    @property
+    def hint(self) -> str:
+        """What to do next, in one line; empty if nothing can be said."""
+        return hint(self.code, self.reason, self.retry_after)
+
+    def __str__(self) -> str:
+        what = f"{self.reason or self.code.name}: {self.message}"
+        where = "; ".join(f"{field}: {problem}" for field, problem in self.fields.items() if problem != self.message)
+        at = f" [{where or ', '.join(self.fields)}]" if self.fields else ""
+        return f"{what}{at} ({self.hint})" if self.hint else f"{what}{at}"
 
 
 class InvalidArgumentError(AntiphonError):
@@ -141,7 +155,7 @@ _BY_CODE: Mapping[grpc.StatusCode, type[AntiphonError]] = {
 }
 
 
-def _details(trailing: Iterable[tuple[str, str | bytes]]) -> status_pb2.Status:
+def _details(trailing: Iterable[Any]) -> status_pb2.Status:
     status = status_pb2.Status()
     for key, value in trailing:
         if key == _DETAILS_KEY and isinstance(value, bytes):
@@ -151,11 +165,10 @@ def _details(trailing: Iterable[tuple[str, str | bytes]]) -> status_pb2.Status:
 
 def from_rpc_error(error: grpc.RpcError) -> AntiphonError:
     """Return the typed error for what gRPC raised, from its status and its `google.rpc` details."""
-    call: grpc.aio.AioRpcError = error  # type: ignore[assignment]  # the sync and the aio error have the same methods
-    code = call.code()
+    code = error.code()
     reason, fields, metadata = "", {}, {}
     retry_after: float | None = None
-    for packed in _details(call.trailing_metadata() or ()).details:
+    for packed in _details(error.trailing_metadata() or ()).details:
         info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
         if packed.Unpack(info) and info.domain == DOMAIN:
             reason, metadata = info.reason, dict(info.metadata)
@@ -165,7 +178,7 @@ def from_rpc_error(error: grpc.RpcError) -> AntiphonError:
             retry_after = retry.retry_delay.ToMilliseconds() / 1e3
     kind = _BY_CODE.get(code, InternalError)
     return kind(
-        call.details() or code.name,
+        error.details() or code.name,
         reason=reason,
         fields=fields,
         retry_after=retry_after,

@@ -74,9 +74,16 @@ async def cache(addresses: dict[str, str]) -> AsyncIterator[GrpcCache]:
     async with AsyncCacheClient(addresses["cache"]) as client:
         adapter = GrpcCache(client)
         async with asyncio.timeout(SECONDS):
-            while not await adapter.store_healthy(timeout=SECONDS):  # noqa: ASYNC110 -- another process's state
+            while not await _ready(adapter):  # noqa: ASYNC110 -- another process's state
                 await asyncio.sleep(0.02)
         yield adapter
+
+
+async def _ready(cache: GrpcCache) -> bool:
+    try:
+        return await cache.store_healthy(timeout=SECONDS)
+    except Unavailable:  # it listens before it has read its store; clients wait for the end of that
+        return False
 
 
 @pytest.fixture

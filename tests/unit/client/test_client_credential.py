@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
@@ -15,16 +17,26 @@ from google.protobuf.message_factory import GetMessageClass
 from antiphon.cache.v1 import cache_pb2
 from antiphon.completion.v1 import completion_pb2
 from antiphon.router.v1 import router_pb2
-from antiphon_client import AsyncCacheClient, AsyncCompletionClient, AsyncRouterClient
+from antiphon_client import (
+    AsyncCacheClient,
+    AsyncCompletionClient,
+    AsyncRouterClient,
+    CacheClient,
+    CompletionClient,
+    RouterClient,
+)
 from antiphon_client._credential import Credential
+from antiphon_client._service_config import default_timeouts
 
 CLIENTS = {
-    completion_pb2.DESCRIPTOR.services_by_name["CompletionService"]: AsyncCompletionClient,
-    cache_pb2.DESCRIPTOR.services_by_name["CacheService"]: AsyncCacheClient,
-    router_pb2.DESCRIPTOR.services_by_name["RouterService"]: AsyncRouterClient,
+    completion_pb2.DESCRIPTOR.services_by_name["CompletionService"]: (AsyncCompletionClient, CompletionClient),
+    cache_pb2.DESCRIPTOR.services_by_name["CacheService"]: (AsyncCacheClient, CacheClient),
+    router_pb2.DESCRIPTOR.services_by_name["RouterService"]: (AsyncRouterClient, RouterClient),
 }
 
 METHODS = [method for service in CLIENTS for method in service.methods]
+
+FINISHED = completion_pb2.StreamCompleteResponse(finished=completion_pb2.Finished()).SerializeToString()
 
 KEY = "ap_abcdefghijkl_secret"
 
@@ -41,8 +53,11 @@ class Listener(grpc.GenericRpcHandler):
             return b""
 
         async def stream(request: bytes, context: Any) -> AsyncIterator[bytes]:
-            yield await answer(request, context)
+            await answer(request, context)
+            yield FINISHED
 
+        if not details.method.startswith("/antiphon."):
+            return None
         if "Stream" in details.method:
             return grpc.unary_stream_rpc_method_handler(stream)
         return grpc.unary_unary_rpc_method_handler(answer)
@@ -62,26 +77,51 @@ async def address(listener: Listener) -> AsyncIterator[str]:
     await server.stop(None)
 
 
-async def call(client: Any, method: MethodDescriptor, metadata: Sequence[tuple[str, str]]) -> None:
+def python_name(method: MethodDescriptor) -> str:
+    """`StreamComplete` is a stream of its own kind; all others are called what their rpc is called."""
+    return "stream" if method.name == "StreamComplete" else re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower()
+
+
+def call(client: Any, method: MethodDescriptor, metadata: Sequence[tuple[str, str]]) -> None:
+    """Call the method that belongs to an rpc."""
+    if method.name == "StreamComplete":
+        with client.stream("x", metadata=metadata) as events:
+            assert list(events)
+    else:
+        getattr(client, python_name(method))(GetMessageClass(method.input_type)(), metadata=metadata)
+
+
+async def call_async(client: Any, method: MethodDescriptor, metadata: Sequence[tuple[str, str]]) -> None:
     """Call the method that belongs to an rpc."""
     if method.name == "StreamComplete":
         async with client.stream("x", metadata=metadata) as events:
             assert [event async for event in events]
-        return
-    name = re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower()
-    bound: Callable[..., Coroutine[Any, Any, object]] = getattr(client, name)
-    await bound(GetMessageClass(method.input_type)(), metadata=metadata)
+    else:
+        await getattr(client, python_name(method))(GetMessageClass(method.input_type)(), metadata=metadata)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 async def test_every_method_sends_the_key_and_the_metadata(
     listener: Listener, address: str, method: MethodDescriptor
 ) -> None:
-    async with CLIENTS[method.containing_service](address, api_key=KEY) as client:
-        await call(client, method, [("x-canary", "yes")])
-    (seen,) = listener.seen
-    assert ("authorization", f"Bearer {KEY}") in seen
-    assert ("x-canary", "yes") in seen
+    of_a_loop, of_a_thread = CLIENTS[method.containing_service]
+    async with of_a_loop(address, api_key=KEY) as client:
+        await call_async(client, method, [("x-canary", "yes")])
+    with of_a_thread(address, api_key=KEY) as client:
+        await asyncio.to_thread(call, client, method, [("x-canary", "yes")])
+    assert len(listener.seen) == 2
+    for seen in listener.seen:
+        assert ("authorization", f"Bearer {KEY}") in seen
+        assert ("x-canary", "yes") in seen
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_both_kinds_of_client_have_the_same_methods(method: MethodDescriptor) -> None:
+    of_a_loop, of_a_thread = (getattr(kind, python_name(method)) for kind in CLIENTS[method.containing_service])
+    assert inspect.signature(of_a_loop).parameters == inspect.signature(of_a_thread).parameters
+    assert of_a_loop.__doc__ == of_a_thread.__doc__
+    timeout = inspect.signature(of_a_loop).parameters["timeout"].default
+    assert timeout == default_timeouts()[f"{method.containing_service.full_name}/{method.name}"]
 
 
 async def test_without_a_key_nothing_is_sent(listener: Listener, address: str) -> None:
