@@ -26,14 +26,11 @@ class BrokenOffError(AntiphonError):
 
 
 def run(body: Callable[[Connection], Coroutine[Any, Any, None]], service: Service, *, role: str = CLIENT) -> None:
-    """Run a command's body with a connection to its service; errors and Ctrl-C end the program."""
+    """Run a command's body with a connection to its service; errors end the program. Ctrl-C is the caller's."""
     with reported_settings():
         connection = Connection.to(service, Settings())
-    try:
-        with reported_errors(connection.address, role=role):
-            asyncio.run(body(connection))
-    except KeyboardInterrupt:
-        sys.exit(exits.INTERRUPTED)
+    with reported_errors(connection.address, role=role):
+        asyncio.run(body(connection))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from antiphon_client.cli import exits
 from antiphon_client.cli.ask import ask
 from antiphon_client.cli.clear import clear
 from antiphon_client.cli.replay.command import replay
-from antiphon_client.cli.stats import stats
+from antiphon_client.cli.stats.command import stats
 
 COMMANDS = "antiphon.commands"
 """Entry-point group of commands that other packages bring."""

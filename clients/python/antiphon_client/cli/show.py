@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.message import Message as ProtoMessage
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +17,9 @@ from antiphon.completion.v1 import completion_pb2
 from antiphon.llm.v1 import llm_pb2
 
 NANO_PER_USD = 1_000_000_000
+
+PLAIN_WIDTH = 200
+"""Columns where there is no terminal: nothing is folded for a program that reads lines."""
 
 Row = tuple[str, str]
 """A name and what is said about it."""
@@ -25,8 +30,19 @@ def as_json(message: ProtoMessage) -> dict[str, Any]:
     return json_format.MessageToDict(message, preserving_proto_field_name=True)
 
 
-def table(rows: Iterable[Row]) -> Table:
-    """Lay rows out in two columns."""
+def console() -> Console:
+    """Return stdout as a place for tables; `NO_COLOR` and `TERM=dumb` are heeded."""
+    plain = Console()
+    return plain if plain.is_terminal else Console(width=PLAIN_WIDTH)
+
+
+def terminal(place: Console) -> bool:
+    """Whether something can be drawn anew there, and nobody asked for plain output (`NO_COLOR`)."""
+    return place.is_terminal and not place.is_dumb_terminal and not os.environ.get("NO_COLOR")
+
+
+def table(rows: Iterable[tuple[str, ...]]) -> Table:
+    """Lay rows out in columns, their names first."""
     laid_out = Table(show_header=False, box=None, pad_edge=False)
     laid_out.add_column(style="dim", no_wrap=True)
     laid_out.add_column(overflow="fold")

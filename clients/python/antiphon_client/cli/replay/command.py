@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import click
-from rich.console import Console
 
 from antiphon_client.cli import exits
 from antiphon_client.cli.calls import complain, report, reported_settings
@@ -23,7 +22,7 @@ from antiphon_client.cli.replay.report import rows
 from antiphon_client.cli.replay.run import Replay
 from antiphon_client.cli.replay.source import STDIN, InputError, Source
 from antiphon_client.cli.replay.tally import Tally
-from antiphon_client.cli.show import table
+from antiphon_client.cli.show import console, table
 from antiphon_client.cli.targets import COMPLETION, Settings
 from antiphon_client.errors import AntiphonError
 
@@ -97,7 +96,7 @@ def replay(file: str, *, concurrency: int, limit: int | None, timeout: float, ou
         interrupted = code == exits.INTERRUPTED
         click.echo(json.dumps(tally.as_json(seconds=seconds, interrupted=interrupted), ensure_ascii=False))
     elif tally.requests or code == 0:
-        Console().print(table(rows(tally, seconds=seconds)))
+        console().print(table(rows(tally, seconds=seconds)))
     sys.exit(code)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from antiphon_client.cli.replay.tally import Tally
+from antiphon_client.cli.show import terminal
 
 LINE_SECONDS = 10.0
 """Between two lines where there is no bar."""
@@ -36,9 +36,8 @@ def shown(tally: Tally, total: int, *, bar: bool) -> Iterator[Callable[[], None]
 
 
 def bar_wanted() -> bool:
-    """Whether stderr is a terminal that can redraw a line, and nobody asked for plain output (`NO_COLOR`)."""
-    console = Console(stderr=True)
-    return console.is_terminal and not console.is_dumb_terminal and not os.environ.get("NO_COLOR")
+    """Whether stderr is a terminal that can be drawn anew."""
+    return terminal(Console(stderr=True))
 
 
 def _lines(tally: Tally, total: int) -> Callable[[], None]:

@@ -1,0 +1,75 @@
+"""What statistics say in words, and how fast they grow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from antiphon.cache.v1 import cache_pb2
+from antiphon_client.cli.show import Row, money
+
+
+def rows(stats: cache_pb2.GetStatsResponse) -> list[Row]:
+    """Return the statistics as rows."""
+    lookups = stats.lookups
+    hits = lookups.exact + lookups.semantic
+    found = [
+        ("entries", f"{stats.entries_valid:,} valid, {stats.entries_expired:,} expired"),
+        ("in memory", f"{stats.bytes / 1e6:,.1f} MB"),
+        (
+            "hits",
+            f"{hits:,}{_share(hits, hits + lookups.miss)}: {lookups.exact:,} exact, {lookups.semantic:,} semantic",
+        ),
+        ("misses", f"{lookups.miss:,}"),
+        ("bypassed", f"{lookups.bypass:,}{_reasons(stats)}"),
+        ("saved", f"{money(stats.cost_saved.nano_usd)}, {stats.usage_saved.output_tokens:,} output tokens"),
+        ("evicted", f"{stats.evictions:,}"),
+        ("embedder", stats.embedder),
+        ("store", "answers" if stats.store_healthy else "does not answer"),
+    ]
+    if stats.writes_not_stored:
+        found.append(("not stored", f"{stats.writes_not_stored:,} writes while the store was down"))
+    found += [(f"not served: {reason}", f"{count:,}") for reason, count in sorted(stats.vetoes.items())]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """Between two readings: lookups, hits and misses per second, and hits among hits and misses."""
+
+    lookups: float
+    hits: float
+    misses: float
+    hit_share: float | None
+
+    def by_row(self) -> dict[str, str]:
+        """Return what stands beside the rows of these names."""
+        share = "" if self.hit_share is None else f" ({self.hit_share:.1%})"
+        return {"hits": f"{self.hits:,.1f}/s{share}", "misses": f"{self.misses:,.1f}/s"}
+
+    def line(self) -> str:
+        """Return it as a part of a line."""
+        share = "–" if self.hit_share is None else f"{self.hit_share:.1%}"
+        return f"{self.lookups:,.1f} lookups/s, {share} hits"
+
+
+def growth(before: cache_pb2.GetStatsResponse | None, now: cache_pb2.GetStatsResponse, seconds: float) -> Growth | None:
+    """Return how fast the counts grew, or None if they do not belong together: the server was restarted."""
+    if before is None or before.start_time != now.start_time or seconds <= 0:
+        return None
+    a, b = before.lookups, now.lookups
+    hits = b.exact + b.semantic - a.exact - a.semantic
+    misses = b.miss - a.miss
+    bypasses = b.bypass - a.bypass
+    answered = hits + misses
+    return Growth(
+        (answered + bypasses) / seconds, hits / seconds, misses / seconds, hits / answered if answered else None
+    )
+
+
+def _share(hits: int, asked: int) -> str:
+    return f" ({hits / asked:.1%})" if asked else ""
+
+
+def _reasons(stats: cache_pb2.GetStatsResponse) -> str:
+    reasons = sorted(stats.bypasses.items())
+    return ": " + ", ".join(f"{count:,} {reason}" for reason, count in reasons) if reasons else ""
