@@ -19,8 +19,9 @@ DESCRIPTOR = health_pb2.DESCRIPTOR.services_by_name["Health"]
 
 CHECKS = "health"
 WATCHES = "health_watch"
-PLACES = {CHECKS: 64, WATCHES: 256}
-"""Places of their own: a server full of work is alive, and says so. Kubernetes and balancers need a few each."""
+PLACES = {CHECKS: 64, WATCHES: 4096}
+"""Places of their own: a server full of work is alive, and says so. Kubernetes and balancers need a few checks; every
+connection of a client that balances keeps one watch open, and would take a server without a place for it to be ill."""
 
 LIVENESS = "liveness"
 READINESS = "readiness"

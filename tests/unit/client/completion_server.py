@@ -33,6 +33,8 @@ class Scripted(completion_pb2_grpc.CompletionServiceServicer):
     steps: list[Step] = field(default_factory=list)
     requests: list[completion_pb2.StreamCompleteRequest] = field(default_factory=list)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
+    answering: bool = True
+    """Whether the answer follows the steps."""
 
     async def Complete(self, request: completion_pb2.CompleteRequest, context: Context) -> Any:  # noqa: N802
         await self._step(completion_pb2.StreamCompleteRequest(request=request), context)
@@ -43,7 +45,7 @@ class Scripted(completion_pb2_grpc.CompletionServiceServicer):
     async def StreamComplete(self, request: completion_pb2.StreamCompleteRequest, context: Context) -> None:  # type: ignore[override]  # noqa: N802
         try:
             await self._step(request, context)
-            for event in answer(request.request.prompt):
+            for event in answer(request.request.prompt) if self.answering else ():
                 await context.write(event)
         finally:
             self.closed.set()

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import grpc
 import grpc.aio
 import pytest
-from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.duration_pb2 import Duration
-from google.rpc import error_details_pb2, status_pb2
 
 import antiphon_client
 from antiphon.completion.v1 import completion_pb2, completion_pb2_grpc
-from antiphon_client import AsyncCompletionClient, errors
+from antiphon.errors.v1 import errors_pb2
+from antiphon_client import AsyncCompletionClient, CompletionClient, errors
+from tests.unit.client.completion_server import fail, serving
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Failing(completion_pb2_grpc.CompletionServiceServicer):
@@ -24,7 +27,7 @@ class Failing(completion_pb2_grpc.CompletionServiceServicer):
         self.closed = asyncio.Event()
 
     async def Complete(self, request: completion_pb2.CompleteRequest, context: grpc.aio.ServicerContext) -> None:  # type: ignore[override, type-arg]  # noqa: N802
-        await fail(context, request.prompt)
+        await fail(context, grpc.StatusCode[request.prompt])
 
     async def StreamComplete(  # noqa: N802
         self,
@@ -36,25 +39,9 @@ class Failing(completion_pb2_grpc.CompletionServiceServicer):
                 yield completion_pb2.StreamCompleteResponse(delta=completion_pb2.Delta(text="x"))
             if request.request.prompt == "FOREVER":
                 await asyncio.Event().wait()
-            await fail(context, request.request.prompt)
+            await fail(context, grpc.StatusCode[request.request.prompt])
         finally:
             self.closed.set()
-
-
-async def fail(context: grpc.aio.ServicerContext, name: str) -> None:  # type: ignore[type-arg]
-    code = grpc.StatusCode[name]
-    status = status_pb2.Status(code=code.value[0], message="what went wrong")
-    for detail in (
-        error_details_pb2.ErrorInfo(reason="SOME_REASON", domain="antiphon", metadata={"model": "m"}),
-        error_details_pb2.RetryInfo(retry_delay=Duration(seconds=1, nanos=500_000_000)),
-        error_details_pb2.BadRequest(
-            field_violations=[error_details_pb2.BadRequest.FieldViolation(field="prompt", description="is empty")]
-        ),
-    ):
-        packed = AnyMessage()
-        packed.Pack(detail)
-        status.details.append(packed)
-    await context.abort(code, "what went wrong", (("grpc-status-details-bin", status.SerializeToString()),))
 
 
 @pytest.fixture
@@ -63,14 +50,15 @@ async def servicer() -> Failing:
 
 
 @pytest.fixture
-async def client(servicer: Failing) -> AsyncIterator[AsyncCompletionClient]:
-    server = grpc.aio.server()
-    completion_pb2_grpc.add_CompletionServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call, unused-ignore]
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with AsyncCompletionClient(f"127.0.0.1:{port}") as made:
+async def address(servicer: Failing) -> AsyncIterator[str]:
+    async with serving(servicer) as address:
+        yield address
+
+
+@pytest.fixture
+async def client(address: str) -> AsyncIterator[AsyncCompletionClient]:
+    async with AsyncCompletionClient(address) as made:
         yield made
-    await server.stop(None)
 
 
 @pytest.mark.parametrize("code", [c for c in grpc.StatusCode if c is not grpc.StatusCode.OK])
@@ -84,6 +72,49 @@ async def test_a_status_is_its_exception_with_the_details(client: AsyncCompletio
     assert (error.reason, error.message, error.retry_after) == ("SOME_REASON", "what went wrong", 1.5)
     assert error.fields == {"prompt": "is empty"}
     assert error.metadata == {"model": "m"}
+
+
+@pytest.mark.parametrize("code", [c for c in grpc.StatusCode if c is not grpc.StatusCode.OK])
+async def test_a_client_without_a_loop_raises_the_same(
+    client: AsyncCompletionClient, address: str, code: grpc.StatusCode
+) -> None:
+    def raised() -> antiphon_client.AntiphonError:
+        with CompletionClient(address) as blocking, pytest.raises(antiphon_client.AntiphonError) as caught:
+            blocking.complete(code.name)
+        return caught.value
+
+    with pytest.raises(antiphon_client.AntiphonError) as caught:
+        await client.complete(code.name)
+    ours, theirs = caught.value, await asyncio.to_thread(raised)
+    assert (type(ours), vars(ours)) == (type(theirs), vars(theirs))
+
+
+@pytest.mark.parametrize(
+    "reason", [name for name in errors_pb2.ErrorReason.DESCRIPTOR.values_by_name if "UNSPECIFIED" not in name]
+)
+def test_every_reason_says_what_to_do_next(reason: str) -> None:
+    """The contract's comment names the status of each reason."""
+    proto = (ROOT / "protos/antiphon/errors/v1/errors.proto").read_text(encoding="utf-8")
+    code = re.search(rf"// ([A-Z_]+): (?:[^\n]*\n *// )*[^\n]*\n *{reason} =", proto)
+    assert code is not None
+    status = grpc.StatusCode[code[1]]
+    (kind,) = [each for each in antiphon_client.AntiphonError.__subclasses__() if each.code is status]
+    error = kind("what went wrong", reason=reason.removeprefix("ERROR_REASON_"))
+    assert error.hint
+    assert str(error) == f"{error.reason}: what went wrong ({error.hint})"
+
+
+def test_an_error_says_where_and_when() -> None:
+    wrong = errors.InvalidArgumentError("is empty", reason="MISSING_FIELD", fields={"prompt": "is empty"})
+    assert str(wrong) == "MISSING_FIELD: is empty [prompt] (correct the request)"
+    limited = errors.ResourceExhaustedError("too many calls", reason="RATE_LIMITED", retry_after=1.5)
+    assert str(limited) == "RATE_LIMITED: too many calls (try again in 1.5 s)"
+    assert str(errors.CancelledError("closed")) == "CANCELLED: closed"
+
+
+def test_the_tree_in_the_docstring_is_the_tree() -> None:
+    drawn = re.findall(r"[├└]── (\w+)", errors.__doc__ or "")
+    assert drawn == [kind.__name__ for kind in antiphon_client.AntiphonError.__subclasses__()]
 
 
 async def test_a_status_without_details_has_no_reason() -> None:
