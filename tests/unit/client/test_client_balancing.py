@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc.aio
@@ -15,21 +15,21 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from antiphon.completion.v1 import completion_pb2, completion_pb2_grpc
 from antiphon_client import AsyncCompletionClient
 from antiphon_client.errors import UnavailableError
-from tests.unit.client.completion_server import GUARD
+from tests.unit.client.completion_server import GUARD, Scripted
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 @dataclass
-class Replica(completion_pb2_grpc.CompletionServiceServicer):
+class Replica(Scripted):
     """Answers with its name."""
 
-    name: str
-    health: health.aio.HealthServicer
+    name: str = ""
+    health: health.aio.HealthServicer = field(default_factory=health.aio.HealthServicer)
     port: int = 0
 
-    async def Complete(self, request: object, context: object) -> completion_pb2.CompleteResponse:  # type: ignore[override]  # noqa: N802
+    async def Complete(self, request: object, context: object) -> completion_pb2.CompleteResponse:  # noqa: N802
         response = completion_pb2.CompleteResponse()
         response.answer.text = self.name
         return response
@@ -41,7 +41,7 @@ class Replica(completion_pb2_grpc.CompletionServiceServicer):
 
 async def start(stack: AsyncExitStack, name: str, address: str) -> Replica:
     """A replica that is ready, on an address with a free or a given port."""
-    replica = Replica(name, health.aio.HealthServicer())
+    replica = Replica(name=name)
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     completion_pb2_grpc.add_CompletionServiceServicer_to_server(replica, server)  # type: ignore[no-untyped-call, unused-ignore]
     health_pb2_grpc.add_HealthServicer_to_server(replica.health, server)
