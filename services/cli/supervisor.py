@@ -123,9 +123,20 @@ class Suite:
                 async with asyncio.timeout(STAGE_SECONDS):
                     for child in stage:
                         await child.serving.wait()
+            self._hold_ports(stage)
         for child in self._services:
             await child.serving.wait()
         await serving({child.name: child.address for child in self._services})
+
+    def _hold_ports(self, stage: list[Child]) -> None:
+        """Tell all which free ports were taken: the next stage calls them, and who is restarted takes its own again."""
+        taken = {
+            f"ANTIPHON_{child.name.upper()}_LISTEN": child.address
+            for child in stage
+            if child.address and getattr(self._settings, f"{child.name}_listen").endswith(":0")
+        }
+        for child in self._services:
+            child.environ = {**child.environ, **taken}
 
     def _child(self, name: str, probe: Callable[[str], Awaitable[bool]]) -> Child:
         # A file left by a killed process would point the others to an address that nobody has.

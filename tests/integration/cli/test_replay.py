@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
 import os
+import pty
 import random
+import select
 import signal
+import struct
 import subprocess
+import termios
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.suite_process import ANTIPHON, GUARD, NAMES, SuiteProcess, environment
+from tests.suite_process import ANTIPHON, GUARD, NAMES, SERVICES, SuiteProcess, environment
 
 PATIENT = {
     "ANTIPHON_COMPLETION_LOOKUP_TIMEOUT": "30",
@@ -29,8 +35,11 @@ WORDS = ["harbour", "lantern", "copper", "violin", "meadow", "glacier", "saddle"
 
 @pytest.fixture(scope="module")
 def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    # At this pace an answer takes about 0.3 s, so that a replay can be interrupted.
-    return environment(tmp_path_factory.mktemp("replay") / "state", **PATIENT, ANTIPHON_OFFLINE_PACE="0.005")
+    # At this pace an answer takes about 0.3 s, so that a replay can be interrupted. The ports are free ones, which
+    # everybody has to look up.
+    listens = {f"ANTIPHON_{name.upper()}_LISTEN": "127.0.0.1:0" for name in SERVICES}
+    state = tmp_path_factory.mktemp("replay") / "state"
+    return {**environment(state, **PATIENT, ANTIPHON_OFFLINE_PACE="0.005"), **listens}
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +196,97 @@ def test_ctrl_c_shows_what_was_done(suite: SuiteProcess, environ: dict[str, str]
     assert 1 <= told["requests"] < 1_000
     assert told["errors"] == 0
     assert len(records(out)) == told["requests"]
+
+
+class Terminal:
+    """A command in a terminal of 80 columns and 24 lines."""
+
+    def __init__(self, environ: dict[str, str], *arguments: object) -> None:
+        self._leader, follower = pty.openpty()
+        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self.process = subprocess.Popen(
+            [str(ANTIPHON), *map(str, arguments)],
+            env={**environ, "TERM": "xterm-256color"},
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+        )
+        os.close(follower)
+        self.said = ""
+
+    def until(self, text: str) -> None:
+        """Read until `text` was written."""
+        deadline = time.monotonic() + GUARD
+        while text not in self.said:
+            assert select.select([self._leader], [], [], max(deadline - time.monotonic(), 0))[0], self.said
+            self.said += os.read(self._leader, 65_536).decode(errors="replace")
+
+    def interrupt(self) -> int:
+        """Press Ctrl-C; return the exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return self.end()
+
+    def end(self) -> int:
+        """Read to the end; return the exit code."""
+        with suppress(OSError):  # a terminal ends so when the last process has left it
+            while part := os.read(self._leader, 65_536):
+                self.said += part.decode(errors="replace")
+        os.close(self._leader)
+        return self.process.wait(GUARD)
+
+
+def test_a_terminal_gets_a_bar_and_colours_unless_they_are_unwanted(
+    suite: SuiteProcess, environ: dict[str, str], tmp_path: Path
+) -> None:
+    file = write(tmp_path / "lines.jsonl", [{"text": "How do I bake bread?", "namespace": "bars"}] * 3)
+    coloured = Terminal(environ, "replay", file)
+    assert coloured.end() == 0
+    assert "━" in coloured.said
+    assert "\x1b[2m" in coloured.said
+    plain = Terminal({**environ, "NO_COLOR": "1"}, "replay", file)
+    assert plain.end() == 0
+    assert "━" not in plain.said
+    assert "\x1b[2K" not in plain.said
+    assert "requests" in plain.said
+
+
+def test_watching_in_a_terminal_draws_and_ends_with_ctrl_c(suite: SuiteProcess, environ: dict[str, str]) -> None:
+    live = Terminal(environ, "stats", "--watch", "--interval", "0.1")
+    live.until("/s")  # the second reading
+    assert live.interrupt() == 0
+    assert "likeness" in live.said
+
+
+def test_watching_goes_on_when_the_service_is_restarted(suite: SuiteProcess, environ: dict[str, str]) -> None:
+    asked = subprocess.run(
+        [str(ANTIPHON), "ask", "Who is there?", "--namespace", "watched"],
+        env=environ,
+        capture_output=True,
+        timeout=GUARD,
+        check=True,
+    )
+    assert asked.stdout
+    watching = subprocess.Popen(
+        [str(ANTIPHON), "stats", "--watch", "--interval", "0.1", "--namespace", "watched", "--json"],
+        env=environ,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert watching.stdout is not None
+        readings = (json.loads(line) for line in watching.stdout)
+        before = next(readings)
+        assert before["lookups"]["miss"] == "1"
+        os.kill(suite.pid("cache"), signal.SIGKILL)
+        after = next(
+            reading for reading in readings if reading.get("start_time", before["start_time"]) != before["start_time"]
+        )
+        assert "miss" not in after["lookups"], "a new process has counted nothing"
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(GUARD) == 0
+    finally:
+        watching.kill()
+        watching.communicate()
 
 
 def test_nobody_there_ends_the_replay_at_once(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from antiphon_client.cli import exits
 from antiphon_client.cli.calls import OPERATOR
-from antiphon_client.cli.connect import api_key
+from antiphon_client.cli.connect import Connection, api_key, tls
 from antiphon_client.cli.hints import next_step
 from antiphon_client.cli.targets import CACHE, COMPLETION, SettingError, Settings
 from antiphon_client.errors import (
@@ -82,10 +82,26 @@ def test_a_key_file_that_is_wrong_is_named_and_not_shown(tmp_path: Path, content
     assert "schlüssel" not in str(caught.value)
 
 
+def test_certificates_are_files_that_settings_name(tmp_path: Path) -> None:
+    assert tls(Settings({})) is None
+    ca = {"ANTIPHON_TLS_CA_FILE": str(tmp_path / "absent.pem")}
+    assert tls(Settings(ca)) is not None
+    with pytest.raises(SettingError, match="ANTIPHON_TLS_KEY_FILE"):
+        tls(Settings({**ca, "ANTIPHON_TLS_CERT_FILE": "cert.pem"}))
+    with pytest.raises(SettingError, match="ANTIPHON_TLS_CERT_FILE"):
+        tls(Settings({"ANTIPHON_TLS_KEY_FILE": "key.pem"}))
+
+
+async def test_a_file_of_certificates_that_is_wrong_is_named_by_its_setting(tmp_path: Path) -> None:
+    connection = Connection.to(CACHE, Settings({"ANTIPHON_TLS_CA_FILE": str(tmp_path / "absent.pem")}))
+    with pytest.raises(SettingError, match="ANTIPHON_TLS_CA_FILE: "):
+        connection.cache()
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (UnavailableError("failed to connect to all addresses; Connection refused"), ["antiphon up"]),
+        (UnavailableError("Connection refused (check whether it speaks TLS)"), ["antiphon up"]),
         (
             UnauthenticatedError("no credential", reason="MISSING_CREDENTIAL"),
             ["ANTIPHON_API_KEY", "antiphon key create"],
@@ -103,6 +119,7 @@ def test_a_key_file_that_is_wrong_is_named_and_not_shown(tmp_path: Path, content
             ["ANTIPHON_TLS_CA_FILE", "ANTIPHON_TLS_CERT_FILE", "ANTIPHON_TLS_KEY_FILE"],
         ),
         (UnavailableError("Trying to connect an http1.x server"), ["port"]),
+        (UnavailableError("Socket closed"), ["port", "ANTIPHON_TLS_CA_FILE", "ANTIPHON_TLS_CERT_FILE"]),
         (InternalError("Method not found!", code=grpc.StatusCode.UNIMPLEMENTED), ["port", HERE]),
     ],
 )

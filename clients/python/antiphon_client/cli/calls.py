@@ -29,8 +29,8 @@ def run(body: Callable[[Connection], Coroutine[Any, Any, None]], service: Servic
     """Run a command's body with a connection to its service; errors end the program. Ctrl-C is the caller's."""
     with reported_settings():
         connection = Connection.to(service, Settings())
-    with reported_errors(connection.address, role=role):
-        asyncio.run(body(connection))
+        with reported_errors(connection.address, role=role):
+            asyncio.run(body(connection))
 
 
 @contextmanager

@@ -10,6 +10,9 @@ from antiphon_client.errors import AntiphonError, UnavailableError
 
 API_KEY = "ANTIPHON_API_KEY"
 API_KEY_FILE = "ANTIPHON_API_KEY_FILE"
+TLS_CA_FILE = "ANTIPHON_TLS_CA_FILE"
+TLS_CERT_FILE = "ANTIPHON_TLS_CERT_FILE"
+TLS_KEY_FILE = "ANTIPHON_TLS_KEY_FILE"
 
 _BY_REASON = {
     "MISSING_CREDENTIAL": f"this server asks for an API key: put one into {API_KEY}, or the path of a file with it "
@@ -24,9 +27,9 @@ _BY_REASON = {
     "SHUTTING_DOWN": "the server is stopping; try again when it is back",
 }
 
-_TLS_WORDS = ("handshake", "ssl", "tls", "certificate")
-_OTHER_PROTOCOL_WORDS = ("http1", "http2", "http/1", "frame")
-"""In the messages of gRPC's core when a handshake fails, and when something that is not gRPC answers."""
+_TLS_WORDS = ("handshake failed", "ssl_error", "certificate")
+_OTHER_PROTOCOL_WORDS = ("http1", "http/1", "frame", "preface", "socket closed")
+"""In the messages of gRPC's core when a handshake fails, and when what answers wants something else than we send."""
 
 
 def unreachable(error: AntiphonError) -> bool:
@@ -54,14 +57,14 @@ def next_step(error: AntiphonError, *, address: str, role: str) -> str:
 def _reaching(message: str, address: str) -> str:
     if any(word in message for word in _TLS_WORDS):
         return (
-            f"the TLS handshake with {address} failed: ANTIPHON_TLS_CA_FILE must name who signed the server's "
-            "certificate; if the server asks for a client certificate, ANTIPHON_TLS_CERT_FILE and "
-            "ANTIPHON_TLS_KEY_FILE name it; a server without TLS needs all three unset"
+            f"the TLS handshake with {address} failed: {TLS_CA_FILE} must name who signed the server's certificate; "
+            f"if the server asks for a client certificate, {TLS_CERT_FILE} and {TLS_KEY_FILE} name it; "
+            "a server without TLS needs all three unset"
         )
     if any(word in message for word in _OTHER_PROTOCOL_WORDS):
         return (
-            f"what answers at {address} does not speak gRPC, or speaks TLS: check the port, or name the signer of the "
-            "server's certificate in ANTIPHON_TLS_CA_FILE"
+            f"something is at {address} but it hangs up: check the port; if the server speaks TLS, {TLS_CA_FILE} must "
+            f"name who signed its certificate, and if it asks for one of the client, {TLS_CERT_FILE} and {TLS_KEY_FILE}"
         )
     return "is `antiphon up` running, and are ANTIPHON_…_TARGET and ANTIPHON_…_LISTEN the same here as there?"
 

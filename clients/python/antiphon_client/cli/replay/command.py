@@ -90,7 +90,8 @@ def replay(file: str, *, concurrency: int, limit: int | None, timeout: float, ou
                 await running.run(client, source.lines(), concurrency=concurrency)
 
         begun = time.monotonic()
-        code = _outcome(tally, total, connection, body)
+        with reported_settings():
+            code = _outcome(tally, total, connection, body)
     seconds = time.monotonic() - begun
     if as_json:
         interrupted = code == exits.INTERRUPTED
