@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
+
+from services.chassis.tls import ServerTls
 
 POLL_SECONDS = 0.1
 """How often the thread looks whether it should stop."""
@@ -20,16 +24,32 @@ class _Quiet(WSGIRequestHandler):
         """Write nothing: a scrape is no event."""
 
 
-class _OverIpv6(ThreadingWSGIServer):
-    address_family = socket.AF_INET6
+def _server_class(family: socket.AddressFamily, tls: ServerTls | None) -> type[ThreadingWSGIServer]:
+    class Server(ThreadingWSGIServer):
+        address_family = family
+
+        def get_request(self) -> tuple[socket.socket, Any]:
+            connection, address = super().get_request()
+            if tls is not None:
+                # The handshake is made by the first read, in the connection's own thread.
+                connection = tls.context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+            return connection, address
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Write nothing of a scraper that breaks off or speaks no TLS: that is no event either."""
+            if not isinstance(sys.exc_info()[1], OSError):
+                super().handle_error(request, client_address)
+
+    return Server
 
 
 class MetricsEndpoint:
     """Listens from construction to `close`; `OSError` if the address cannot be had. `address` is `host:port`."""
 
-    def __init__(self, registry: CollectorRegistry, listen: str) -> None:
+    def __init__(self, registry: CollectorRegistry, listen: str, *, tls: ServerTls | None = None) -> None:
+        """HTTPS with `tls`, HTTP without."""
         host, _, port = listen.rpartition(":")
-        kind = _OverIpv6 if host.startswith("[") else ThreadingWSGIServer
+        kind = _server_class(socket.AF_INET6 if host.startswith("[") else socket.AF_INET, tls)
         self._http = make_server(host.strip("[]"), int(port), make_wsgi_app(registry), kind, _Quiet)
         self.address = f"{host}:{self._http.server_port}"
         self._thread = threading.Thread(

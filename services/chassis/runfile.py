@@ -18,6 +18,13 @@ class RunFile:
     started_at: float
     address: str | None
     metrics: str | None
+    health: str | None = None
+    """Plaintext, for probes; None where `address` is plaintext."""
+
+    @property
+    def probe(self) -> str | None:
+        """Where to ask for this process's health, in plaintext."""
+        return self.health or self.address
 
 
 def path(state_dir: Path, name: str) -> Path:
@@ -29,7 +36,7 @@ def write(state_dir: Path, name: str, *, now: Callable[[], float] = time.time, *
     """Write this process's run file; a reader sees the old one or the new one, never a part."""
     target = path(state_dir, name)
     target.parent.mkdir(parents=True, exist_ok=True)
-    content = {"pid": os.getpid(), **{"address": None, "metrics": None, **ports}, "started_at": now()}
+    content = {"pid": os.getpid(), **{"address": None, "metrics": None, "health": None, **ports}, "started_at": now()}
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     draft.write_text(json.dumps(content) + "\n", encoding="utf-8")
     draft.replace(target)
@@ -40,7 +47,8 @@ def read(state_dir: Path, name: str) -> RunFile | None:
     """What is known of the process `name`, or None. The process may have died since: the file outlives a SIGKILL."""
     try:
         content = json.loads(path(state_dir, name).read_text(encoding="utf-8"))
-        return RunFile(content["pid"], content["started_at"], content.get("address"), content.get("metrics"))
+        ports = (content.get(name) for name in ("address", "metrics", "health"))
+        return RunFile(content["pid"], content["started_at"], *ports)
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
 

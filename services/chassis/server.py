@@ -24,11 +24,13 @@ from services.chassis.auth.configured import ConfiguredAccess
 from services.chassis.auth.table import TABLE, Table
 from services.chassis.door import Door
 from services.chassis.handler import bind
+from services.chassis.health_port import DEFAULT_LISTEN, HealthPort
 from services.chassis.limits import Limits
 from services.chassis.metrics_endpoint import MetricsEndpoint
 from services.chassis.process import Process
 from services.chassis.settings import SettingsError, SuiteSettings
 from services.chassis.settings_model import dialable
+from services.chassis.tls import ServerTls
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """Of one message in either direction; gRPC's own default of 4 MiB is too small for batches with vectors."""
@@ -73,6 +75,8 @@ class Server:
         self._limits = Limits(settings.max_concurrent_rpcs, {**health.PLACES, **(limits or {})})
         self._services: list[str] = []
         self._metrics: MetricsEndpoint | None = None
+        self._tls: ServerTls | None = None
+        self._health_port: HealthPort | None = None
         self._door = Door()
         self._access = Access(table)
         self._credentials = ConfiguredAccess(self._access, settings, process.telemetry)
@@ -104,6 +108,11 @@ class Server:
         """Where Prometheus finds this process, after `start`."""
         return self._metrics.address if self._metrics else None
 
+    @property
+    def health_address(self) -> str | None:
+        """Where health alone is answered, in plaintext, after `start`; None if only `address` does."""
+        return self._health_port.address if self._health_port else None
+
     async def start(self) -> None:
         """Read the credentials, listen and write the run file.
 
@@ -114,21 +123,38 @@ class Server:
             names = (*self._services, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self.grpc)
         host = self._listen.rpartition(":")[0]
+        if self._settings.tls_cert_file is not None:
+            self._tls = await asyncio.to_thread(ServerTls, self._settings, self._process.telemetry)
         try:
-            port = self.grpc.add_insecure_port(self._listen)
+            if self._tls is not None:
+                port = self.grpc.add_secure_port(self._listen, self._tls.credentials())
+            else:
+                port = self.grpc.add_insecure_port(self._listen)
         except RuntimeError:
             raise SettingsError(self._variable, "the address cannot be listened on; is it in use?") from None
         self.address = dialable(f"{host}:{port}")
         if self._settings.metrics_listen != "off":
             try:
-                self._metrics = MetricsEndpoint(self._process.telemetry.registry, self._settings.metrics_listen)
+                self._metrics = MetricsEndpoint(
+                    self._process.telemetry.registry, self._settings.metrics_listen, tls=self._tls
+                )
             except OSError:
                 raise SettingsError(
                     "ANTIPHON_METRICS_LISTEN", "the address cannot be listened on; is it in use?"
                 ) from None
+        listen = self._settings.health_listen or (DEFAULT_LISTEN if self._tls else None)
+        if listen is not None:
+            self._health_port = HealthPort(self.health, self._process.telemetry, listen, _options(self._limits.total))
+            await self._health_port.start()
         await self.grpc.start()
         try:
-            runfile.write(self._settings.state_dir, self._name, address=self.address, metrics=self._dialable_metrics())
+            runfile.write(
+                self._settings.state_dir,
+                self._name,
+                address=self.address,
+                metrics=_dialable(self.metrics_address),
+                health=_dialable(self.health_address),
+            )
         except OSError as error:
             raise SettingsError("ANTIPHON_STATE_DIR", f"cannot be written to ({type(error).__name__})") from None
         self._process.telemetry.log.info("listening", address=self.address, metrics=self.metrics_address)
@@ -158,6 +184,10 @@ class Server:
             runfile.remove(self._settings.state_dir, self._name)
             if self._metrics is not None:
                 await asyncio.to_thread(self._metrics.close)
+            if self._health_port is not None:
+                await self._health_port.stop()
+            if self._tls is not None:
+                self._tls.close()
             self._process.telemetry.log.info("stopped")
 
     def _bind(self, servicer: object, descriptor: ServiceDescriptor, access: Access | None) -> None:
@@ -172,9 +202,6 @@ class Server:
         )
         self._services.append(descriptor.full_name)
 
-    def _dialable_metrics(self) -> str | None:
-        return dialable(self.metrics_address) if self.metrics_address else None
-
     async def _unless_forced(self, step: Coroutine[Any, Any, object] | asyncio.Task[object]) -> None:
         """Wait for a step of the drain; a second signal breaks the wait off."""
         waiting = asyncio.ensure_future(step)
@@ -187,6 +214,10 @@ class Server:
                 waiting.cancel()
         if not waiting.cancelled() and waiting.done():
             waiting.result()
+
+
+def _dialable(listen: str | None) -> str | None:
+    return dialable(listen) if listen else None
 
 
 def _options(places: int) -> list[tuple[str, int]]:

@@ -210,6 +210,9 @@ def _first_problem(
             return SettingsError(key, "the value is not valid" if quoted else message)
     # A rule over several fields: name what stands nearest to it.
     for slot in slots:
+        if slot.path == location:
+            return SettingsError(slot.env, message)
+    for slot in slots:
         if slot.path[: len(location)] == location and location:
             return SettingsError(f"[{slot.table}]", message)
     return SettingsError("settings", message)

@@ -19,7 +19,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 EX_CONFIG = 78
 """Exit status of a process whose settings are wrong (`sysexits.h`)."""
@@ -109,6 +109,28 @@ class SuiteSettings(ServiceSettings):
     metrics_listen: Annotated[str, AfterValidator(_host_and_port_or_off)] = Field(
         default="127.0.0.1:0", description="Where each process serves Prometheus metrics over HTTP; `off` for nowhere."
     )
+    health_listen: ListenAddress | None = Field(
+        default=None,
+        description="Where each process answers `grpc.health.v1`, and nothing else, in plaintext. Unset: a free port "
+        "of loopback if `ANTIPHON_TLS_CERT_FILE` is set, otherwise nowhere but where the service listens.",
+    )
+    tls_cert_file: UserPath | None = Field(
+        default=None,
+        description="PEM file with the certificate chain of every gRPC and metrics port, which then speak TLS; also "
+        "shown to the servers that are called.",
+    )
+    tls_key_file: UserPath | None = Field(
+        default=None, description="PEM file with the private key of that certificate, not encrypted."
+    )
+    tls_client_ca_file: UserPath | None = Field(
+        default=None,
+        description="PEM file with the authorities that sign callers' certificates; every caller must then show one.",
+    )
+    tls_ca_file: UserPath | None = Field(
+        default=None,
+        description="PEM file with the authorities that sign the servers that are called, which makes these calls TLS. "
+        "Unset: the well-known ones if `ANTIPHON_TLS_CERT_FILE` is set, otherwise calls are plaintext.",
+    )
     reflection: bool = Field(
         default=True, description="Whether servers describe their API (gRPC reflection), which tools like grpcurl need."
     )
@@ -134,6 +156,20 @@ class SuiteSettings(ServiceSettings):
         le=3600,
         description="Seconds that running calls get to finish before a stopping server ends them.",
     )
+
+    @field_validator("tls_key_file")
+    @classmethod
+    def _both_or_neither(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if (value is None) != (info.data.get("tls_cert_file") is None):
+            raise ValueError("set both ANTIPHON_TLS_CERT_FILE and ANTIPHON_TLS_KEY_FILE, or neither")
+        return value
+
+    @field_validator("tls_client_ca_file")
+    @classmethod
+    def _only_with_a_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and info.data.get("tls_cert_file") is None:
+            raise ValueError("callers can be asked for certificates only if ANTIPHON_TLS_CERT_FILE is set")
+        return value
 
     def target(self, service: Literal["completion", "cache", "router"]) -> str:
         """The gRPC target at which the named service is called."""

@@ -95,6 +95,12 @@ class Telemetry:
             registry=self.registry,
         )
 
+        self.certificate_reloads = Counter(
+            "antiphon_certificate_reloads",
+            "Changes of the certificate files: `loaded`, or `kept` the old ones as the new ones cannot be used.",
+            ["result"],
+            registry=self.registry,
+        )
         self.sink = LogSink(stream or sys.stderr.buffer)
         Gauge(
             "antiphon_log_lines_dropped", "Log lines dropped since the reader was stuck.", registry=self.registry

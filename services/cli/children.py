@@ -129,7 +129,7 @@ class Child:
             found = runfile.read(self.state_dir, self.name)
             if found is not None and found.pid == pid and found.address:
                 self.address = found.address
-                ready = await self.probe(found.address)
+                ready = await self.probe(found.probe or found.address)
             if ready and not self.serving.is_set():
                 self.serving.set()
                 self.report(self.name, f"serving at {self.address}")

@@ -13,6 +13,7 @@ from services.chassis import runfile
 from services.chassis.metrics_endpoint import MetricsEndpoint
 from services.chassis.process import Process, run
 from services.chassis.settings import SettingsError
+from services.chassis.tls import ServerTls
 from services.edgestore.lock import FolderInUseError, FolderLock
 from services.edgestore.server import Server
 from services.edgestore.settings import SERVICE, EdgestoreSettings
@@ -52,7 +53,7 @@ async def main(settings: EdgestoreSettings, process: Process) -> None:
 
 async def _serve(settings: EdgestoreSettings, process: Process, server: Server, shards: Shards) -> None:
     state_dir = settings.state_dir.absolute()
-    metrics = _metrics(settings, process)
+    metrics = await asyncio.to_thread(_metrics, settings, process)
     flushing = asyncio.create_task(_flush_regularly(shards))
     try:
         port = await _start(server, settings.listen)
@@ -80,7 +81,8 @@ def _metrics(settings: EdgestoreSettings, process: Process) -> MetricsEndpoint |
     if settings.metrics_listen == "off":
         return None
     try:
-        return MetricsEndpoint(process.telemetry.registry, settings.metrics_listen)
+        tls = ServerTls(settings, process.telemetry) if settings.tls_cert_file is not None else None
+        return MetricsEndpoint(process.telemetry.registry, settings.metrics_listen, tls=tls)
     except OSError:
         raise SettingsError("ANTIPHON_METRICS_LISTEN", "the address cannot be bound") from None
 

@@ -17,7 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "antiphon": set(),
     "antiphon_client": {"antiphon"},
     "simcore": set(),
-    "services.chassis": {"antiphon"},
+    "services.chassis": {"antiphon", "antiphon_client"},
     "services.llm": {"antiphon", "services.chassis"},
     "services.storage": SHARED,
     "services.embedding": SHARED,

@@ -162,6 +162,8 @@ def _read(field: str, path: Path | None) -> bytes | None:
     if path is None:
         return None
     try:
+        if not path.is_file() and path.exists():  # reading a pipe would wait for its other end
+            raise TlsFileError(field, "it is not a file")
         return path.read_bytes()
     except OSError as error:
         raise TlsFileError(field, f"the file cannot be read ({type(error).__name__})") from None
@@ -182,4 +184,4 @@ def _state(path: Path | None) -> tuple[int, ...] | None:
         found = os.stat(path)  # noqa: PTH116 -- called often, for its speed
     except OSError as error:
         return (error.errno or 0,)
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

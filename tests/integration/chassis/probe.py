@@ -153,9 +153,9 @@ async def serving(
     )
     probe = Probe()
     server.add(probe, PROBE)
-    await server.start()
-    server.set_ready(True)
     try:
+        await server.start()
+        server.set_ready(True)
         yield Bench(server, probe, process, log)
     finally:
         await server.stop()

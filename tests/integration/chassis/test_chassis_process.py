@@ -185,6 +185,12 @@ async def test_a_defect_at_the_start_is_logged_without_its_text(start: Start) ->
         ({"ANTIPHON_CONFIG": "/nowhere/s3cret"}, "ANTIPHON_CONFIG"),
         ({"ANTIPHON_PARENT_PIPE_FD": "s3cret"}, "ANTIPHON_PARENT_PIPE_FD"),
         ({"ANTIPHON_CACHE_LISTEN": "192.0.2.1:7101"}, "ANTIPHON_CACHE_LISTEN"),
+        ({"ANTIPHON_TLS_CERT_FILE": "/nowhere/s3cret"}, "ANTIPHON_TLS_KEY_FILE"),
+        ({"ANTIPHON_TLS_CLIENT_CA_FILE": "/nowhere/s3cret"}, "ANTIPHON_TLS_CLIENT_CA_FILE"),
+        (
+            {"ANTIPHON_TLS_CERT_FILE": "/nowhere/s3cret", "ANTIPHON_TLS_KEY_FILE": "/nowhere/s3cret"},
+            "ANTIPHON_TLS_CERT_FILE",
+        ),
     ],
 )
 async def test_a_wrong_setting_is_exit_78_and_one_line(start: Start, variables: dict[str, str], key: str) -> None:
