@@ -90,8 +90,8 @@ class Telemetry:
         )
         self.credentials_reloads = Counter(
             "antiphon_credentials_reloads",
-            "Changes of the credentials file: `loaded`, or `kept` the old keys because it was wrong.",
-            ["result"],
+            "Changes of a file with keys: `loaded`, or `kept` what was in use because the new one was wrong.",
+            ["file", "result"],
             registry=self.registry,
         )
 

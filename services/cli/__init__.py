@@ -1,1 +1,1 @@
-"""Commands of the server side (`up`, `model`), registered with `antiphon` through entry points."""
+"""Commands of the server side (`up`, `key`, `model`), registered with `antiphon` through entry points."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from services.chassis.auth.configured import credentials_path
 from services.chassis.settings import EX_CONFIG, SettingsError, SuiteSettings, load
 from services.cli.children import ConfigurationError
 from services.cli.demo import show
@@ -85,6 +86,10 @@ def up(*, demo: bool, leave: bool) -> None:
         settings = load(SuiteSettings, service="up", environ=environ)
         with _only_one(settings.state_dir):
             ensure_default_model(environ)
+            if credentials_path(settings) is None:
+                click.echo(
+                    "no credentials: everyone on this machine may call everything; `antiphon key create` makes keys"
+                )
             code = asyncio.run(_run(settings, environ, demo=demo, leave=leave))
     except SettingsError as error:
         click.echo(f"antiphon up: {error}", err=True)

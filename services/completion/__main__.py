@@ -13,6 +13,7 @@ from antiphon_client import AsyncCacheClient, AsyncRouterClient
 from services.catalogue.catalogue import Catalogue, CatalogueError
 from services.catalogue.tokens import TokenCounter
 from services.catalogue.values import UpstreamKind
+from services.chassis.auth.service_key import service_key
 from services.chassis.errors import FailedPrecondition
 from services.chassis.process import Process, run
 from services.chassis.server import Server
@@ -42,8 +43,9 @@ async def main(settings: CompletionSettings, process: Process) -> None:
         SERVICE, settings, process, listen=settings.completion_listen, variable="ANTIPHON_COMPLETION_LISTEN"
     )
     async with AsyncExitStack() as stack:
-        cache = await stack.enter_async_context(AsyncCacheClient(settings.target("cache")))
-        router = await stack.enter_async_context(AsyncRouterClient(settings.target("router")))
+        key = await stack.enter_async_context(service_key(settings, process.telemetry))
+        cache = await stack.enter_async_context(AsyncCacheClient(settings.target("cache"), api_key=key))
+        router = await stack.enter_async_context(AsyncRouterClient(settings.target("router"), api_key=key))
         service = CompletionService(
             settings,
             process.telemetry,

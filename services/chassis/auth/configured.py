@@ -88,12 +88,12 @@ class ConfiguredAccess:
             try:
                 keys = await asyncio.to_thread(_poll, file)
             except CredentialsError as error:
-                self._reloads.labels("kept").inc()
+                self._reloads.labels("credentials", "kept").inc()
                 self._log.error("the credentials file is wrong; the old keys stay in use", problem=str(error))
                 continue
             if keys is not None:
                 self._use(keys)
-                self._reloads.labels("loaded").inc()
+                self._reloads.labels("credentials", "loaded").inc()
                 self._log.info("credentials loaded", keys=len(keys))
 
     def _use(self, keys: ApiKeys) -> None:

@@ -69,6 +69,13 @@ def _tenant(value: str) -> str:
     return value
 
 
+def _note(value: str) -> str:
+    # It is shown in terminals, where control characters do things.
+    if not value.isprintable():
+        raise ValueError("must be printable")
+    return value
+
+
 PerMinute = Annotated[int, Field(ge=1, le=MOST_PER_MINUTE)]
 
 
@@ -88,7 +95,7 @@ class StoredKey(_Strict):
     revoked_at: AwareDatetime | None = None
     requests_per_minute: PerMinute | None = None
     tokens_per_minute: PerMinute | None = None
-    note: Annotated[str, Field(max_length=MOST_NOTE_CHARACTERS)] = ""
+    note: Annotated[str, Field(max_length=MOST_NOTE_CHARACTERS), AfterValidator(_note)] = ""
 
 
 class Credentials(_Strict):

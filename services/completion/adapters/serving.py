@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+from services.chassis.auth.access import KEY_ID_HEADER, TENANT_HEADER
 from services.chassis.auth.values import Caller
-
-TENANT_HEADER = "x-antiphon-tenant"
-KEY_ID_HEADER = "x-antiphon-key-id"
 
 
 def served(caller: Caller) -> tuple[tuple[str, str], ...]:

@@ -276,7 +276,7 @@ async def test_keys_come_and_go_without_a_restart(
     assert (await refused(channel.unary_unary(ECHO)(PING, metadata=bearer(KEY)))).code() is (
         grpc.StatusCode.UNAUTHENTICATED
     )
-    assert bench.metric("antiphon_credentials_reloads_total", result="loaded") == 1
+    assert bench.metric("antiphon_credentials_reloads_total", file="credentials", result="loaded") == 1
 
 
 @pytest.mark.fault(66)
@@ -292,12 +292,12 @@ async def test_a_wrong_file_leaves_the_old_keys_and_is_told_once(
         os.replace(tmp_path / "link", path)  # noqa: PTH105 -- the call that is meant
     else:
         path.unlink()
-    await until(lambda: bench.metric("antiphon_credentials_reloads_total", result="kept") == 1)
+    await until(lambda: bench.metric("antiphon_credentials_reloads_total", file="credentials", result="kept") == 1)
     assert (await echo(channel, bearer(KEY))).text == "hello"
     assert bench.log().count("the credentials file is wrong; the old keys stay in use") == 1
     write(path, [stored(KEY), stored(OTHER)])
-    await until(lambda: bench.metric("antiphon_credentials_reloads_total", result="loaded") == 1)
-    assert bench.metric("antiphon_credentials_reloads_total", result="kept") == 1
+    await until(lambda: bench.metric("antiphon_credentials_reloads_total", file="credentials", result="loaded") == 1)
+    assert bench.metric("antiphon_credentials_reloads_total", file="credentials", result="kept") == 1
     assert (await echo(channel, bearer(OTHER))).text == "hello"
 
 
@@ -308,7 +308,7 @@ async def test_keys_are_swapped_under_load_and_good_ones_never_fail(tmp_path: Pa
     answered = 0
 
     def loaded() -> float:
-        return bench.metric("antiphon_credentials_reloads_total", result="loaded")
+        return bench.metric("antiphon_credentials_reloads_total", file="credentials", result="loaded")
 
     async def caller() -> None:
         nonlocal answered
