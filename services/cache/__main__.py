@@ -71,12 +71,6 @@ async def main(settings: CacheSettings, process: Process) -> None:
         await _warm(embedder, process)
         await server.start()
         await _serve(server, cache, process)
-    except BaseExceptionGroup as group:
-        # A setting that turned out to be wrong once the store was reached ends the process as it does at the start.
-        wrong = group.subgroup(SettingsError)
-        if wrong is None:
-            raise
-        raise _first(wrong) from None
     finally:
         await cache.aclose()
         await embedder.aclose()
@@ -149,11 +143,6 @@ def _limits(settings: CacheSettings, embedder: MicroBatcher) -> Limits:
         max_fills=settings.max_fills,
         max_unsaved=settings.max_unsaved,
     )
-
-
-def _first(group: BaseExceptionGroup[SettingsError]) -> SettingsError:
-    found = group.exceptions[0]
-    return _first(found) if isinstance(found, BaseExceptionGroup) else found
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from services.chassis.auth.bucket import Bucket
 from services.chassis.auth.values import ANYONE, Caller
 from services.chassis.auth.verifier import Metadata
 from services.chassis.deadline import Deadline
@@ -24,8 +23,6 @@ class Call:
         self._context = context
         self.deadline = deadline
         self.caller = caller
-        self.allowance: Bucket | None = None
-        """Where `charge` counts; None if the caller's key has no limit of tokens."""
         self.cancelled = False
         """True once the caller has gone or its deadline has passed; for tasks that outlive the handler's own."""
         self.trailing: list[tuple[str, str | bytes]] = []
@@ -55,11 +52,6 @@ class Call:
         """Where the caller is connected from, `ipv4:127.0.0.1:54321`; empty if first asked after the call ended."""
         # gRPC frees the call at its end and then looks through a null pointer.
         return "" if self.ended else str(self._context.peer())
-
-    def charge(self, tokens: int) -> None:
-        """Count tokens that were bought for this call against what its key may buy in a minute."""
-        if self.allowance is not None:
-            self.allowance.charge(tokens)
 
     def add_trailing(self, key: str, value: str | bytes) -> None:
         """Send metadata with the final status, whatever it will be (`grpc-retry-pushback-ms`, for one)."""

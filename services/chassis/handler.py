@@ -72,7 +72,7 @@ def unary(
     """Mark a method that answers with one message.
 
     `deadline` (seconds) holds when the caller set none. `limit` names the group of `Limits` whose places it takes.
-    `metered`: it buys tokens, which it tells `Call.charge`, and is refused while the caller's key has none left.
+    `metered`: it buys tokens, which `Server.charge` is told of, and is refused while the caller's key has none left.
     """
 
     def mark(method: UnaryMethod[ServicerT, RequestT, ResponseT]) -> UnaryMethod[ServicerT, RequestT, ResponseT]:
@@ -181,7 +181,7 @@ class _Rpc:
             if self._door.closed:
                 await self._door.hold()
             if self._admit is not None:
-                call.caller, call.allowance = self._admit(call.sent)
+                call.caller = self._admit(call.sent)
             with self._places:
                 request = self._parse(raw, call)
                 if limited:
@@ -205,7 +205,7 @@ class _Rpc:
             if self._door.closed:
                 await self._door.hold()
             if self._admit is not None:
-                call.caller, call.allowance = self._admit(call.sent)
+                call.caller = self._admit(call.sent)
             with self._places:
                 request = self._parse(raw, call)
                 if limited:

@@ -61,6 +61,10 @@ def run(main: Main[S], settings_cls: type[S], service: str, *, environ: Mapping[
     except SettingsError as error:
         return _wrong_setting(service, error)
     except Exception as error:
+        # A setting may turn out to be wrong while other tasks run already.
+        wrong = _first_wrong_setting(error)
+        if wrong is not None:
+            return _wrong_setting(service, wrong)
         telemetry.log.critical("process failed", exc_info=error)
         return EX_SOFTWARE
     finally:
@@ -90,6 +94,14 @@ async def _supervise(main: Main[S], settings: S, process: Process) -> int:
             raise
         return 128 + broken_off_by[0]
     return 0
+
+
+def _first_wrong_setting(error: BaseException) -> SettingsError | None:
+    if isinstance(error, SettingsError):
+        return error
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    return next(filter(None, map(_first_wrong_setting, error.exceptions)), None)
 
 
 def _wrong_setting(service: str, error: SettingsError) -> int:

@@ -103,6 +103,10 @@ class Server:
             self.health.set_ready(ready)
             self._process.telemetry.log.info("ready" if self.health.ready else "not ready", address=self.address)
 
+    def charge(self, key_id: str, tokens: int) -> None:
+        """Count tokens that were bought for a caller against what its key may buy in a minute on this process."""
+        self._access.charge(key_id, tokens)
+
     @property
     def metrics_address(self) -> str | None:
         """Where Prometheus finds this process, after `start`."""

@@ -54,6 +54,7 @@ async def main(settings: CompletionSettings, process: Process) -> None:
             catalogue=loaded.catalogue,
             counter=loaded.counter,
             servers=loaded.servers,
+            spent=server.charge,
         )
         await stack.enter_async_context(service.running())
         server.add(

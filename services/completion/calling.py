@@ -47,6 +47,9 @@ fast server's whole answer would be a tenth of a second in which nobody else is 
 SOURCE = "completion"
 """Of the report about the call that settled a decision; earlier attempts have their number after it."""
 
+Spent = Callable[[str, int], None]
+"""Told the id of the key that a model was called for, and the tokens that the call took."""
+
 _ANOTHER_MAY = frozenset(
     {
         Reason.UPSTREAM_UNAVAILABLE,
@@ -153,6 +156,7 @@ class Caller:
         reporting: Reporting,
         background: Background,
         metrics: Metrics,
+        spent: Spent,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -162,6 +166,7 @@ class Caller:
         self._reporting = reporting
         self._background = background
         self._metrics = metrics
+        self._spent = spent
         self._now = now
         self._monotonic = monotonic
 
@@ -280,6 +285,8 @@ class Caller:
             usage = call.draft.usage or await self._estimator.usage(fill.request.question, written, call.model)
             cost = price(usage, call.model)
         self._metrics.cost.labels(call.model.name).inc(cost.nano_usd)
+        if usage is not None:
+            self._spent(fill.request.caller.key_id, usage.input + usage.output)
         self._reporting.report(
             CallReport(
                 caller=fill.request.caller,

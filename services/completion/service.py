@@ -13,7 +13,7 @@ from services.catalogue.tokens import TokenCounter
 from services.chassis.telemetry import Telemetry
 from services.completion.background import Background
 from services.completion.caching import LookupBudget
-from services.completion.calling import Caller, Servers
+from services.completion.calling import Caller, Servers, Spent
 from services.completion.estimating import Estimator
 from services.completion.fills import Fills
 from services.completion.metrics import Metrics
@@ -43,7 +43,9 @@ class CompletionService:
         catalogue: Catalogue,
         counter: TokenCounter,
         servers: Servers,
+        spent: Spent = lambda _key_id, _tokens: None,
     ) -> None:
+        """`spent` is told of every call of a model for whose key it was and how many tokens it took."""
         self._settle_time = settings.settle_time
         self._servers = servers
         self._log = telemetry.log
@@ -62,6 +64,7 @@ class CompletionService:
             reporting=self.reporting,
             background=self._background,
             metrics=metrics,
+            spent=spent,
         )
         pipeline = Pipeline(
             cache,

@@ -35,7 +35,7 @@ class CompletionServicer:
         self._fills = fills
         self._resolve = resolve
 
-    @unary(deadline=COMPLETE_DEADLINE, slow=SLOW_SECONDS)
+    @unary(deadline=COMPLETE_DEADLINE, slow=SLOW_SECONDS, metered=True)
     async def Complete(  # noqa: N802 -- the name in the contract
         self, request: completion_pb2.CompleteRequest, call: Call
     ) -> completion_pb2.CompleteResponse:
@@ -45,7 +45,7 @@ class CompletionServicer:
             delivered = await listener.result()
         return write_response(delivered, uuid.uuid4().hex, request.request_id or call.request_id)
 
-    @server_stream(deadline=STREAM_DEADLINE)
+    @server_stream(deadline=STREAM_DEADLINE, metered=True)
     async def StreamComplete(  # noqa: N802 -- the name in the contract
         self, request: completion_pb2.StreamCompleteRequest, call: Call
     ) -> AsyncIterator[completion_pb2.StreamCompleteResponse]:

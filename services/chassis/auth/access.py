@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Callable, Collection
 
-from services.chassis.auth.bucket import Bucket
 from services.chassis.auth.rates import Rates
 from services.chassis.auth.table import TABLE, Table
 from services.chassis.auth.values import ANYONE, TENANT, Caller, Role
@@ -19,8 +18,8 @@ KEY_ID_HEADER = "x-antiphon-key-id"
 
 _KEY_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
-Admit = Callable[[Metadata], tuple[Caller, Bucket | None]]
-"""Lets one call of a certain method in: for whom it is made, and where the tokens that it buys are charged."""
+Admit = Callable[[Metadata], Caller]
+"""Lets one call of a certain method in, and says for whom it is made."""
 
 
 class Access:
@@ -36,6 +35,10 @@ class Access:
         self._verifier = verifier
         self._rates.keep(keys)
 
+    def charge(self, key_id: str, tokens: int) -> None:
+        """Count tokens that were bought with a key against what it may buy in a minute."""
+        self._rates.charge(key_id, tokens)
+
     def method(self, name: str, *, metered: bool = False) -> Admit:
         """What lets calls of the method in; `metered`: only while the key has tokens left.
 
@@ -47,14 +50,15 @@ class Access:
         except KeyError:
             raise TypeError(f"{name} is not in the table of who may call what") from None
 
-        def admit(metadata: Metadata) -> tuple[Caller, Bucket | None]:
+        def admit(metadata: Metadata) -> Caller:
             if self._verifier is None:
-                return _on_behalf(ANYONE, metadata), None
+                return _on_behalf(ANYONE, metadata)
             identity = self._verifier.verify(metadata)
             if identity.caller.role not in roles:
                 raise PermissionDenied(f"a key with the role {identity.caller.role} may not call this method")
             caller = _on_behalf(identity.caller, metadata)
-            return caller, self._rates.admit(identity, metered=metered)
+            self._rates.admit(identity, metered=metered)
+            return caller
 
         return admit
 

@@ -27,16 +27,16 @@ class Rates:
     def __len__(self) -> int:
         return len(self._by_key)
 
-    def admit(self, identity: Identity, *, metered: bool) -> Bucket | None:
-        """Count one request of the key; returns the bucket to charge for tokens, if the key has one.
+    def admit(self, identity: Identity, *, metered: bool) -> None:
+        """Count one request of the key.
 
         Raises `Exhausted` (RATE_LIMITED) with the time until there is room: for another request or, with `metered`,
         for more tokens. A request refused for its tokens does not count. The role `service` is never refused.
         """
         if identity.requests_per_minute is None and identity.tokens_per_minute is None:
-            return None
+            return
         if identity.caller.role is Role.SERVICE:
-            return None
+            return
         key_id = identity.caller.key_id
         buckets = self._by_key.get(key_id)
         if buckets is None:
@@ -47,7 +47,12 @@ class Rates:
             raise _refused("tokens", seconds)
         if buckets.requests is not None and (seconds := buckets.requests.take()) > 0:
             raise _refused("requests", seconds)
-        return buckets.tokens
+
+    def charge(self, key_id: str, tokens: int) -> None:
+        """Count tokens that were bought with the key; more than it may buy is taken from the minutes to come."""
+        buckets = self._by_key.get(key_id)
+        if buckets is not None and buckets.tokens is not None:
+            buckets.tokens.charge(tokens)
 
     def keep(self, ids: Collection[str]) -> None:
         """Forget the buckets of all other keys."""

@@ -55,6 +55,9 @@ def test_the_demo_shows_every_outcome_and_drains(start: Start) -> None:
     assert "offline-large" in said[-1]
     assert all("$" in line and " ms" in line for line in said)
     assert not any("degraded" in line for line in said)
+    assert [line for line in suite.lines if "antiphon key create" in line] == [
+        "no credentials: everyone on this machine may call everything; `antiphon key create` makes keys"
+    ]
     stopped = [line.split()[0] for line in suite.lines if line.endswith("stopped")]
     assert stopped == ["completion", "router", "cache", "edgestore"]
 

@@ -249,7 +249,7 @@ def test_only_the_roles_of_a_method_may_call_it(method: str, role: Role) -> None
     access = Access()
     access.use(ApiKeys(credentials(stored(KEY, role))), keys=[KEY.id])
     if role in TABLE[method]:
-        assert access.method(method)(bearer(KEY)) == (Caller("acme", KEY.id, role), None)
+        assert access.method(method)(bearer(KEY)) == Caller("acme", KEY.id, role)
     else:
         error = refusal(access.method(method), bearer(KEY))
         assert isinstance(error, PermissionDenied)
@@ -259,8 +259,8 @@ def test_only_the_roles_of_a_method_may_call_it(method: str, role: Role) -> None
 
 def test_without_credentials_anyone_may_call_anything() -> None:
     for method in TABLE:
-        assert Access().method(method)(()) == (ANYONE, None)
-        assert Access().method(method)(bearer("whatever")) == (ANYONE, None)
+        assert Access().method(method)(()) == ANYONE
+        assert Access().method(method)(bearer("whatever")) == ANYONE
 
 
 # --- whom services act for --------------------------------------------------------------------------------------------
@@ -270,9 +270,9 @@ def acting(role: Role | None, *metadata: tuple[str, str | bytes]) -> Caller:
     """For whom a call of this role with this metadata is made."""
     access = Access()
     if role is None:
-        return access.method(CACHE_METHOD)(metadata)[0]
+        return access.method(CACHE_METHOD)(metadata)
     access.use(ApiKeys(credentials(stored(KEY, role, tenant="own"))), keys=[KEY.id])
-    return access.method(CACHE_METHOD)((*bearer(KEY), *metadata))[0]
+    return access.method(CACHE_METHOD)((*bearer(KEY), *metadata))
 
 
 def test_a_service_acts_for_whom_it_names_or_for_its_own_tenant() -> None:
@@ -346,9 +346,9 @@ def test_tokens_are_charged_afterwards_and_refuse_metered_methods_only() -> None
     clock = [0.0]
     access = limited(clock, tokens_per_minute=60)
     metered, plain = access.method(METHOD, metered=True), access.method(METHOD)
-    _, allowance = metered(bearer(KEY))
-    assert allowance is not None
-    allowance.charge(90)
+    metered(bearer(KEY))
+    access.charge(KEY.id, 90)
+    access.charge("nobody", 90)
     error = refusal(metered, bearer(KEY))
     assert isinstance(error, Exhausted)
     assert error.retry_after == pytest.approx(31.0, abs=0.01)
@@ -359,9 +359,10 @@ def test_tokens_are_charged_afterwards_and_refuse_metered_methods_only() -> None
 
 
 def test_services_are_not_limited() -> None:
-    admit = limited([0.0], Role.SERVICE, requests_per_minute=1, tokens_per_minute=1).method(METHOD, metered=True)
+    access = limited([0.0], Role.SERVICE, requests_per_minute=1, tokens_per_minute=1)
     for _ in range(3):
-        assert admit(bearer(KEY))[1] is None
+        access.method(METHOD, metered=True)(bearer(KEY))
+        access.charge(KEY.id, 100)
 
 
 def test_new_keys_leave_what_was_used_and_forget_whom_they_leave_out() -> None:

@@ -310,6 +310,8 @@ class Rig:
     one: ScriptedUpstream
     two: ScriptedUpstream
     telemetry: Telemetry
+    spent: list[tuple[str, int]]
+    """Key ids and the tokens that calls for them took."""
 
     @property
     def calls(self) -> int:
@@ -339,6 +341,7 @@ async def rig(*, timeouts: str = "", **settings: object) -> AsyncIterator[Rig]:
     cache, router = MemoryCache(), MemoryRouter()
     one, two = ScriptedUpstream("one"), ScriptedUpstream("two")
     telemetry = Telemetry("completion", stream=io.BytesIO())
+    spent: list[tuple[str, int]] = []
     service = CompletionService(
         CompletionSettings.model_validate({"lookup_timeout": 5.0, "settle_time": 1.0, **settings}),
         telemetry,
@@ -347,10 +350,11 @@ async def rig(*, timeouts: str = "", **settings: object) -> AsyncIterator[Rig]:
         catalogue=catalogue,
         counter=TokenCounter.for_catalogue(catalogue),
         servers=Servers(catalogue.upstreams, {"one": one, "two": two}),
+        spent=lambda key_id, tokens: spent.append((key_id, tokens)),
     )
     try:
         async with service.running():
-            yield Rig(service, cache, router, one, two, telemetry)
+            yield Rig(service, cache, router, one, two, telemetry, spent)
     finally:
         telemetry.close()
 
