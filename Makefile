@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+BENCH := .venv-bench
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUST := $(shell find simcore/src -name '*.rs' 2>/dev/null) simcore/Cargo.toml simcore/Cargo.lock
@@ -9,7 +10,7 @@ CARGO := cargo
 MANIFEST := --manifest-path simcore/Cargo.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint gen bench campaign-simcore setup model test-faults-sabotage clean
+.PHONY: help run test lint gen bench bench-simcore campaign-simcore setup model test-faults-sabotage clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -42,6 +43,9 @@ gen: setup ## regenerate the stubs from the protos, and the tables in the README
 bench: setup model ## measure the hot paths against a bare echo in the same run; JSON last
 	$(BIN)/python -m tests.bench
 
+bench-simcore: setup $(BENCH)/.installed ## measure exact search beside FAISS, numpy, usearch and hnswlib; JSON last
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BENCH)/bin/python -m tests.bench.simcore $(ARGS)
+
 test-faults-sabotage: setup model ## for each fault row: remove its handling and see its test fail
 	$(BIN)/python -m tests.faults.sabotage
 
@@ -67,5 +71,13 @@ $(VENV)/.installed: $(VENV)/.tools clients/python/pyproject.toml $(RUST)
 	  -e './clients/python[cli]' -e .
 	@touch $@
 
+# The peers stay out of the project's own environment. hnswlib has a source package only: it needs a C++ compiler.
+$(BENCH)/.installed: tests/bench/simcore/requirements.txt
+	$(PYTHON) -m venv $(BENCH)
+	grep -v '^hnswlib' $< | $(BENCH)/bin/python -m pip --disable-pip-version-check install --quiet -r /dev/stdin
+	grep '^hnswlib' $< | $(BENCH)/bin/python -m pip --disable-pip-version-check install --quiet -r /dev/stdin \
+	  || echo "hnswlib does not build here; the bench goes on without it"
+	@touch $@
+
 clean: ## remove what was built and installed; state folders stay
-	rm -rf $(VENV) simcore/target simcore/*.so .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(BENCH) simcore/target simcore/*.so .mypy_cache .ruff_cache .pytest_cache

@@ -10,9 +10,9 @@ use std::thread;
 
 use super::{
     Error, Index, MISSING, PerRow,
-    hunt::{Hunt, Prey},
+    hunt::{Field, Hunt, Prey},
     normalise_all,
-    sketches::Sketch,
+    sketches::{CHUNK_BLOCKS, Sketch},
     snapshot::{BLOCK, Block, Group, Snapshot},
     top::{Candidate, Top},
 };
@@ -130,7 +130,7 @@ impl<'a> Plan<'a> {
                 macs /= SKETCH_GAIN;
                 for &query in &numbers {
                     let vector = queries.get(query * dim..(query + 1) * dim).ok_or(Error::Broken)?;
-                    let sketched = SketchedQuery::new(&self.index.rotation, vector);
+                    let sketched = SketchedQuery::new(&self.index.rotation, vector, self.index.kernel);
                     *self.sketched.get_mut(query).ok_or(Error::Broken)? = Some(sketched);
                 }
             }
@@ -221,7 +221,7 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Hunts in a group with sketches: block after block, each for all queries while it is in the cache.
+    /// Hunts in a group with sketches: chunk after chunk, each for all queries while it is in the cache.
     fn hunt_group(
         &self,
         group: &Group,
@@ -230,8 +230,7 @@ impl<'a> Plan<'a> {
         blocks: Range<usize>,
         tops: &mut [Top],
     ) -> Result<(), Error> {
-        let number = |block| u32::try_from(block).map_err(|_| Error::Broken);
-        let prey = Prey { kernel: self.index.kernel, group, sketch, now: self.now };
+        let prey = Prey { kernel: self.index.kernel, group, now: self.now };
         let mut hunts = Vec::with_capacity(job.queries.len());
         for &query in &job.queries {
             let dim = self.index.dim();
@@ -240,19 +239,29 @@ impl<'a> Plan<'a> {
             let top = take(tops.get_mut(query).ok_or(Error::Broken)?);
             hunts.push(Hunt::new(vector, sketched, top, self.threshold));
         }
-        let end = number(blocks.end)?;
-        let mut next = number(blocks.start)?;
-        while next < end {
-            let start = next;
-            for (block, codes) in (start..end).zip(sketch.codes(start)?) {
-                for hunt in &mut hunts {
-                    hunt.block(&prey, block, &codes)?;
-                }
-                next = block + 1;
+        let mut looks = Vec::with_capacity(hunts.len());
+        let mut looking = vec![false; hunts.len()];
+        let mut masks = vec![0; hunts.len() * CHUNK_BLOCKS];
+        let mut next = blocks.start;
+        while next < blocks.end {
+            let (number, from) = (next / CHUNK_BLOCKS, next % CHUNK_BLOCKS);
+            let chunk = sketch.chunk(u32::try_from(number).map_err(|_| Error::Broken)?)?;
+            let to = (blocks.end - number * CHUNK_BLOCKS).min(CHUNK_BLOCKS);
+            let codes = chunk.codes().part(from, to).ok_or(Error::Broken)?;
+            let field = Field { chunk, start: number * CHUNK_BLOCKS, from, len: codes.len() };
+            looks.clear();
+            for (hunt, looking) in hunts.iter_mut().zip(&mut looking) {
+                let look = hunt.look();
+                *looking = look.is_some();
+                looks.extend(look);
             }
-            if next == start {
-                return Err(Error::Broken);
+            let masks = masks.get_mut(..looks.len() * field.len).ok_or(Error::Broken)?;
+            self.index.kernel.passing(&looks, &codes, masks);
+            let mut of_each = masks.chunks_exact(field.len);
+            for (hunt, &looking) in hunts.iter_mut().zip(&looking) {
+                hunt.search(&prey, field, if looking { of_each.next() } else { None })?;
             }
+            next += field.len;
         }
         for (hunt, &query) in hunts.into_iter().zip(&job.queries) {
             *tops.get_mut(query).ok_or(Error::Broken)? = hunt.finish(&prey)?;

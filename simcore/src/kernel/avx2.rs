@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, Bar, ByteQuery, CodeBlock, Kernel, portable};
+use super::{BLOCK, Bar, ByteQuery, CodeBlock, Codes, Kernel, Layout, Look, portable};
 
 /// Bytes ahead of the load that are fetched; pages end streams that the processor would find by itself.
 const AHEAD: usize = 3072;
@@ -33,9 +33,24 @@ impl Kernel for Avx2 {
         }
     }
 
-    fn passing(&self, table: &[u8], block: &CodeBlock<'_>, bar: &Bar) -> u64 {
-        // SAFETY: a value of this type exists only where `detect` found the features.
-        unsafe { passing(table, block, bar) }
+    fn layout(&self) -> Layout {
+        Layout::Nibbles
+    }
+
+    fn passing(&self, looks: &[Look<'_>], codes: &Codes<'_>, masks: &mut [u64]) {
+        for (look, masks) in looks.iter().zip(masks.chunks_exact_mut(codes.len().max(1))) {
+            for (mask, block) in masks.iter_mut().zip(codes.blocks()) {
+                // SAFETY: a value of this type exists only where `detect` found the features.
+                *mask = unsafe { passing(look.table, &block, &look.bar) };
+            }
+        }
+    }
+
+    fn fetch(&self, row: &[i8]) {
+        for line in row.chunks(64) {
+            // SAFETY: AVX2 implies SSE; a prefetch reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr()) };
+        }
     }
 
     fn dot_bytes(&self, query: &ByteQuery, rows: &[i8], dots: &mut [i32]) {

@@ -3,10 +3,10 @@
 
 use std::arch::x86_64::*;
 
-use super::{Bar, ByteQuery, CodeBlock, Kernel, portable};
+use super::{BLOCK, Bar, ByteQuery, CodeBlock, Codes, Kernel, Layout, Line, Look, TRIPLE, portable};
 
-/// Bytes ahead of the load that are fetched; pages end streams that the processor would find by itself.
-const AHEAD: usize = 3072;
+/// Queries that share the loads and shifts of a block; their tables (16 KB at 384 dimensions) fit in the first cache.
+const TOGETHER: usize = 4;
 
 /// The kernel; [`Avx512::detect`] is the only way to one.
 #[derive(Debug)]
@@ -37,9 +37,29 @@ impl Kernel for Avx512 {
         }
     }
 
-    fn passing(&self, table: &[u8], block: &CodeBlock<'_>, bar: &Bar) -> u64 {
+    fn layout(&self) -> Layout {
+        Layout::Sixes
+    }
+
+    fn passing(&self, looks: &[Look<'_>], codes: &Codes<'_>, masks: &mut [u64]) {
+        let (fours, rest) = looks.as_chunks::<TOGETHER>();
+        let (mut four_masks, mut rest_masks) = masks.split_at_mut(fours.len() * TOGETHER * codes.len());
         // SAFETY: a value of this type exists only where `detect` found the features.
-        unsafe { passing(table, block, bar) }
+        unsafe {
+            for four in fours {
+                four_masks = passing(four, codes, four_masks);
+            }
+            for one in rest {
+                rest_masks = passing(std::array::from_ref(one), codes, rest_masks);
+            }
+        }
+    }
+
+    fn fetch(&self, row: &[i8]) {
+        for line in row.chunks(64) {
+            // SAFETY: AVX-512 implies SSE; a prefetch reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr()) };
+        }
     }
 
     fn dot_bytes(&self, query: &ByteQuery, rows: &[i8], dots: &mut [i32]) {
@@ -74,31 +94,62 @@ fn dot(query: &[f64], row: &[f32]) -> f64 {
     portable::finish(lanes, query_rest, row_rest)
 }
 
+/// The four groups of six bits in each byte of three lines; the upper two bits of a byte are anything, because the
+/// permutation looks at six.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
-fn passing(table: &[u8], block: &CodeBlock<'_>, bar: &Bar) -> u64 {
-    let Some(least) = bar.least_sum(block.least) else { return 0 };
-    // Sums of whole 16-bit words, and of their upper bytes.
-    let mut words = _mm512_setzero_si512();
-    let mut uppers = _mm512_setzero_si512();
-    for (line, entries) in block.lines.iter().zip(table.as_chunks::<32>().0) {
-        // SAFETY: a line holds 64 bytes, an entry chunk 32. The prefetch reads nothing, wherever it points.
-        let (codes, low_entries, high_entries) = unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(line.0.as_ptr().wrapping_add(AHEAD).cast());
-            (
-                _mm512_loadu_si512(line.0.as_ptr().cast()),
-                _mm_loadu_si128(entries.as_ptr().cast()),
-                _mm_loadu_si128(entries.as_ptr().add(16).cast()),
-            )
-        };
-        // The permutation looks at six bits of an index. With four copies of the 16 entries the upper two do not
-        // matter, so nothing need be masked.
-        let low = _mm512_permutexvar_epi8(codes, _mm512_broadcast_i32x4(low_entries));
-        let high = _mm512_permutexvar_epi8(_mm512_srli_epi16::<4>(codes), _mm512_broadcast_i32x4(high_entries));
-        let sum = _mm512_add_epi8(low, high);
-        words = _mm512_add_epi16(words, sum);
-        uppers = _mm512_add_epi16(uppers, _mm512_srli_epi16::<8>(sum));
+fn sixes(lines: &[Line; TRIPLE]) -> [__m512i; 4] {
+    // SAFETY: a line holds 64 bytes.
+    let [a, b, c] = unsafe { [0, 1, 2].map(|line: usize| _mm512_loadu_si512(lines[line].0.as_ptr().cast())) };
+    // 0xCA takes each bit from the second operand where the first one has a 1, else from the third.
+    let upper = _mm512_ternarylogic_epi64::<0xCA>(
+        _mm512_set1_epi8(0b0000_1111),
+        _mm512_srli_epi16::<4>(b),
+        _mm512_srli_epi16::<2>(c),
+    );
+    [a, b, c, _mm512_ternarylogic_epi64::<0xCA>(_mm512_set1_epi8(0b0000_0011), _mm512_srli_epi16::<6>(a), upper)]
+}
+
+/// Fills the first masks, `codes.len()` for each look, and returns the rest.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
+fn passing<'a, const N: usize>(looks: &[Look<'_>; N], codes: &Codes<'_>, masks: &'a mut [u64]) -> &'a mut [u64] {
+    let (masks, rest) = masks.split_at_mut(N * codes.len());
+    let tables = looks.each_ref().map(|look| look.table.as_chunks::<64>().0.as_chunks::<4>().0);
+    let triples = tables.iter().map(|table| table.len()).min().unwrap_or(0);
+    let tables = tables.map(|table| &table[..triples]);
+    for (number, block) in codes.blocks().enumerate() {
+        // Sums of whole 16-bit words, and of their upper bytes.
+        let mut words = [_mm512_setzero_si512(); N];
+        let mut uppers = [_mm512_setzero_si512(); N];
+        for (triple, lines) in block.lines.as_chunks::<TRIPLE>().0.iter().enumerate().take(triples) {
+            let groups = sixes(lines);
+            for query in 0..N {
+                let entries = &tables[query][triple];
+                let look_up = |group: usize| {
+                    // SAFETY: a group's entries are 64 bytes.
+                    let entries = unsafe { _mm512_loadu_si512(entries[group].as_ptr().cast()) };
+                    _mm512_permutexvar_epi8(groups[group], entries)
+                };
+                let first = _mm512_add_epi8(look_up(0), look_up(1));
+                let second = _mm512_add_epi8(look_up(2), look_up(3));
+                words[query] = _mm512_add_epi16(words[query], _mm512_add_epi16(first, second));
+                let upper = _mm512_add_epi16(_mm512_srli_epi16::<8>(first), _mm512_srli_epi16::<8>(second));
+                uppers[query] = _mm512_add_epi16(uppers[query], upper);
+            }
+        }
+        for query in 0..N {
+            let lowers = _mm512_sub_epi16(words[query], _mm512_slli_epi16::<8>(uppers[query]));
+            masks[query * codes.len() + number] = compare(lowers, uppers[query], &block, &looks[query].bar);
+        }
     }
-    let lowers = _mm512_sub_epi16(words, _mm512_slli_epi16::<8>(uppers));
+    rest
+}
+
+/// Which slots pass: `lowers` are the sums of the first half of the block, `uppers` those of the second.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
+fn compare(lowers: __m512i, uppers: __m512i, block: &CodeBlock<'_>, bar: &Bar) -> u64 {
+    let Some(least) = bar.least_sum(block.least) else { return 0 };
     let highest = _mm512_max_epu16(lowers, uppers);
     if _mm512_cmpge_epu16_mask(highest, _mm512_set1_epi16(least.cast_signed())) == 0 {
         return 0;
@@ -119,7 +170,7 @@ fn passing(table: &[u8], block: &CodeBlock<'_>, bar: &Bar) -> u64 {
             _mm512_mul_ps(_mm512_set1_ps(bar.straight), cosines),
             _mm512_mul_ps(_mm512_set1_ps(bar.across), sines),
         );
-        mask |= u64::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(left, right)) << (number * 16);
+        mask |= u64::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(left, right)) << (number * (BLOCK / 4));
     }
     mask
 }

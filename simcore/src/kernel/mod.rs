@@ -33,15 +33,100 @@ pub fn place(slot: usize) -> usize {
     slot % (BLOCK / 2) * 2 + slot / (BLOCK / 2)
 }
 
+/// Lines of a block come in threes, so that 24 components are four groups of six: see [`Layout::Sixes`].
+pub const TRIPLE: usize = 3;
+
+/// The sign codes of blocks that follow each other.
+#[derive(Debug, Clone, Copy)]
+pub struct Codes<'a> {
+    /// For each block the same number of lines, a multiple of [`TRIPLE`]: byte `i` of each row in line `i`.
+    pub lines: &'a [Line],
+    /// For each slot of each block the cosine of the angle between the row and its code.
+    pub cosines: &'a [[f32; BLOCK]],
+    /// The least of each block's.
+    pub least: &'a [f32],
+}
+
+impl<'a> Codes<'a> {
+    /// The number of blocks.
+    pub fn len(&self) -> usize {
+        self.least.len()
+    }
+
+    /// Whether there is no block.
+    pub fn is_empty(&self) -> bool {
+        self.least.is_empty()
+    }
+
+    /// The blocks `from..to`.
+    pub fn part(&self, from: usize, to: usize) -> Option<Self> {
+        let width = self.lines.len() / self.len().max(1);
+        Some(Self {
+            lines: self.lines.get(from * width..to * width)?,
+            cosines: self.cosines.get(from..to)?,
+            least: self.least.get(from..to)?,
+        })
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = CodeBlock<'a>> {
+        let width = self.lines.len() / self.len().max(1);
+        let blocks = self.lines.chunks_exact(width.max(1)).zip(self.cosines).zip(self.least);
+        blocks.map(|((lines, cosines), &least)| CodeBlock { lines, cosines, least })
+    }
+}
+
 /// The sign codes of one block.
 #[derive(Debug, Clone, Copy)]
-pub struct CodeBlock<'a> {
-    /// Byte `i` of each row in line `i`.
-    pub lines: &'a [Line],
-    /// For each slot the cosine of the angle between the row and its code.
-    pub cosines: &'a [f32; BLOCK],
-    /// The least of them.
-    pub least: f32,
+struct CodeBlock<'a> {
+    lines: &'a [Line],
+    cosines: &'a [f32; BLOCK],
+    least: f32,
+}
+
+/// Which components a table of sums tells together, and so what a kernel looks up at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// 16 sums for the low, then 16 for the high nibble of each line.
+    Nibbles,
+    /// 64 sums for each group of six bits. Three lines make four groups: the lower six bits of the first, the second
+    /// and the third, then the upper two bits of all three.
+    Sixes,
+}
+
+impl Layout {
+    /// Bits per group.
+    pub fn bits(self) -> usize {
+        match self {
+            Self::Nibbles => 4,
+            Self::Sixes => 6,
+        }
+    }
+
+    /// Groups of a code of this many lines.
+    pub fn groups(self, lines: usize) -> usize {
+        lines * 8 / self.bits()
+    }
+
+    /// The component that bit `bit` of group `group` stands for.
+    pub fn component(self, group: usize, bit: usize) -> usize {
+        match self {
+            Self::Nibbles => group * 4 + bit,
+            Self::Sixes => {
+                let (triple, part) = (group / 4 * 24, group % 4);
+                triple + if part < 3 { part * 8 + bit } else { bit / 2 * 8 + 6 + bit % 2 }
+            }
+        }
+    }
+}
+
+/// What the codes are compared with for one query.
+#[derive(Debug, Clone, Copy)]
+pub struct Look<'a> {
+    /// For each group of the kernel's layout the sums of its components, one for each pattern of their signs; each at
+    /// most 127, and the sum of the largest of all groups less than 2^16.
+    pub table: &'a [u8],
+    /// What a row must reach.
+    pub bar: Bar,
 }
 
 /// What a row's integer sum `S` must satisfy: `S + offset ≥ straight · c − across · √(1 − c²)`, `c` being its cosine.
@@ -86,6 +171,12 @@ impl ByteQuery {
         let excess = bytes.iter().map(|&byte| i32::from(byte) * 128).sum();
         Self { bytes, excess }
     }
+
+    /// The number of bytes.
+    #[allow(clippy::len_without_is_empty, reason = "no query is empty")]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
 }
 
 /// One way to compute scores and sums; chosen once per index.
@@ -98,11 +189,16 @@ pub trait Kernel: Debug + Send + Sync {
     /// `rows` holds `scores.len()` rows of `query.len()` components each.
     fn score_rows(&self, query: &[f64], rows: &[f32], scores: &mut [f32]);
 
-    /// Says which slots of a block pass the bar, slot `i` in bit `i`.
+    /// How the tables of [`Kernel::passing`] are laid out.
+    fn layout(&self) -> Layout;
+
+    /// Says which slots of each block pass each bar, slot `i` in bit `i`: for each look one mask per block.
     ///
-    /// A row's sum adds, for each nibble of its code, low nibbles first, the entry that the nibble selects among the
-    /// next 16 of `table`. Entries are at most 127 and the sum is less than 2^16.
-    fn passing(&self, table: &[u8], block: &CodeBlock<'_>, bar: &Bar) -> u64;
+    /// A row's sum adds, for each group of its code, the entry of the table that the group's bits select.
+    fn passing(&self, looks: &[Look<'_>], codes: &Codes<'_>, masks: &mut [u64]);
+
+    /// Asks for a row that will be needed soon.
+    fn fetch(&self, row: &[i8]);
 
     /// Writes the product of `query` with each row of `rows` to `dots`; rows are as long as the query, a multiple of 64.
     fn dot_bytes(&self, query: &ByteQuery, rows: &[i8], dots: &mut [i32]);
@@ -130,7 +226,7 @@ pub fn select(name: Option<&str>) -> Option<&'static dyn Kernel> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BLOCK, Bar, ByteQuery, CodeBlock, Line, available, place, portable};
+    use super::{BLOCK, Bar, ByteQuery, Codes, Layout, Line, Look, TRIPLE, available, place, portable};
 
     fn noise(state: &mut u64) -> u64 {
         *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -138,38 +234,72 @@ mod tests {
     }
 
     #[test]
-    fn all_kernels_pass_the_same_rows() {
+    fn every_component_has_one_place_in_a_layout() {
+        for layout in [Layout::Nibbles, Layout::Sixes] {
+            let lines = 4 * TRIPLE;
+            let groups = 0..layout.groups(lines);
+            let mut all: Vec<usize> =
+                groups.flat_map(|group| (0..layout.bits()).map(move |bit| layout.component(group, bit))).collect();
+            all.sort_unstable();
+            assert_eq!(all, (0..lines * 8).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn all_kernels_pass_the_specified_rows() {
         let mut state = 7;
-        for lines in [8, 16, 24, 48, 51 * 8, 512] {
-            for round in 0..40 {
-                let most = (65_535 / (lines as u64 * 2)).min(127);
-                let table: Vec<u8> = (0..lines * 32).map(|_| (noise(&mut state) % (most + 1)) as u8).collect();
+        for lines in [9, 18, 24, 48, 51 * 9, 513] {
+            for round in 0..24 {
+                let blocks = 1 + round % 3;
                 let codes: Vec<Line> =
-                    (0..lines).map(|_| Line(std::array::from_fn(|_| noise(&mut state) as u8))).collect();
-                let cosines = std::array::from_fn(|_| 0.7 + (noise(&mut state) % 1000) as f32 / 4000.0);
-                let least = cosines.iter().copied().fold(1.0, f32::min);
-                let block = CodeBlock { lines: &codes, cosines: &cosines, least };
-                let mean = most as f32 * lines as f32;
-                let bar = Bar {
-                    straight: mean * (1.2 + round as f32 / 100.0),
-                    across: mean * 0.3,
-                    offset: round as f32 - 20.0,
-                };
-                let expected: u64 = (0..BLOCK)
-                    .map(|slot| {
-                        let bytes = codes.iter().map(|line| line.0[place(slot)]);
-                        let sum: u32 = bytes
-                            .zip(table.chunks(32))
-                            .map(|(byte, entries)| {
-                                u32::from(entries[usize::from(byte & 15)])
-                                    + u32::from(entries[16 + usize::from(byte >> 4)])
-                            })
-                            .sum();
-                        u64::from(sum as f32 + bar.offset >= bar.required(cosines[slot])) << slot
-                    })
-                    .sum();
+                    (0..lines * blocks).map(|_| Line(std::array::from_fn(|_| noise(&mut state) as u8))).collect();
+                let cosines: Vec<[f32; BLOCK]> = (0..blocks)
+                    .map(|_| std::array::from_fn(|_| 0.7 + (noise(&mut state) % 1000) as f32 / 4000.0))
+                    .collect();
+                let least: Vec<f32> = cosines.iter().map(|some| some.iter().copied().fold(1.0, f32::min)).collect();
+                let codes = Codes { lines: &codes, cosines: &cosines, least: &least };
                 for kernel in available() {
-                    assert_eq!(kernel.passing(&table, &block, &bar), expected, "{} {lines}", kernel.name());
+                    let layout = kernel.layout();
+                    let groups = layout.groups(lines);
+                    let most = (65_535 / groups as u64).min(127);
+                    let size = 1 << layout.bits();
+                    let tables: Vec<Vec<u8>> = (0..1 + round % 7)
+                        .map(|_| (0..groups * size).map(|_| (noise(&mut state) % (most + 1)) as u8).collect())
+                        .collect();
+                    let mean = (most as usize * groups / 2) as f32;
+                    let looks: Vec<Look<'_>> = (0..)
+                        .zip(&tables)
+                        .map(|(query, table)| {
+                            let straight = mean * (1.2 + (query * 5 + round) as f32 / 100.0);
+                            let bar = Bar { straight, across: mean * 0.3, offset: round as f32 - 20.0 };
+                            Look { table, bar }
+                        })
+                        .collect();
+                    let expected: Vec<u64> = looks
+                        .iter()
+                        .flat_map(|look| {
+                            codes.blocks().map(move |block| {
+                                let passes = |slot: usize| {
+                                    let component = |number: usize| {
+                                        usize::from(block.lines[number / 8].0[place(slot)] >> (number % 8) & 1)
+                                    };
+                                    let sum: u32 = (0..groups)
+                                        .map(|group| {
+                                            let bit = |bit| component(layout.component(group, bit)) << bit;
+                                            let pattern: usize = (0..layout.bits()).map(bit).sum();
+                                            u32::from(look.table[group * size + pattern])
+                                        })
+                                        .sum();
+                                    sum as f32 + look.bar.offset >= look.bar.required(block.cosines[slot])
+                                };
+                                (0..BLOCK).map(|slot| u64::from(passes(slot)) << slot).sum()
+                            })
+                        })
+                        .collect();
+                    let mut masks = vec![1; looks.len() * blocks];
+                    kernel.passing(&looks, &codes, &mut masks);
+                    assert_eq!(masks, expected, "{} {lines}", kernel.name());
+                    assert!(round > 0 || masks.iter().any(|&mask| mask != 0 && mask != u64::MAX), "{lines}");
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! The specification of scores and sums, in plain Rust.
 
-use super::{BLOCK, Bar, ByteQuery, CodeBlock, Kernel, place};
+use super::{BLOCK, Bar, ByteQuery, CodeBlock, Codes, Kernel, Layout, Look, place};
 
 /// Lanes of the accumulation: one 512-bit register of `f64`.
 pub const LANES: usize = 8;
@@ -20,23 +20,19 @@ impl Kernel for Portable {
         }
     }
 
-    fn passing(&self, table: &[u8], block: &CodeBlock<'_>, bar: &Bar) -> u64 {
-        let Some(least) = bar.least_sum(block.least) else { return 0 };
-        let mut placed = [0_u16; BLOCK];
-        for (line, entries) in block.lines.iter().zip(table.as_chunks::<32>().0) {
-            for (sum, &byte) in placed.iter_mut().zip(&line.0) {
-                let (low, high) = (usize::from(byte & 15), usize::from(byte >> 4) + 16);
-                *sum = sum.wrapping_add(u16::from(entries[low])).wrapping_add(u16::from(entries[high]));
+    fn layout(&self) -> Layout {
+        Layout::Nibbles
+    }
+
+    fn passing(&self, looks: &[Look<'_>], codes: &Codes<'_>, masks: &mut [u64]) {
+        for (look, masks) in looks.iter().zip(masks.chunks_exact_mut(codes.len().max(1))) {
+            for (mask, block) in masks.iter_mut().zip(codes.blocks()) {
+                *mask = passing(look.table, &block, &look.bar);
             }
         }
-        if placed.iter().all(|&sum| sum < least) {
-            return 0;
-        }
-        let passes = |(slot, &cosine): (usize, &f32)| {
-            u64::from(f32::from(placed[place(slot)]) + bar.offset >= bar.required(cosine)) << slot
-        };
-        block.cosines.iter().enumerate().map(passes).fold(0, |mask, bit| mask | bit)
     }
+
+    fn fetch(&self, _row: &[i8]) {}
 
     fn dot_bytes(&self, query: &ByteQuery, rows: &[i8], dots: &mut [i32]) {
         for (dot, row) in dots.iter_mut().zip(rows.chunks_exact(query.bytes.len())) {
@@ -44,6 +40,24 @@ impl Kernel for Portable {
             *dot = row.iter().zip(&query.bytes).map(|(&a, &b)| i32::from(i16::from(a) * i16::from(b))).sum();
         }
     }
+}
+
+fn passing(table: &[u8], block: &CodeBlock<'_>, bar: &Bar) -> u64 {
+    let Some(least) = bar.least_sum(block.least) else { return 0 };
+    let mut placed = [0_u16; BLOCK];
+    for (line, entries) in block.lines.iter().zip(table.as_chunks::<32>().0) {
+        for (sum, &byte) in placed.iter_mut().zip(&line.0) {
+            let (low, high) = (usize::from(byte & 15), usize::from(byte >> 4) + 16);
+            *sum = sum.wrapping_add(u16::from(entries[low])).wrapping_add(u16::from(entries[high]));
+        }
+    }
+    if placed.iter().all(|&sum| sum < least) {
+        return 0;
+    }
+    let passes = |(slot, &cosine): (usize, &f32)| {
+        u64::from(f32::from(placed[place(slot)]) + bar.offset >= bar.required(cosine)) << slot
+    };
+    block.cosines.iter().enumerate().map(passes).fold(0, |mask, bit| mask | bit)
 }
 
 /// The dot product that defines the score.

@@ -23,8 +23,9 @@
 //! cone's edge is the bound and nothing is left to chance. Other differences: `P` is made of Hadamard rounds, rows are
 //! not centred, and the query is not rounded at random but upwards.
 //!
-//! *The sum.* `√D u` is a sum over nibbles of the sign bits. [`query`] tabulates the 16 sums of each nibble as
-//! `m + δ e` with an integer `e`, rounded up, so that the integer sum `S` of a row's `e` has `√D u ≤ M + δ S`.
+//! *The sum.* `√D u` is a sum over groups of sign bits, four or six in each as the kernel likes. [`query`] tabulates the
+//! sums of each group as `m + δ e` with an integer `e`, rounded up, so that the integer sum `S` of a row's `e` has
+//! `√D u ≤ M + δ S`.
 //!
 //! # One byte per component
 //!

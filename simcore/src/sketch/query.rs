@@ -3,7 +3,7 @@
 use super::SLACK;
 use super::encoder::{InBytes, quantise, rotate};
 use super::rotation::Rotation;
-use crate::kernel::{Bar, ByteQuery};
+use crate::kernel::{Bar, ByteQuery, Kernel, Look, TRIPLE};
 
 /// Most that one table entry may be: the sum of two still fits in a byte.
 const MOST: usize = 127;
@@ -11,7 +11,11 @@ const MOST: usize = 127;
 /// Added to `u`, for the sine that kernels derive in `f32`; see `COSINE_MARGIN` of the encoder.
 const SINE_SLACK: f64 = 2e-5;
 
-/// Added to the integer sum for the `f32` arithmetic of the kernels. A nibble's width is at least `2/√D`, so
+/// Fractions of a step in which single components are counted. Each is rounded up, so a table entry is too high by at
+/// most `6 / FINE` for that, beside the step for its own rounding.
+const FINE: u16 = 128;
+
+/// Added to the integer sum for the `f32` arithmetic of the kernels. A group's width is at least `2/√D`, so
 /// `√D / δ ≤ D (levels − 1) / 2 ≤ 2^17`; six roundings of numbers up to that err by at most `2^-7` each.
 const SUM_SLACK: f64 = 0.5;
 
@@ -29,32 +33,40 @@ pub struct SketchedQuery {
 }
 
 impl SketchedQuery {
-    /// Sketches a unit vector.
-    pub fn new(rotation: &Rotation, query: &[f32]) -> Self {
+    /// Sketches a unit vector for a kernel.
+    pub fn new(rotation: &Rotation, query: &[f32], kernel: &dyn Kernel) -> Self {
         let (mut rotated, mut unit) = (Vec::new(), Vec::new());
         rotate(rotation, query, &mut rotated, &mut unit);
-        let nibbles = unit.as_chunks::<4>().0;
-        let reach = |nibble: &[f64; 4]| nibble.iter().map(|component| component.abs()).sum::<f64>();
-        let widest = 2.0 * nibbles.iter().map(reach).fold(0.0, f64::max);
-        // The sum of all nibbles must fit in 16 bits. One level is kept for rounding up.
-        let most = MOST.min(usize::from(u16::MAX) / nibbles.len()).max(2);
+        let layout = kernel.layout();
+        let groups = layout.groups((unit.len() / 8).next_multiple_of(TRIPLE));
+        let component = |group, bit| unit.get(layout.component(group, bit)).copied().unwrap_or(0.0);
+        let reach = |group| (0..layout.bits()).map(|bit| component(group, bit).abs()).sum::<f64>();
+        let widest = 2.0 * (0..groups).map(reach).fold(0.0, f64::max);
+        // The sum of all groups must fit in 16 bits. One level is kept for rounding up.
+        let most = MOST.min(usize::from(u16::MAX) / groups).max(2);
         let step = widest / (most - 1) as f64;
-        let mut table = Vec::with_capacity(nibbles.len() * 16);
-        let mut least = 0.0;
-        for nibble in nibbles {
-            let lowest = -reach(nibble);
-            least += lowest;
-            for pattern in 0..16_u8 {
-                let sum: f64 = nibble
-                    .iter()
-                    .enumerate()
-                    .map(|(bit, &component)| if pattern >> bit & 1 == 1 { component } else { -component })
-                    .sum();
-                // The addend is far above the error of these few operations.
-                let entry = ((sum - lowest) / step + 1e-9).ceil();
-                table.push(entry as u8);
+        let fine = f64::from(FINE) / step;
+        let size = 1 << layout.bits();
+        let mut table = vec![0; groups * size];
+        let mut sums = [0_u16; 64];
+        for (group, entries) in table.chunks_exact_mut(size).enumerate() {
+            // What each pattern has more than the least: the first `1 << bit` are known, each bit doubles them.
+            sums[0] = FINE - 1;
+            for bit in 0..layout.bits() {
+                let component = component(group, bit);
+                let width = (2.0 * component.abs() * fine).ceil() as u16;
+                let (clear, set) = if component < 0.0 { (width, 0) } else { (0, width) };
+                let (known, next) = sums.split_at_mut(1 << bit);
+                for (sum, next) in known.iter_mut().zip(next) {
+                    *next = *sum + set;
+                    *sum += clear;
+                }
+            }
+            for (entry, sum) in entries.iter_mut().zip(sums) {
+                *entry = (sum / FINE) as u8;
             }
         }
+        let least: f64 = -unit.iter().map(|component| component.abs()).sum::<f64>();
         let mut coarse = InBytes::default();
         quantise(&unit, &mut coarse);
         Self {
@@ -67,9 +79,9 @@ impl SketchedQuery {
         }
     }
 
-    /// The table of sums: 16 for each nibble of a row's signs.
-    pub fn table(&self) -> &[u8] {
-        &self.table
+    /// What codes are compared with against this bar.
+    pub fn look(&self, bar: Bar) -> Look<'_> {
+        Look { table: &self.table, bar }
     }
 
     /// The query in bytes.

@@ -1,0 +1,118 @@
+"""`make bench-simcore`: exact search beside its peers on one core; tables, then JSON on the last line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simcore import MISSING_ID
+from tests.bench.simcore import exact, peers, scale
+from tests.bench.simcore.timing import Contender, race
+
+PARTS = ("exact", "large", "wide", "approximate", "groups", "writers", "memory", "growth")
+PLOT = Path(__file__).parents[3] / "simcore" / "docs" / "growth.png"
+SEED = 1
+
+
+def _describe(data: exact.Data) -> dict[str, Any]:
+    print(f"\n{data.name}: most frequent intent {data.largest_intent:,} rows; best cosine at quantiles .1, .5, .9:")
+    found = exact.quantiles(data)
+    for name, values in found:
+        print(f"  {name:24}{values}")
+    return {"data": data.name, "largest_intent": data.largest_intent, "best_cosine": dict(found)}
+
+
+def _exact(rows: int, dim: int, cases: list[tuple[int, float, int]], rounds: int, asked: int) -> dict[str, Any]:
+    data = exact.make(rows, dim, SEED)
+    about = _describe(data)
+    indexes = {name: exact.fill(data.rows, name) for name in exact.available()}
+    wrong = {name: exact.mismatches(data, index, 0.8) for name, index in indexes.items()}
+    print(f"  queries of {len(data.queries)} whose best row at threshold 0.8 differs from FAISS': {wrong}")
+    tables = [
+        exact.compare(data, k=k, threshold=t, batch=b, rounds=rounds, asked=asked, index_of=indexes)
+        for k, t, b in cases
+    ]
+    return {**about, "mismatches": wrong, "tables": tables}
+
+
+def _approximate(rounds: int, asked: int) -> dict[str, Any]:
+    data = exact.make(100_000, 384, SEED)
+    index = exact.fill(data.rows)
+    others, missing = peers.approximate(data.rows)
+    lines = []
+    queries = data.queries[:asked]
+    for k, threshold in ((1, 0.9), (10, -1.0)):
+        truth, scores = index.search(queries, k, now=0.0, threshold=-1.0)
+        wanted = scores >= threshold
+
+        def ours(k: int = k, threshold: float = threshold) -> None:
+            for number in range(len(queries)):
+                index.search(queries[number : number + 1], k, now=0.0, threshold=threshold)
+
+        def of(search: peers.Search, k: int = k) -> Any:
+            return lambda: [search(queries[number : number + 1], k) for number in range(len(queries))]
+
+        contenders = [Contender("simcore (exact)", ours, len(queries))]
+        contenders += [Contender(other.name, of(other.search), len(queries)) for other in others]
+        race(contenders, rounds, data.rows.max)
+        print(f"\n{data.name}, k {k}, threshold {threshold}")
+        print(f"  {'':34}{'ms':>9}{'recall':>9}{'build, s':>10}{'bytes':>8}")
+        sizes = [index.stats()["bytes"] / len(data.rows), *(other.bytes_per_row for other in others)]
+        builds = [float("nan"), *(other.build_s for other in others)]
+        recalls = [1.0]
+        for other in others:
+            found = np.concatenate([other.search(queries[n : n + 1], k) for n in range(len(queries))])
+            hit = (truth[:, :, None].astype(np.int64) == found[:, None, :]).any(axis=2)
+            recalls.append(float(hit[wanted & (truth != MISSING_ID)].mean()))
+        for contender, recall, build, size in zip(contenders, recalls, builds, sizes, strict=True):
+            print(f"  {contender.name:34}{contender.best:9.3f}{recall:9.3f}{build:10.1f}{size:8.0f}")
+            lines.append({
+                "k": k, "threshold": threshold, "name": contender.name, "ms": round(contender.best, 4),
+                "recall": round(recall, 4), "bytes": round(size),
+            })  # fmt: skip
+    for name, reason in missing.items():
+        print(f"  {name}: {reason}")
+    return {"data": data.name, "lines": lines, "missing": missing}
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--asked", type=int, default=200, help="queries per round of ours; fewer of slow peers")
+    parser.add_argument("--largest", type=int, default=10_000_000, help="entries of the last point of the growth")
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS))
+    args = parser.parse_args()
+    usual = [(1, 0.9, 1), (1, 0.8, 1), (10, -1.0, 1), (1, 0.9, 16)]
+    result: dict[str, Any] = {"unit": "milliseconds of CPU time per query, minimum of rounds", "rounds": args.rounds}
+    result["machine"] = platform.processor() or platform.machine()
+    if "exact" in args.only:
+        result["exact"] = _exact(100_000, 384, usual, args.rounds, args.asked)
+    if "large" in args.only:
+        result["large"] = _exact(1_000_000, 384, usual, args.rounds, args.asked // 2)
+    if "wide" in args.only:
+        result["wide"] = _exact(200_000, 1536, [(1, 0.9, 1)], args.rounds, args.asked // 2)
+    if "approximate" in args.only:
+        result["approximate"] = _approximate(args.rounds, args.asked)
+    if "groups" in args.only:
+        result["groups"] = scale.groups(exact.make(20_000, 384, SEED), args.rounds)
+    if "writers" in args.only:
+        result["writers"] = scale.writers(exact.make(100_000, 384, SEED))
+    if "memory" in args.only:
+        result["memory"] = scale.memory()
+    if "growth" in args.only:
+        sizes = [size for size in (10**3, 10**4, 10**5, 10**6, 3 * 10**6, 10**7) if size <= args.largest]
+        points = scale.growth(sizes, 256, args.rounds, SEED)
+        PLOT.parent.mkdir(exist_ok=True)
+        scale.plot(points, PLOT)
+        result["growth"] = points
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
