@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import grpc
+import pytest
+from qdrant_client import grpc as pb
+
+from tests.integration.cache.stored_cache import StoredCache
+from tests.integration.edgestore.store_process import StoreProcess
+
+
+@pytest.fixture(scope="module")
+def store_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreProcess]:
+    """One embedded store for a module: a start takes two seconds."""
+    process = StoreProcess(tmp_path_factory.mktemp("cache") / "state")
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def store(store_process: StoreProcess) -> StoreProcess:
+    """An embedded store that runs and is empty; a test may kill it."""
+    return emptied(store_process)
+
+
+def emptied(store_process: StoreProcess) -> StoreProcess:
+    """Start it unless it runs, and drop all that is in it."""
+    if store_process._process is None or store_process._process.poll() is not None:
+        store_process.start()
+    with grpc.insecure_channel(store_process.url.removeprefix("http://")) as channel:
+        collections, token = pb.CollectionsStub(channel), (("api-key", store_process.token),)
+        for found in collections.List(pb.ListCollectionsRequest(), metadata=token).collections:
+            collections.Delete(pb.DeleteCollection(collection_name=found.name), metadata=token)
+    return store_process
+
+
+@pytest.fixture
+async def caches(store: StoreProcess) -> AsyncIterator[Callable[..., StoredCache]]:
+    """Makes caches over the store; all are stopped in the end."""
+    made: list[StoredCache] = []
+
+    def make(**how: object) -> StoredCache:
+        made.append(StoredCache(store, **how))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for cache in made:
+        await cache.stop()

@@ -1,0 +1,139 @@
+"""Caches over a real embedded store, in the test's own loop: several at once, stopped cleanly or left for dead."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+
+from services.cache.adapters.control_store import StoredControl
+from services.cache.adapters.entry_store import StoredEntries
+from services.cache.cache import Cache, Limits, Outside
+from services.cache.entry import Entry
+from services.cache.scope import verifier
+from services.cache.values import CommitResult, LookupResult, Mode, Policy, Query
+from services.chassis.deadline import Deadline
+from services.chassis.errors import Reason, Unavailable
+from services.llm.values import Answer
+from services.storage import Connection, Place
+from tests.integration.edgestore.store_process import StoreProcess
+from tests.unit.cache.cache_parts import DIM, KEY, TENANT, KnownEmbedder, answer, ask
+
+ONLY = Policy(mode=Mode.ONLY_IF_CACHED)
+GUARD_S = 30.0
+
+
+class StoredCache:
+    """One cache process's domain, over `store`."""
+
+    def __init__(
+        self,
+        store: StoreProcess,
+        *,
+        key: bytes = KEY,
+        slug: str = "known_1",
+        now: Callable[[], float] = time.time,
+        locate: Callable[[], Place] | None = None,
+        **limits: object,
+    ) -> None:
+        self.embedder = KnownEmbedder()
+        self.reported: list[tuple[str, BaseException]] = []
+        self.connection = Connection(locate or (lambda: place_of(store)), timeout=5.0)
+        self.store = StoredEntries(self.connection, embedder=slug, dim=DIM)
+        self.control = StoredControl(self.connection)
+
+        async def check() -> None:
+            await self.control.check_key(verifier(key), store_is_empty=await self.store.is_empty())
+
+        self.cache = Cache(
+            Limits(**{"min_similarity": 0.9, "decision_budget": 10.0, **limits}),  # type: ignore[arg-type]
+            Outside(
+                open_store=check,
+                store=self.store,
+                epochs=self.control,
+                embedder=self.embedder,
+                embedder_slug=slug,
+                embedder_dim=DIM,
+                key=key,
+                now=now,
+                monotonic=time.monotonic,
+                chance=random.random,
+                report=lambda part, error: self.reported.append((part, error)),
+            ),
+        )
+        self.task: asyncio.Task[None] | None = None
+
+    def start(self) -> StoredCache:
+        self.task = asyncio.create_task(self.cache.run())
+        return self
+
+    async def ready(self) -> StoredCache:
+        """Started, and all that is stored read."""
+        if self.task is None:
+            self.start()
+        assert self.task is not None
+        waiting = asyncio.create_task(self.cache.recovery.ready.wait())
+        async with asyncio.timeout(GUARD_S):
+            await asyncio.wait({waiting, self.task}, return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            waiting.cancel()
+            await self.task
+        return self
+
+    async def die(self) -> None:
+        """As if killed: nothing that waits is written."""
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.wait([self.task])
+            self.task = None
+        await self.cache._background.aclose()
+        await self.connection.aclose()
+
+    async def stop(self) -> None:
+        """As on SIGTERM."""
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.wait([self.task])
+            self.task = None
+        await self.cache.aclose()
+        await self.connection.aclose()
+
+    async def put(
+        self, what: Query | str, text: str = "an answer", policy: Policy | None = None, *, durable: bool = True
+    ) -> Entry:
+        query = ask(what) if isinstance(what, str) else what
+        deadline = Deadline.after(10)
+        return await self.cache.put(TENANT, query, policy or Policy(), answer(text), durable=durable, deadline=deadline)
+
+    async def look(self, what: Query | str, policy: Policy = ONLY, token: str = "") -> LookupResult:
+        query = ask(what) if isinstance(what, str) else what
+        return await self.cache.lookup(TENANT, query, policy, token, Deadline.after(10))
+
+    async def text(self, what: Query | str) -> str | None:
+        """The answer that is served, if one is."""
+        found = await self.look(what)
+        return found.entry.answer.text if found.entry else None
+
+    async def commit(self, lease_id: str, made: Answer | None = None, *, durable: bool = False) -> CommitResult:
+        return await self.cache.commit(TENANT, lease_id, made or answer(), durable=durable)
+
+    async def clear(self, namespace: str = "default", *, dry_run: bool = False) -> tuple[int, int]:
+        return await self.cache.clear(TENANT, namespace, dry_run=dry_run)
+
+
+def place_of(store: StoreProcess) -> Place:
+    """Where the store's process is now, as the cache finds it."""
+    if not store.run_file.exists():
+        raise Unavailable("the store does not run", reason=Reason.STORE_UNAVAILABLE)
+    return Place(store.url, store.token)
+
+
+async def until(state: Callable[[], bool], what: str) -> None:
+    """Wait for a state."""
+    try:
+        async with asyncio.timeout(GUARD_S):
+            while not state():  # noqa: ASYNC110 -- any state, with or without an event
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        raise AssertionError(what) from None
