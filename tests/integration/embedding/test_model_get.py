@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -30,11 +31,11 @@ GRAPH_1 = "9b5ed2ff92d933c18748b500b79624e13c3fdfbb03b5251b37407f05a02cef93"
 """Digest of the operators and constants of the first revision of the graph, in the toy's shape."""
 
 
-def run(model_dir: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+def run(model_dir: Path, *options: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own, with a pip that reaches no index."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("ANTIPHON_", "PIP_"))}
     clean |= {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "ANTIPHON_MODEL_DIR": str(model_dir), **environ}
-    command = [sys.executable, "-c", COMMAND, "get"]
+    command = [sys.executable, "-c", COMMAND, "get", *options]
     return subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True, check=False)
 
 
@@ -106,6 +107,15 @@ def test_what_is_there_already_needs_no_network(model_dir: Path) -> None:
     done = run(model_dir)
     assert (done.returncode, done.stderr) == (0, "")
     assert "already" in done.stdout
+
+
+def test_a_program_reads_where_the_weights_are(model_dir: Path) -> None:
+    done = run(model_dir, "--json")
+    assert done.returncode == 0
+    told = json.loads(done.stdout)
+    assert told["embedder"] == "minilm"
+    assert Path(told["folder"]).parent == model_dir
+    assert "already" in done.stderr
 
 
 def test_another_wheel_under_the_same_name_is_refused(tmp_path: Path, wheel: Path) -> None:
