@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Write the tables of README.md that are made from code: the settings of every process.
+"""Write the tables of README.md that are made from code: the settings of every process, and who may call what.
 
 python tools/documents.py --write      writes README.md
-python tools/documents.py --check      exits 1 if README.md is not what the settings classes give
+python tools/documents.py --check      exits 1 if README.md is not what the code gives
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import re
 import sys
 
 from services.cache.settings import CacheSettings
+from services.chassis.auth.table import TABLE
+from services.chassis.auth.values import Role
 from services.chassis.settings import Row, ServiceSettings, document
 from services.completion.settings import CompletionSettings
 from services.edgestore.settings import EdgestoreSettings
 from services.router.settings import RouterSettings
 
 README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
-BEGIN = "<!-- settings: made by tools/documents.py -->"
-END = "<!-- end of settings -->"
 
 PROCESSES: tuple[tuple[str, type[ServiceSettings]], ...] = (
     ("cache", CacheSettings),
@@ -40,7 +40,7 @@ def rows() -> list[Row]:
     return sorted(found.values(), key=lambda row: order.get(row.toml.split()[0], 9))
 
 
-def table() -> str:
+def settings() -> str:
     """Return the settings as a Markdown table."""
     lines = ["| variable | in the TOML file | default | what it is |", "|---|---|---|---|"]
     for row in rows():
@@ -50,12 +50,27 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def roles() -> str:
+    """Return as a Markdown table which methods each role may call."""
+    lines = [f"| method | {' | '.join(f'`{role}`' for role in Role)} |", "|---|" + "---|" * len(Role)]
+    for method, allowed in TABLE.items():
+        service, _, name = method.rpartition("/")
+        cells = " | ".join("yes" if role in allowed else "" for role in Role)
+        lines.append(f"| {service.rpartition('.')[2]} `{name}` | {cells} |")
+    return "\n".join(lines)
+
+
 def filled(readme: str) -> str:
-    """Return the README with its table made anew."""
-    pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
-    if not pattern.search(readme):
-        raise SystemExit(f"README.md has no place for the table: {BEGIN} … {END}")
-    return pattern.sub(lambda _: f"{BEGIN}\n{table()}\n{END}", readme)
+    """Return the README with its tables made anew."""
+    for name, made in (("settings", settings()), ("roles", roles())):
+        begin, end = f"<!-- {name}: made by tools/documents.py -->", f"<!-- end of {name} -->"
+        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+        if not pattern.search(readme):
+            raise SystemExit(f"README.md has no place for the table: {begin} … {end}")
+        whole = f"{begin}\n{made}\n{end}"
+        before, after = pattern.split(readme, maxsplit=1)
+        readme = before + whole + after
+    return readme
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ import click
 from antiphon.cache.v1 import cache_pb2
 from antiphon.completion.v1 import completion_pb2
 from antiphon_client import AntiphonError, AsyncCompletionClient
+from antiphon_client.cli.connect import Connection
 from antiphon_client.cli.show import summary
 
 EASY = "How do I reset my password?"
@@ -58,11 +59,11 @@ async def _ask(
     return info
 
 
-async def show(address: str) -> bool:
+async def show(connection: Connection) -> bool:
     """Ask the questions of `STEPS` in a namespace of this run; True if each ended as it must."""
     namespace = f"demo-{time.time_ns():x}"
     good = True
-    async with AsyncCompletionClient(address) as client:
+    async with connection.completion() as client:
         for step in STEPS:
             click.secho(f"\n{step.title}: {step.prompt}", bold=True)
             request = completion_pb2.CompleteRequest(prompt=step.prompt, namespace=namespace)

@@ -7,12 +7,14 @@ import fcntl
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
+from antiphon_client.cli.connect import Connection, api_key, tls
+from antiphon_client.cli.targets import SettingError, Settings
 from services.chassis.auth.configured import credentials_path
 from services.chassis.settings import EX_CONFIG, SettingsError, SuiteSettings, load
 from services.cli.children import ConfigurationError
@@ -43,7 +45,9 @@ def _report(name: str, state: str) -> None:
     click.echo(f"{name:<10} {state}")
 
 
-async def _run(settings: SuiteSettings, environ: Mapping[str, str], *, demo: bool, leave: bool) -> int:
+async def _run(
+    settings: SuiteSettings, environ: Mapping[str, str], *, demo: Callable[[str], Connection] | None, leave: bool
+) -> int:
     stop = asyncio.Event()
     suite = Suite(settings, environ, _report)
     failed = False
@@ -62,13 +66,24 @@ async def _run(settings: SuiteSettings, environ: Mapping[str, str], *, demo: boo
     async def serving(addresses: Mapping[str, str]) -> None:
         nonlocal failed
         click.echo("SERVING " + " ".join(f"{name}={address}" for name, address in addresses.items()))
-        if demo:
-            failed = not await show(addresses["completion"])
+        if demo is not None:
+            failed = not await show(demo(addresses["completion"]))
         if leave:
             stop.set()
 
     clean = await suite.run(serving, stop)
     return 0 if clean and not failed else EX_UNCLEAN
+
+
+def _asking(environ: Mapping[str, str], *, is_open: bool) -> Callable[[str], Connection]:
+    """How the demo calls a service at an address: with what the environment gives to every command."""
+    caller = Settings(environ)
+    key, certificates = api_key(caller), tls(caller)
+    if key is None and not is_open:
+        raise SettingsError(
+            "ANTIPHON_API_KEY", "is needed for the demo: `antiphon key create --tenant default --role client` makes one"
+        )
+    return lambda address: Connection(address, key, certificates)
 
 
 @click.command()
@@ -86,12 +101,14 @@ def up(*, demo: bool, leave: bool) -> None:
         settings = load(SuiteSettings, service="up", environ=environ)
         with _only_one(settings.state_dir):
             ensure_default_model(environ)
-            if credentials_path(settings) is None:
+            is_open = credentials_path(settings) is None
+            asking = _asking(environ, is_open=is_open) if demo else None
+            if is_open:
                 click.echo(
                     "no credentials: everyone on this machine may call everything; `antiphon key create` makes keys"
                 )
-            code = asyncio.run(_run(settings, environ, demo=demo, leave=leave))
-    except SettingsError as error:
+            code = asyncio.run(_run(settings, environ, demo=asking, leave=leave))
+    except (SettingsError, SettingError) as error:
         click.echo(f"antiphon up: {error}", err=True)
         code = EX_CONFIG
     except ConfigurationError:

@@ -27,8 +27,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def suite(environ: dict[str, str]) -> Iterator[SuiteProcess]:
-    make_key(environ)
-    running = SuiteProcess(environ)
+    running = SuiteProcess({**environ, "ANTIPHON_API_KEY": make_key(environ)}, "--demo")
     yield running
     running.close()
 
@@ -75,6 +74,7 @@ def until_known(call: Callable[[], Any]) -> Any:
 def test_callers_need_keys_which_come_and_go_while_the_suite_runs(suite: SuiteProcess, environ: dict[str, str]) -> None:
     suite.wait_for("SERVING")
     assert not any("no credentials" in line for line in suite.lines)
+    suite.wait_for("offline-large")  # the demo's last answer
     assert refusal(lambda: asked(suite, None, "How do I bake bread?")).reason == "MISSING_CREDENTIAL"
 
     key = make_key(environ, "--tokens-per-minute", "1")
@@ -109,3 +109,10 @@ def asked_cache(suite: SuiteProcess, api_key: str) -> object:
             return await client.clear(cache_pb2.ClearRequest(dry_run=True), timeout=GUARD)
 
     return asyncio.run(clear())
+
+
+def test_the_demo_says_at_once_that_it_needs_a_key(environ: dict[str, str]) -> None:
+    make_key(environ)
+    started = antiphon(environ, "up", "--demo")
+    assert started.returncode == 78
+    assert "ANTIPHON_API_KEY: is needed for the demo" in started.stderr
