@@ -38,11 +38,18 @@ class Embeddings:
         self._embedder = embedder
         self._background = background
         self._running: dict[str, asyncio.Task[Embedding]] = {}
+        self._windows = 0
+        """Of the questions that are being embedded."""
         self._known: OrderedDict[str, Vector | None] = OrderedDict()
 
     def budget(self, address: Address) -> float:
-        """Seconds that embedding this question may take: `SECONDS_PER_WINDOW` for each window, at most 2 s."""
-        return min(SECONDS_PER_WINDOW * self._embedder.windows(address.question.text), MOST_SECONDS)
+        """Seconds that embedding this question may take: `SECONDS_PER_WINDOW` for each window, at most 2 s.
+
+        Windows of other questions that are being embedded count, too: this one waits for them, in its batch or before
+        it, and a burst of new questions is no reason to give all of them up.
+        """
+        own = 0 if address.entry_id in self._running else self._embedder.windows(address.question.text)
+        return min(SECONDS_PER_WINDOW * (self._windows + own), MOST_SECONDS)
 
     async def of(self, address: Address, *, within: float) -> Embedding:
         """The question's embedding. Raises TimeoutError after `within` seconds, and what the embedder raises.
@@ -56,12 +63,23 @@ class Embeddings:
         task = self._running.get(key)
         first = task is None
         if task is None:
-            task = self._background.start("embed", self._compute(key, address.question.text))
-            self._running[key] = task
-            task.add_done_callback(lambda _: self._running.pop(key, None))
+            task = self._start(key, address.question.text)
         async with asyncio.timeout(within):
             done = await asyncio.shield(task)
         return done if first else Embedding(done.vector, 0)
+
+    def _start(self, key: str, text: str) -> asyncio.Task[Embedding]:
+        windows = self._embedder.windows(text)
+        task = self._background.start("embed", self._compute(key, text))
+
+        def ended(_: asyncio.Task[Embedding]) -> None:
+            self._windows -= windows
+            del self._running[key]
+
+        self._windows += windows
+        self._running[key] = task
+        task.add_done_callback(ended)
+        return task
 
     async def _compute(self, key: str, text: str) -> Embedding:
         embedding = Embedding(None, 0)  # only its own words may find it
