@@ -10,7 +10,7 @@ CARGO := cargo
 MANIFEST := --manifest-path simcore/Cargo.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint gen bench bench-simcore campaign-simcore setup model test-faults-sabotage clean
+.PHONY: help run test test-pythons lint gen bench bench-simcore campaign-simcore setup model test-faults-sabotage clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -21,6 +21,9 @@ run: setup model ## start the whole suite and show its main job; EXIT=1 drains a
 test: setup model ## run all tests
 	$(CARGO) test --quiet --locked $(MANIFEST)
 	$(BIN)/python -m pytest
+
+test-pythons: setup ## install and try the client on every other Python of this machine, 3.11 or newer
+	ANTIPHON_TEST_PYTHONS=1 $(BIN)/python -m pytest tests/packaging/test_packaging_pythons.py
 
 lint: setup ## check style, types, protos, stubs, Rust
 	$(BIN)/ruff format --check .

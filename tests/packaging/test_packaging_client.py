@@ -11,7 +11,13 @@ METADATA = {
     "dist-info/licenses/LICENSE",
 }
 
-PACKAGES = ("antiphon/**/*.py", "antiphon/**/*.pyi", "antiphon_client/**/*.py", "*/py.typed")
+PACKAGES = (
+    "antiphon/**/*.py",
+    "antiphon/**/*.pyi",
+    "antiphon/service_config.json",
+    "antiphon_client/**/*.py",
+    "*/py.typed",
+)
 
 
 def test_the_wheel_holds_the_stubs_and_the_clients_only(client_wheel: Wheel) -> None:
