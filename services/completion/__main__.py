@@ -18,6 +18,7 @@ from services.chassis.errors import FailedPrecondition
 from services.chassis.process import Process, run
 from services.chassis.server import Server
 from services.chassis.settings import SettingsError
+from services.chassis.tls import client_tls
 from services.completion.adapters.cache import GrpcCache
 from services.completion.adapters.router import GrpcRouter
 from services.completion.calling import Servers
@@ -39,13 +40,14 @@ class _Loaded:
 async def main(settings: CompletionSettings, process: Process) -> None:
     """Serve until the process is asked to stop; then finish what is under way and settle with the others."""
     loaded = await asyncio.to_thread(_load, settings)
+    tls = await asyncio.to_thread(client_tls, settings)
     server = Server(
         SERVICE, settings, process, listen=settings.completion_listen, variable="ANTIPHON_COMPLETION_LISTEN"
     )
     async with AsyncExitStack() as stack:
         key = await stack.enter_async_context(service_key(settings, process.telemetry))
-        cache = await stack.enter_async_context(AsyncCacheClient(settings.target("cache"), api_key=key))
-        router = await stack.enter_async_context(AsyncRouterClient(settings.target("router"), api_key=key))
+        cache = await stack.enter_async_context(AsyncCacheClient(settings.target("cache"), api_key=key, tls=tls))
+        router = await stack.enter_async_context(AsyncRouterClient(settings.target("router"), api_key=key, tls=tls))
         service = CompletionService(
             settings,
             process.telemetry,
