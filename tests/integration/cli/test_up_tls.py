@@ -39,12 +39,10 @@ def ask(environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_suite_answers_only_those_who_show_a_certificate(suite: SuiteProcess) -> None:
-    suite.wait_for("A hard question")
-    suite.wait_for("offline-large")
-    said = [line for line in suite.lines if " · " in line]
+    said = [suite.wait_for(" · ") for _ in range(4)]
     # Through the cache and the router, which demand certificates from completion too.
     assert [line.split()[0] for line in said] == ["MISS", "EXACT", "SEMANTIC", "MISS"]
-    assert not any("degraded" in line for line in said)
+    assert "offline-large" in said[-1]
     assert all(suite.running(name).health not in {None, suite.address(name)} for name in SERVICES)
 
     answered = ask(suite.environ)
@@ -59,7 +57,6 @@ def test_the_suite_answers_only_those_who_show_a_certificate(suite: SuiteProcess
     plaintext = {k: v for k, v in suite.environ.items() if "_TLS_" not in k}
     for environ in (without_certificate, plaintext):
         assert ask(environ).returncode == 69
-    assert ask(suite.environ).returncode == 0
 
 
 def test_a_certificate_without_its_key_stops_everything(tmp_path: Path, variables: dict[str, str]) -> None:
