@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from configparser import ConfigParser
+from pathlib import Path
 
-from tests.packaging.distributions import CLIENT, ROOT, Wheel, on_disk
+from tests.packaging.distributions import CLIENT, ROOT, Wheel, build, on_disk
 
 METADATA = {
     *("dist-info/METADATA", "dist-info/WHEEL", "dist-info/RECORD", "dist-info/entry_points.txt"),
@@ -58,7 +59,14 @@ def test_the_wheel_brings_the_command(client_wheel: Wheel) -> None:
     }
 
 
-def test_the_source_distribution_builds_the_same(client_sdist: dict[str, bytes]) -> None:
+def test_the_source_distribution_builds_the_same(
+    client_sdist: dict[str, bytes], client_wheel: Wheel, tmp_path: Path
+) -> None:
     expected = on_disk(CLIENT, *PACKAGES, "README.md", "LICENSE", "pyproject.toml")
     assert set(client_sdist) == {*expected, "PKG-INFO", ".gitignore"}  # hatchling always adds the ignore file
     assert {name: client_sdist[name] for name in expected} == expected
+    for name, content in client_sdist.items():
+        place = tmp_path / "unpacked" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+    assert Wheel(build(tmp_path / "unpacked", "build_wheel", tmp_path / "built")).contents == client_wheel.contents

@@ -19,6 +19,9 @@ from tests.unit.client.completion_server import fail, serving
 
 ROOT = Path(__file__).resolve().parents[3]
 
+ERRORS = [kind for kind in antiphon_client.AntiphonError.__subclasses__() if kind.__module__ == errors.__name__]
+"""Those of the client; commands have one of their own."""
+
 
 class Failing(completion_pb2_grpc.CompletionServiceServicer):
     """Fails with what the prompt names; streams two deltas first, or for ever."""
@@ -66,7 +69,7 @@ async def test_a_status_is_its_exception_with_the_details(client: AsyncCompletio
     with pytest.raises(antiphon_client.AntiphonError) as caught:
         await client.complete(code.name)
     error = caught.value
-    own = [kind for kind in antiphon_client.AntiphonError.__subclasses__() if kind.code is code]
+    own = [kind for kind in ERRORS if kind.code is code]
     assert type(error) is (own[0] if own else errors.InternalError)
     assert error.code is code
     assert (error.reason, error.message, error.retry_after) == ("SOME_REASON", "what went wrong", 1.5)
@@ -98,7 +101,7 @@ def test_every_reason_says_what_to_do_next(reason: str) -> None:
     code = re.search(rf"// ([A-Z_]+): (?:[^\n]*\n *// )*[^\n]*\n *{reason} =", proto)
     assert code is not None
     status = grpc.StatusCode[code[1]]
-    (kind,) = [each for each in antiphon_client.AntiphonError.__subclasses__() if each.code is status]
+    (kind,) = [each for each in ERRORS if each.code is status]
     error = kind("what went wrong", reason=reason.removeprefix("ERROR_REASON_"))
     assert error.hint
     assert str(error) == f"{error.reason}: what went wrong ({error.hint})"
@@ -114,7 +117,12 @@ def test_an_error_says_where_and_when() -> None:
 
 def test_the_tree_in_the_docstring_is_the_tree() -> None:
     drawn = re.findall(r"[├└]── (\w+)", errors.__doc__ or "")
-    assert drawn == [kind.__name__ for kind in antiphon_client.AntiphonError.__subclasses__()]
+    assert drawn == [kind.__name__ for kind in ERRORS]
+
+
+def test_the_table_in_the_readme_has_every_error() -> None:
+    readme = (ROOT / "clients/python/README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+Error)` \|", readme, re.MULTILINE) == [kind.__name__ for kind in ERRORS]
 
 
 async def test_a_status_without_details_has_no_reason() -> None:
