@@ -40,9 +40,25 @@ def key_id_of(text: str) -> str | None:
     return found[1] if found else None
 
 
-def digest(hmac_key: bytes, text: str) -> bytes:
-    """What is kept of a key: HMAC-SHA256 of its text (RFC 2104). A plain hash would do, too: the secret is random.
+class Digests:
+    """What is kept of keys: HMAC-SHA256 of their texts (RFC 2104). A plain hash would do, too: secrets are random.
 
     Keyed, a digest that leaks says nothing about whether two files hold the same key.
     """
-    return hmac.digest(hmac_key, text.encode("ascii"), "sha256")
+
+    __slots__ = ("_begun",)
+
+    def __init__(self, hmac_key: bytes) -> None:
+        # Begun once and copied for each text, which halves the time of a whole HMAC.
+        self._begun = hmac.new(hmac_key, digestmod="sha256")
+
+    def of(self, text: str) -> bytes:
+        """The digest of a key's text."""
+        whole = self._begun.copy()
+        whole.update(text.encode("ascii"))
+        return whole.digest()
+
+
+def digest(hmac_key: bytes, text: str) -> bytes:
+    """The digest of one key's text."""
+    return Digests(hmac_key).of(text)

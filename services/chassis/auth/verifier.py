@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
-from services.chassis.auth.api_key import digest, key_id_of
+from services.chassis.auth.api_key import Digests, key_id_of
 from services.chassis.auth.credentials import Credentials, StoredKey
 from services.chassis.auth.values import Caller, Identity
 from services.chassis.errors import Reason, Unauthenticated
@@ -43,7 +43,7 @@ class ApiKeys:
 
     def __init__(self, credentials: Credentials, *, now: Callable[[], float] = time.time) -> None:
         """`now` is in Unix seconds: keys expire by the calendar."""
-        self._hmac_key = credentials.hmac_key
+        self._digests = Digests(credentials.hmac_key)
         self._keys = {key.id: _known(key) for key in credentials.keys}
         self._now = now
 
@@ -61,7 +61,7 @@ class ApiKeys:
         key_id = key_id_of(text)
         known = self._keys.get(key_id) if key_id is not None else None
         # An id is no secret, so it may take less time to find that there is no such key.
-        if known is None or not hmac.compare_digest(known.digest, digest(self._hmac_key, text)) or known.revoked:
+        if known is None or not hmac.compare_digest(known.digest, self._digests.of(text)) or known.revoked:
             raise Unauthenticated("the API key is not one of this server's")
         if known.expires_at <= self._now():
             raise Unauthenticated("the API key has expired", reason=Reason.EXPIRED_CREDENTIAL)
