@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the tables of README.md that are made from code: the settings of every process, and who may call what.
+"""Write the tables of README.md that are made from code: settings and metrics of every process, and who may call what.
 
 python tools/documents.py --write      writes README.md
 python tools/documents.py --check      exits 1 if README.md is not what the code gives
@@ -8,16 +8,29 @@ python tools/documents.py --check      exits 1 if README.md is not what the code
 from __future__ import annotations
 
 import argparse
+import io
 import pathlib
 import re
 import sys
+import tempfile
+from collections.abc import Iterator
+from typing import cast
 
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics import MetricWrapperBase
+
+from services.cache.cache import Cache
+from services.cache.metrics import CacheMetrics
 from services.cache.settings import CacheSettings
 from services.chassis.auth.table import TABLE
 from services.chassis.auth.values import Role
 from services.chassis.settings import Row, ServiceSettings, document
+from services.chassis.telemetry import Telemetry
+from services.completion.metrics import Metrics as CompletionMetrics
 from services.completion.settings import CompletionSettings
 from services.edgestore.settings import EdgestoreSettings
+from services.edgestore.shards import Shards
+from services.router.metrics import RouterMetrics
 from services.router.settings import RouterSettings
 
 README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
@@ -60,9 +73,38 @@ def roles() -> str:
     return "\n".join(lines)
 
 
+def metrics() -> str:
+    """Return the metrics as a Markdown table, those of every process first."""
+    every = Telemetry("every", stream=io.BytesIO())
+    store = Telemetry("edgestore", stream=io.BytesIO())
+    cache, router, completion = CollectorRegistry(), CollectorRegistry(), CollectorRegistry()
+    watched = CacheMetrics(cache)
+    watched.watch(cast(Cache, None), lambda: 0)  # read when Prometheus comes, which it does not
+    RouterMetrics(router, every.log, ())
+    CompletionMetrics(completion)
+    with tempfile.TemporaryDirectory() as folder:
+        Shards(pathlib.Path(folder), store)
+    shared = list(_described(every.registry))
+    lines = ["| metric | type | labels | what it is |", "|---|---|---|---|", *shared]
+    for registry in (completion, cache, router, store.registry):
+        lines += [line for line in _described(registry) if line not in shared]
+    for telemetry in (every, store):
+        telemetry.close()
+    return "\n".join(lines)
+
+
+def _described(registry: CollectorRegistry) -> Iterator[str]:
+    for collector in registry._collector_to_names:  # collecting would ask gauges for their values
+        if isinstance(collector, MetricWrapperBase):
+            for metric in collector.describe():
+                name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+                labels = ", ".join(f"`{label}`" for label in collector._labelnames)
+                yield f"| `{name}` | {metric.type} | {labels} | {metric.documentation.replace('|', chr(92) + '|')} |"
+
+
 def filled(readme: str) -> str:
     """Return the README with its tables made anew."""
-    for name, made in (("settings", settings()), ("roles", roles())):
+    for name, made in (("settings", settings()), ("roles", roles()), ("metrics", metrics())):
         begin, end = f"<!-- {name}: made by tools/documents.py -->", f"<!-- end of {name} -->"
         pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
         if not pattern.search(readme):

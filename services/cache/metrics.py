@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from services.cache.cache import Cache
 from services.cache.fill_values import Granted, InProgress
 from services.cache.histogram import LATENCY_BOUNDS, SIMILARITY_BOUNDS
+from services.cache.recovery import Phase
 from services.cache.storable import NotStored
 from services.cache.values import CommitResult, LookupResult
 
@@ -78,7 +79,7 @@ class CacheMetrics:
         self._gauge("evictions", "Entries removed for lack of room.", lambda: cache.stats.evictions)
         self._gauge("index_rebuilds", "Times the index was rebuilt after a fault.", lambda: cache.recovery.rebuilds)
         self._gauge("records_skipped", "Stored records that cannot be read.", skipped)
-        self._gauge("hydrated", "Whether everything stored has been read.", cache.recovery.ready.is_set)
+        self._gauge("hydrated", "Whether everything stored has been read.", lambda: cache.recovery.phase is Phase.READY)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"antiphon_cache_{name}", text, labels, registry=self._registry)
