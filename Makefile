@@ -10,7 +10,8 @@ CARGO := cargo
 MANIFEST := --manifest-path simcore/Cargo.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-pythons lint gen bench bench-simcore campaign-simcore setup model test-faults-sabotage clean
+.PHONY: help run test test-pythons lint gen bench bench-simcore campaign-simcore campaign-isolation setup model \
+  test-faults-sabotage clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -54,6 +55,10 @@ test-faults-sabotage: setup model ## for each fault row: remove its handling and
 
 campaign-simcore: setup ## compare a million searches with brute force
 	SIMCORE_CAMPAIGN_CASES=1000000 $(CARGO) test --quiet --locked $(MANIFEST) --test campaign -- --nocapture
+
+campaign-isolation: setup model ## let tenants cross each other OPERATIONS=200000 times, from SEED= on, and look for leaks
+	ISOLATION_OPERATIONS=$(or $(OPERATIONS),200000) ISOLATION_SEED=$(SEED) \
+	  $(BIN)/python -m pytest -s tests/integration/tenants/test_isolation.py
 
 setup: $(VENV)/.installed ## install everything into .venv
 

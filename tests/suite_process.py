@@ -20,6 +20,33 @@ SERVICES = ("cache", "router", "completion")
 GUARD = 60.0
 """Seconds that nothing here may take."""
 
+CATALOGUE = """
+include_default = false
+
+[upstreams.fake]
+kind = "openai"
+base_url = "{base_url}"
+
+[models.small]
+upstream = "fake"
+context_tokens = 100_000
+max_output_tokens = 4_096
+capabilities = ["streaming", "tools"]
+prices = {{ input = "1", output = "10", date = 2026-01-01 }}
+latency = {{ first_token_seconds = 0.1, tokens_per_second = 50 }}
+quality = {{ tier = "moderate" }}
+
+[models.large]
+upstream = "fake"
+context_tokens = 100_000
+max_output_tokens = 4_096
+capabilities = ["streaming", "tools"]
+prices = {{ input = "100", output = "1000", date = 2026-01-01 }}
+latency = {{ first_token_seconds = 0.1, tokens_per_second = 50 }}
+quality = {{ tier = "complex" }}
+"""
+"""Two models of the fake server; a request that names none gets `small`, if it is not a hard one."""
+
 
 def free_ports(count: int) -> list[int]:
     """Return ports that were free a moment ago."""
@@ -38,6 +65,13 @@ def environment(state_dir: Path, **variables: str) -> dict[str, str]:
     ports = zip(SERVICES, free_ports(len(SERVICES)), strict=True)
     listens = {f"ANTIPHON_{name.upper()}_LISTEN": f"127.0.0.1:{port}" for name, port in ports}
     return {**kept, "ANTIPHON_STATE_DIR": str(state_dir), **listens, **variables}
+
+
+def two_models(folder: Path, base_url: str) -> Path:
+    """Write a catalogue whose models `small` and `large` are on a fake server; return its path."""
+    path = folder / "catalogue.toml"
+    path.write_text(CATALOGUE.format(base_url=base_url))
+    return path
 
 
 class SuiteProcess:

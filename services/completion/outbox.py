@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-from services.chassis.errors import AntiphonError, DeadlineExceeded, Exhausted, Unavailable
+from services.chassis.errors import AntiphonError, DeadlineExceeded, Exhausted, Unauthenticated, Unavailable
 
 ItemT = TypeVar("ItemT")
 
@@ -97,7 +97,7 @@ class Outbox(Generic[ItemT]):
                 self._dropped("too_old")
             else:
                 await self._send(item)
-        except (Unavailable, DeadlineExceeded, Exhausted):
+        except (Unavailable, DeadlineExceeded, Exhausted, Unauthenticated):  # the last: keys are being exchanged
             if key not in self._items:  # else a newer one has come meanwhile
                 self._items[key] = (since, item)
                 self._items.move_to_end(key, last=False)

@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.chassis.errors import Aborted, AntiphonError, DeadlineExceeded, Exhausted, NotFound, Unavailable
+from services.chassis.errors import (
+    Aborted,
+    AntiphonError,
+    DeadlineExceeded,
+    Exhausted,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+)
 from services.completion.background import Background
 from services.completion.metrics import Metrics
 from services.completion.outbox import Outbox
@@ -92,7 +100,7 @@ class Storing:
             done = await self._cache.commit(request.caller, lease.id, answer, timeout=CALL_SECONDS)
         except Aborted:
             self._not_stored("lease_lost")
-        except (NotFound, Unavailable, DeadlineExceeded, Exhausted):
+        except (NotFound, Unavailable, DeadlineExceeded, Exhausted, Unauthenticated):
             self.put(request, answer)
         except AntiphonError:
             self._not_stored("refused")

@@ -19,7 +19,7 @@ import hashlib
 import json
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -95,6 +95,11 @@ class FakeOpenAI:
     def base_url(self) -> str:
         """What clients are given."""
         return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def queue(self) -> Sequence[Behaviour]:
+        """What the next calls get, before the default applies again."""
+        return self._queue
 
     def enqueue(self, *behaviours: Behaviour) -> None:
         """Answer the next calls like this, one each, before the default applies again."""
