@@ -144,11 +144,14 @@ async def fail(
 
 
 @asynccontextmanager
-async def serving(service: completion_pb2_grpc.CompletionServiceServicer) -> AsyncIterator[str]:
+async def serving(
+    service: completion_pb2_grpc.CompletionServiceServicer, credentials: grpc.ServerCredentials | None = None
+) -> AsyncIterator[str]:
     """Serve on a free port; yields where."""
     server = grpc.aio.server()
     completion_pb2_grpc.add_CompletionServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call, unused-ignore]
-    port = server.add_insecure_port("127.0.0.1:0")
+    address = "127.0.0.1:0"
+    port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     await server.start()
     try:
         yield f"127.0.0.1:{port}"
