@@ -41,6 +41,10 @@ MAX_METADATA_BYTES = 16 * 1024
 SPARE_RPCS = 256
 """Calls over all places that are still looked at, so that the refusal is ours, with its reason and RetryInfo."""
 
+MAX_PENDING = 20_000
+"""Calls that gRPC has read and not yet handed over. Beyond its own default of 1,000 it cancels calls at random, so one
+connection that opens and resets streams in a tight loop would cost the others theirs; a pending call takes a few KB."""
+
 KEEPALIVE_MS = 30_000
 KEEPALIVE_TIMEOUT_MS = 10_000
 """A vanished client is noticed within the sum of the two."""
@@ -232,6 +236,8 @@ def _options(places: int) -> list[tuple[str, int]]:
         ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
         # One connection may use all places: with fewer streams, waiting calls of a client would hold up its others.
         ("grpc.max_concurrent_streams", places + SPARE_RPCS),
+        ("grpc.server.max_pending_requests", MAX_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING),
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
         ("grpc.keepalive_permit_without_calls", 1),
