@@ -95,7 +95,11 @@ def test_the_wheel_adds_the_commands_of_the_server_side(suite_wheel: Wheel) -> N
     points = ConfigParser()
     points.read_string(suite_wheel.contents["dist-info/entry_points.txt"].decode())
     assert {name: dict(points[name]) for name in points.sections()} == {
-        "antiphon.commands": {"model": "services.cli.model:model", "up": "services.cli.up:up"}
+        "antiphon.commands": {
+            "key": "services.cli.key:key",
+            "model": "services.cli.model:model",
+            "up": "services.cli.up:up",
+        }
     }
 
 
