@@ -12,6 +12,11 @@ from services.chassis.auth.values import ANYONE, Caller
 from services.chassis.auth.verifier import Metadata
 from services.chassis.deadline import Deadline
 
+
+class PeerGone(Exception):
+    """gRPC could not send, as the caller has gone; the cause is gRPC's own exception."""
+
+
 REQUEST_ID_HEADER = "x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
@@ -28,6 +33,7 @@ class Call:
         self.trailing: list[tuple[str, str | bytes]] = []
         self.ended = False
         """True once the call has its status; tasks that the handler left behind may still hold the call."""
+        self._committed = False
 
     @cached_property
     def sent(self) -> Metadata:
@@ -52,6 +58,19 @@ class Call:
         """Where the caller is connected from, `ipv4:127.0.0.1:54321`; empty if first asked after the call ended."""
         # gRPC frees the call at its end and then looks through a null pointer.
         return "" if self.ended else str(self._context.peer())
+
+    async def commit(self) -> None:
+        """Send the response's headers now: gRPC repeats no call that has some (gRFC A6), whatever becomes of it.
+
+        For what must not be done twice, as soon as it is begun. Repeating it changes nothing.
+        """
+        if self._committed:
+            return
+        self._committed = True
+        try:
+            await self._context.send_initial_metadata(())
+        except Exception as error:
+            raise PeerGone from error
 
     def add_trailing(self, key: str, value: str | bytes) -> None:
         """Send metadata with the final status, whatever it will be (`grpc-retry-pushback-ms`, for one)."""

@@ -30,7 +30,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from services.chassis.auth.access import Access, Admit
-from services.chassis.call import Call
+from services.chassis.call import Call, PeerGone
 from services.chassis.deadline import Deadline
 from services.chassis.door import Door
 from services.chassis.errors import DeadlineExceeded, InvalidRequest, Reason
@@ -138,10 +138,6 @@ def bind(
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(descriptor.full_name, handlers),))
 
 
-class _PeerGoneError(Exception):
-    """gRPC could not send a message, as its caller has gone; the cause is gRPC's own exception."""
-
-
 class _Rpc:
     """One method: everything about it that does not change from call to call."""
 
@@ -225,7 +221,7 @@ class _Rpc:
                 try:
                     await context.write(payload)
                 except Exception as error:
-                    raise _PeerGoneError from error
+                    raise PeerGone from error
 
     def _open(self, context: Any, started: float) -> tuple[bool, Call]:
         """The call, and whether its caller has set a deadline; gRPC itself cancels the handler at that one."""
@@ -274,7 +270,7 @@ class _Rpc:
             call.cancelled = True
             self._finish("DEADLINE_EXCEEDED" if call.deadline.passed else "CANCELLED", call, started)
             raise error
-        if isinstance(error, _PeerGoneError) and error.__cause__ is not None:
+        if isinstance(error, PeerGone) and error.__cause__ is not None:
             call.cancelled = True
             self._finish("CANCELLED", call, started)
             raise error.__cause__

@@ -8,7 +8,8 @@
     calling          attempts at candidates until one answers
     models           what can be called and at what price; routing while the router is away
     streaming/       the shared transcript of an answer and how listeners read it
-    adapters/        the cache and the router over gRPC
+    idempotency/     equal keys get equal answers: claims in the store, and those who wait for them
+    adapters/        the cache and the router over gRPC, and idempotency keys in the store
     upstreams/       the servers that have the models
 
 A fill is a task of its own: a caller that leaves detaches, and the call of the model ends when the last one leaves.

@@ -20,12 +20,14 @@ from services.chassis.server import Server
 from services.chassis.settings import SettingsError
 from services.chassis.tls import client_tls
 from services.completion.adapters.cache import GrpcCache
+from services.completion.adapters.idempotency_store import StoredRecords
 from services.completion.adapters.router import GrpcRouter
 from services.completion.calling import Servers
 from services.completion.service import CompletionService
 from services.completion.servicer import CompletionServicer
 from services.completion.settings import SERVICE, CompletionSettings
 from services.completion.upstreams.factory import create
+from services.storage import Connection, locate, read_api_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ async def main(settings: CompletionSettings, process: Process) -> None:
         key = await stack.enter_async_context(service_key(settings, process.telemetry))
         cache = await stack.enter_async_context(AsyncCacheClient(settings.target("cache"), api_key=key, tls=tls))
         router = await stack.enter_async_context(AsyncRouterClient(settings.target("router"), api_key=key, tls=tls))
+        connection = Connection(lambda: locate(settings), timeout=settings.store_timeout)
+        stack.push_async_callback(connection.aclose)
         service = CompletionService(
             settings,
             process.telemetry,
@@ -57,10 +61,17 @@ async def main(settings: CompletionSettings, process: Process) -> None:
             counter=loaded.counter,
             servers=loaded.servers,
             spent=server.charge,
+            records=StoredRecords(
+                connection,
+                replication_factor=settings.replication_factor,
+                write_consistency_factor=settings.write_consistency_factor,
+            ),
         )
         await stack.enter_async_context(service.running())
         server.add(
-            CompletionServicer(service.fills, lambda name, field: service.models.resolve(name, field=field)),
+            CompletionServicer(
+                service.fills, service.keys, lambda name, field: service.models.resolve(name, field=field)
+            ),
             completion_pb2.DESCRIPTOR.services_by_name["CompletionService"],
         )
         await server.start()
@@ -71,6 +82,7 @@ async def main(settings: CompletionSettings, process: Process) -> None:
 
 def _load(settings: CompletionSettings) -> _Loaded:
     """Read every file that the settings name, so that a wrong one ends the process now and not at the first call."""
+    read_api_key(settings)
     try:
         catalogue = Catalogue.load(settings.catalogue, os.environ)
         counter = TokenCounter.for_catalogue(catalogue)

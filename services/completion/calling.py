@@ -220,7 +220,7 @@ class Caller:
         question = fill.request.question
         request = ChatRequest(model.upstream_model, question.messages, question.tools, question.options)
         patience = spec.first_token_timeout
-        fill.called = True
+        fill.transcript.calls()
         # The limit of the fill, not of who listens now: somebody with more time may still come.
         async with aclosing(upstream.stream(request, timeout=min(spec.total_timeout, fill.limit()))) as events:
             while True:

@@ -25,7 +25,12 @@ class Beat:
     """Nothing has happened for a while."""
 
 
-Event = Opened | Content | Beat | Delivered
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A model was called: from now on, asking again may buy a second answer."""
+
+
+Event = Opened | Content | Beat | Called | Delivered
 
 
 class Fill:
@@ -34,14 +39,17 @@ class Fill:
     def __init__(self, request: Request, transcript: Transcript, until: Deadline) -> None:
         self.request = request
         self.transcript = transcript
-        self.called = False
-        """A model was called: asking again may buy a second answer."""
         self.closing = False
         """The server stops and does not wait for this fill."""
         self._until = until
         self._listeners: dict[Listener, None] = {}
         self._paid = False
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def called(self) -> bool:
+        """Whether a model was called: asking again may buy a second answer."""
+        return self.transcript.called
 
     @property
     def listeners(self) -> int:
@@ -96,11 +104,20 @@ class Fill:
 class Listener:
     """One caller of one fill; use it as a context manager, once."""
 
-    def __init__(self, fill: Fill, deadline: Deadline, *, streaming: bool, leave: Callable[[Listener], None]) -> None:
+    def __init__(
+        self,
+        fill: Fill,
+        deadline: Deadline,
+        *,
+        streaming: bool,
+        leave: Callable[[Listener], None],
+        pays: bool = True,
+    ) -> None:
         self.fill = fill
         self.deadline = deadline
         self.streaming = streaming
         self._leave = leave
+        self._pays = pays
         self._monotonic = deadline.monotonic
         self._came = self._monotonic()
         self._first_content: float | None = None
@@ -113,30 +130,46 @@ class Listener:
     ) -> None:
         self._leave(self)
 
-    async def result(self) -> Delivered:
-        """Wait for the whole answer; raises the fill's error, or `DeadlineExceeded` at this listener's deadline."""
+    def companion(self, deadline: Deadline) -> Listener:
+        """Return one who reads the same answer, but neither keeps it going nor pays for it."""
+        return Listener(self.fill, deadline, streaming=True, leave=lambda _: None, pays=False)
+
+    async def result(self, called: Callable[[], Awaitable[None]] | None = None) -> Delivered:
+        """Wait for the whole answer; raises the fill's error, or `DeadlineExceeded` at this listener's deadline.
+
+        `called` is awaited as soon as a model was called for it.
+        """
         transcript = self.fill.transcript
+        if called is not None:
+            if not await self._within(transcript.call(), self.deadline.remaining()):
+                raise self._late()
+            if transcript.called:
+                await called()
         if not await self._within(transcript.change(0), self.deadline.remaining()):
             raise self._late()
         self._first_content = self._monotonic()
         if not await self._within(transcript.end(), self.deadline.remaining()):
             raise self._late()
-        return self._delivered()
+        return self.delivered()
 
     async def events(self, heartbeat: float) -> AsyncGenerator[Event, None]:
         """Yield the answer while it is written, from its start; a `Beat` whenever `heartbeat` seconds were silent.
 
+        Where a model is called, `Called` comes first.
         What has gathered since the last event leaves as one. Raises like `result`.
         """
-        transcript, position = self.fill.transcript, 0
+        transcript, position, told = self.fill.transcript, 0, False
         quiet_until = self._monotonic() + heartbeat
         while True:
             quiet = max(quiet_until - self._monotonic(), 0.0)
-            if not await self._within(transcript.change(position), self.deadline.within(quiet)):
+            if not await self._within(transcript.change(position, told=told), self.deadline.within(quiet)):
                 if self.deadline.passed:
                     raise self._late()
                 yield Beat()
             else:
+                if transcript.called and not told:
+                    told = True
+                    yield Called()
                 pieces, position = transcript.since(position)
                 if pieces and self._first_content is None and transcript.opened is not None:
                     self._first_content = self._monotonic()
@@ -146,18 +179,19 @@ class Listener:
                 if transcript.ended and position == len(transcript):
                     break
             quiet_until = self._monotonic() + heartbeat
-        result = self._delivered()
+        result = self.delivered()
         if self._first_content is None and transcript.opened is not None:
             yield transcript.opened
         yield result
 
-    def _delivered(self) -> Delivered:
+    def delivered(self) -> Delivered:
+        """Return what this listener gets of a fill that has ended, or raise its error."""
         completed = self.fill.transcript.result()
         now = self._monotonic()
         first = self._first_content if self._first_content is not None else now
         return delivered(
             completed,
-            pays=self.fill.pays(),
+            pays=self._pays and self.fill.pays(),
             latency=now - self._came,
             time_to_first_token=first - self._came,
         )

@@ -34,6 +34,17 @@ class Metrics:
             "antiphon_completion_reports_dropped", "Outcomes the router was not told.", ["reason"], registry=registry
         )
 
+        self.keys = Counter(
+            "antiphon_completion_idempotency",
+            "What became of requests with an idempotency key: made, joined, replayed, taken_over, reused, not_kept.",
+            ["event"],
+            registry=registry,
+        )
+
+    def key_happened(self, event: str) -> None:
+        """Something happened to an idempotency key."""
+        self.keys.labels(event).inc()
+
     def requested(self, shared: bool) -> None:
         """A request came."""
         self.requests.labels("true" if shared else "false").inc()

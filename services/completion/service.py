@@ -16,6 +16,9 @@ from services.completion.caching import LookupBudget
 from services.completion.calling import Caller, Servers, Spent
 from services.completion.estimating import Estimator
 from services.completion.fills import Fills
+from services.completion.idempotency.keys import Keys
+from services.completion.idempotency.ports import Records
+from services.completion.idempotency.records import Terms
 from services.completion.metrics import Metrics
 from services.completion.models import ModelBook
 from services.completion.pipeline import Pipeline, Timeouts
@@ -43,6 +46,7 @@ class CompletionService:
         catalogue: Catalogue,
         counter: TokenCounter,
         servers: Servers,
+        records: Records,
         spent: Spent = lambda _key_id, _tokens: None,
     ) -> None:
         """`spent` is told of every call of a model for whose key it was and how many tokens it took."""
@@ -87,6 +91,14 @@ class CompletionService:
             longest=settings.fill_limit,
             joined=metrics.requested,
         )
+        self.keys = Keys(
+            records,
+            self.fills,
+            Terms(lease=settings.idempotency_lease, keep=settings.idempotency_keep),
+            longest=settings.fill_limit,
+            background=self._background,
+            happened=metrics.key_happened,
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -100,6 +112,7 @@ class CompletionService:
                         self.reporting.run(),
                         self.surroundings.watch_store(),
                         self.surroundings.watch_catalogue(),
+                        self.keys.purge(),
                     )
                 ]
                 try:
@@ -113,6 +126,7 @@ class CompletionService:
             self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _settle(self) -> None:
+        await self.keys.settle(self._settle_time)
         await self.fills.close()
         await self._background.drain(self._settle_time)
         await asyncio.gather(self.storing.drain(self._settle_time), self.reporting.drain(self._settle_time))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
 
 from antiphon.completion.v1 import completion_pb2
 from services.chassis.call import Call
 from services.chassis.errors import AntiphonError
 from services.chassis.handler import server_stream, unary
-from services.completion.fills import Fills, Listener
+from services.completion.fills import Called, Fills, Listener
+from services.completion.idempotency.keys import Asked, Kept, Keys
+from services.completion.idempotency.records import Scope
 from services.completion.proto.durations import read_duration
-from services.completion.proto.requests import Resolve, read_request
-from services.completion.proto.responses import write_event, write_response
+from services.completion.proto.requests import Resolve, body_digest, read_key, read_request
+from services.completion.proto.responses import write_event, write_finished, write_kept, write_replay, write_response
+from services.completion.request import Request
+from services.completion.result import Delivered
 from services.llm.proto import invalid, missing
 
 COMPLETE_DEADLINE = 60.0
@@ -31,8 +35,9 @@ MOST_HEARTBEAT = 60.0
 class CompletionServicer:
     """One instance per process."""
 
-    def __init__(self, fills: Fills, resolve: Resolve) -> None:
+    def __init__(self, fills: Fills, keys: Keys, resolve: Resolve) -> None:
         self._fills = fills
+        self._keys = keys
         self._resolve = resolve
 
     @unary(deadline=COMPLETE_DEADLINE, slow=SLOW_SECONDS, metered=True)
@@ -41,8 +46,12 @@ class CompletionServicer:
     ) -> completion_pb2.CompleteResponse:
         """Answer in one message."""
         asked = read_request(request, caller=call.caller, resolve=self._resolve)
+        if key := read_key(request):
+            with self._keys.join(_with_key(key, request, asked, call), call.deadline, streaming=False) as keyed:
+                kept = await keyed.result()
+            return write_kept(kept.response, replayed=kept.replayed)
         with self._fills.join(asked, call.deadline, streaming=False) as listener, _no_second_purchase(listener, call):
-            delivered = await listener.result()
+            delivered = await listener.result(call.commit)
         return write_response(delivered, uuid.uuid4().hex, request.request_id or call.request_id)
 
     @server_stream(deadline=STREAM_DEADLINE, metered=True)
@@ -54,11 +63,42 @@ class CompletionServicer:
             raise missing("request", "is required")
         heartbeat = _heartbeat(request)
         asked = read_request(request.request, caller=call.caller, resolve=self._resolve, path="request.")
+        if key := read_key(request.request, "request."):
+            keyed_asked = _with_key(key, request.request, asked, call)
+            async with aclosing(self._stream_keyed(keyed_asked, heartbeat, call)) as messages:
+                async for message in messages:
+                    yield message
+            return
         completion_id, request_id = uuid.uuid4().hex, request.request.request_id or call.request_id
         with self._fills.join(asked, call.deadline, streaming=True) as listener, _no_second_purchase(listener, call):
             async with aclosing(listener.events(heartbeat)) as events:
                 async for event in events:
-                    yield write_event(event, completion_id, request_id)
+                    if isinstance(event, Called):
+                        await call.commit()
+                    else:
+                        yield write_event(event, completion_id, request_id)
+
+    async def _stream_keyed(
+        self, asked: Asked, heartbeat: float, call: Call
+    ) -> AsyncGenerator[completion_pb2.StreamCompleteResponse, None]:
+        with self._keys.join(asked, call.deadline, streaming=True) as keyed:
+            async with aclosing(keyed.events(heartbeat)) as events:
+                async for event in events:
+                    if isinstance(event, Kept):
+                        response = write_kept(event.response, replayed=event.replayed)
+                        for message in (write_finished(response),) if event.live else write_replay(response):
+                            yield message
+                    elif not isinstance(event, Called):
+                        yield write_event(event, keyed.completion_id, "")
+
+
+def _with_key(key: str, request: completion_pb2.CompleteRequest, asked: Request, call: Call) -> Asked:
+    completion_id, request_id = uuid.uuid4().hex, request.request_id or call.request_id
+
+    def write(delivered: Delivered, degraded: tuple[str, ...]) -> bytes:
+        return write_response(delivered, completion_id, request_id, degraded=degraded).SerializeToString()
+
+    return Asked(Scope(call.caller.tenant, key), body_digest(request), asked, completion_id, write)
 
 
 @contextmanager

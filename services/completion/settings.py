@@ -50,6 +50,24 @@ class CompletionSettings(SuiteSettings):
     catalogue_refresh: float = Field(
         default=60.0, gt=0, le=86_400, description="Seconds between two readings of the router's catalogue."
     )
+    idempotency_keep: float = Field(
+        default=86_400.0, ge=60, le=30 * 86_400.0, description="Seconds for which an idempotency key is remembered."
+    )
+    idempotency_lease: float = Field(
+        default=30.0,
+        ge=1,
+        le=3600,
+        description="Seconds in which the holder of an idempotency key must renew it; then another process takes over.",
+    )
+    store_timeout: float = Field(
+        default=2.0, gt=0, le=60, description="Seconds that one call to the store may take; for idempotency keys only."
+    )
+    replication_factor: int = Field(
+        default=1, ge=1, le=32, description="Copies that a Qdrant cluster keeps of idempotency keys."
+    )
+    write_consistency_factor: int = Field(
+        default=1, ge=1, le=32, description="Copies that must have an idempotency key before it counts."
+    )
     settle_time: float = Field(
         default=5.0,
         ge=0,

@@ -17,7 +17,7 @@ from qdrant_client import grpc as pb
 
 from services.storage import wire
 from services.storage.calls import Calls
-from services.storage.filters import MAX_EXACT_INTEGER, AllOf, AnyOf, Between, Filter, HasId
+from services.storage.filters import MAX_EXACT_INTEGER, AllOf, AnyOf, Between, Equals, Filter, HasId
 from services.storage.paging import Pages
 from services.storage.values import Json, Point, Record
 
@@ -80,6 +80,16 @@ class Collection:
     async def insert_absent(self, point: Point) -> bool:
         """Write `point` unless its id is taken; durable. Returns whether the payload now stored is this point's."""
         await self._upsert([point], wait=True, update_mode=pb.UpdateMode.InsertOnly)
+        return (await self._is_stored([point]))[0]
+
+    async def replace(self, point: Point, *, ver: int) -> bool:
+        """Write `point` over the stored one with its id if that one's `payload["ver"]` is `ver`; durable.
+
+        Returns whether the payload now stored is this point's: of those who replace the same version one wins, and a
+        repeated call returns True again. What is absent stays absent.
+        """
+        expected = AllOf(HasId([point.id]), Equals(VERSION_KEY, ver))
+        await self._upsert([point], wait=True, update_filter=expected, update_mode=pb.UpdateMode.UpdateOnly)
         return (await self._is_stored([point]))[0]
 
     async def get(self, ids: Sequence[str], *, vectors: bool = False) -> list[Record]:

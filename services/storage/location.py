@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.chassis import runfile
-from services.chassis.errors import Reason, Unavailable
 from services.chassis.settings import SettingsError, SuiteSettings
+from services.storage.calls import unavailable
 
 EMBEDDED = "edgestore"
 """The embedded store's process, as its run file and token are named."""
@@ -31,11 +31,11 @@ def locate(settings: SuiteSettings) -> Place:
             return Place(settings.qdrant_url, read_api_key(settings))
         except SettingsError:
             # It could be read at the start: somebody is replacing it.
-            raise Unavailable("the store's key cannot be read", reason=Reason.STORE_UNAVAILABLE) from None
+            raise unavailable("the store's key cannot be read") from None
     running = runfile.read(settings.state_dir, EMBEDDED)
     token = _read(settings.edgestore_token_file or settings.state_dir / f"{EMBEDDED}.token")
     if running is None or running.address is None or not token:
-        raise Unavailable("the embedded store does not run", reason=Reason.STORE_UNAVAILABLE)
+        raise unavailable("the embedded store does not run")
     return Place(f"http://{running.address}", token)
 
 

@@ -28,11 +28,13 @@ AUTO = "auto"
 MAX_TAGS = 16
 MAX_TAG = 64
 
-NOT_HONOURED = ("idempotency_key", "session_id", "priority")
+NOT_HONOURED = ("session_id", "priority")
 POLICY_NOT_HONOURED = ("stale_while_revalidate", "source_versions")
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 _REQUEST_ID = re.compile(r"[\x20-\x7e]{0,64}")
+
+_KEY = re.compile(r"[\x20-\x7e]{1,128}")
 
 Resolve = Callable[[str, str], str]
 """From a model's name or alias, and the path of its field, to its name; raises if it is not known."""
@@ -68,6 +70,22 @@ def read_request(
         objective=objective,
         routing_policy=request.routing_policy,
     )
+
+
+def read_key(request: completion_pb2.CompleteRequest, path: str = "") -> str:
+    """Read and check the idempotency key; empty if the request has none."""
+    if request.idempotency_key and not _KEY.fullmatch(request.idempotency_key):
+        raise invalid(f"{path}idempotency_key", "must be 1 to 128 printable ASCII characters")
+    return request.idempotency_key
+
+
+def body_digest(request: completion_pb2.CompleteRequest) -> str:
+    """Return what only requests that say the same have in common, with whatever key and id they are sent."""
+    body = completion_pb2.CompleteRequest()
+    body.CopyFrom(request)
+    body.ClearField("idempotency_key")
+    body.ClearField("request_id")
+    return hashlib.sha256(body.SerializeToString(deterministic=True)).hexdigest()
 
 
 def scope(objective: Objective, constraints: Constraints, policy: str) -> str:

@@ -29,6 +29,8 @@ class Transcript:
     """Append-only. It ends once, with `finish` or with `fail`. `limit` is in bytes of text."""
 
     limit: int
+    called: bool = False
+    """A model was called for it."""
     opened: Opened | None = None
     completed: Completed | None = None
     error: BaseException | None = None
@@ -44,6 +46,12 @@ class Transcript:
 
     def __len__(self) -> int:
         return len(self._pieces)
+
+    def calls(self) -> None:
+        """Note that a model is called now."""
+        if not self.called:
+            self.called = True
+            self._wake()
 
     def open(self, model: str, outcome: Outcome) -> None:
         """Name the model; before the first content."""
@@ -87,10 +95,14 @@ class Transcript:
             raise copy.copy(cause) from cause
         raise Internal("the fill failed") from cause
 
-    async def change(self, position: int) -> None:
-        """Wait until something follows `position` or the transcript ends."""
-        while len(self._pieces) <= position and not self.ended:
+    async def change(self, position: int, *, told: bool = True) -> None:
+        """Wait until something follows `position` or the transcript ends; or a model was called, unless `told` so."""
+        while len(self._pieces) <= position and not self.ended and (told or not self.called):
             await self._changed.wait()
+
+    async def call(self) -> None:
+        """Wait until a model was called or it is clear that none will be for the first content."""
+        await self.change(0, told=False)
 
     async def end(self) -> None:
         """Wait until the transcript ends."""

@@ -164,6 +164,22 @@ async def test_insert_absent_has_one_winner(collection: Collection, new_id) -> N
     assert await collection.insert_absent(rivals[winner]) is True
 
 
+async def test_replace_has_one_winner_per_version_and_brings_nothing_back(collection: Collection, new_id) -> None:
+    id_ = new_id()
+    assert await collection.replace(Point(id_, None, {"ver": 2}), ver=1) is False
+    assert await collection.get([id_]) == [], "what is absent stays absent"
+    await collection.insert_absent(Point(id_, None, {"ver": 1}))
+    rivals = [Point(id_, None, {"ver": 2 + n, "owner": n}) for n in range(20)]
+    outcome = await asyncio.gather(*(collection.replace(point, ver=1) for point in rivals))
+    assert outcome.count(True) == 1
+    winner = rivals[outcome.index(True)]
+    assert (await collection.get([id_]))[0].payload == winner.payload
+    assert await collection.replace(winner, ver=1) is True, "a repeated call has the same end"
+    assert await collection.replace(Point(id_, None, {"ver": 99}), ver=1) is False
+    version = int(str(winner.payload["ver"]))
+    assert await collection.replace(Point(id_, None, {"ver": 0}), ver=version) is True, "it need not become larger"
+
+
 async def test_delete_by_id_and_by_filter(collection: Collection, new_id) -> None:
     ids = [new_id() for _ in range(6)]
     await collection.upsert([Point(id_, None, {"ns": "ab"[n % 2]}) for n, id_ in enumerate(ids)], durable=True)

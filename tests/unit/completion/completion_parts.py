@@ -18,6 +18,7 @@ from services.chassis.errors import AntiphonError, Reason, Unavailable
 from services.chassis.telemetry import Telemetry
 from services.completion.calling import Servers
 from services.completion.fills import Listener
+from services.completion.idempotency.records import Record, Scope
 from services.completion.ports import (
     CallReport,
     Candidate,
@@ -301,12 +302,54 @@ class MemoryRouter:
 
 
 @dataclass
+class MemoryRecords:
+    """Idempotency keys as the store keeps them. `error` is raised by every call while it is set."""
+
+    stored: dict[Scope, Record] = field(default_factory=dict)
+    error: AntiphonError | None = None
+    calls: int = 0
+
+    async def insert(self, record: Record) -> bool:
+        await self._call()
+        return self.stored.setdefault(record.scope, record) == record
+
+    async def find(self, scope: Scope) -> Record | None:
+        await self._call()
+        return self.stored.get(scope)
+
+    async def replace(self, record: Record, *, version: int) -> bool:
+        await self._call()
+        found = self.stored.get(record.scope)
+        if found is not None and found.version == version:
+            self.stored[record.scope] = record
+        return self.stored.get(record.scope) == record
+
+    async def free(self, scope: Scope, owner: str) -> None:
+        await self._call()
+        found = self.stored.get(scope)
+        if found is not None and found.owner == owner:
+            del self.stored[scope]
+
+    async def purge(self, now: float) -> None:
+        await self._call()
+        for scope in [scope for scope, record in self.stored.items() if record.expires_at < now]:
+            del self.stored[scope]
+
+    async def _call(self) -> None:
+        self.calls += 1
+        await asyncio.sleep(0)
+        if self.error is not None:
+            raise self.error
+
+
+@dataclass
 class Rig:
     """A running service with its surroundings."""
 
     service: CompletionService
     cache: MemoryCache
     router: MemoryRouter
+    records: MemoryRecords
     one: ScriptedUpstream
     two: ScriptedUpstream
     telemetry: Telemetry
@@ -338,7 +381,7 @@ class Rig:
 async def rig(*, timeouts: str = "", **settings: object) -> AsyncIterator[Rig]:
     """Run a service whose models are `small` (of upstream `one`) and `large` (of `two`)."""
     catalogue = Catalogue.parse(CATALOGUE.format(timeouts=timeouts), {})
-    cache, router = MemoryCache(), MemoryRouter()
+    cache, router, records = MemoryCache(), MemoryRouter(), MemoryRecords()
     one, two = ScriptedUpstream("one"), ScriptedUpstream("two")
     telemetry = Telemetry("completion", stream=io.BytesIO())
     spent: list[tuple[str, int]] = []
@@ -351,10 +394,11 @@ async def rig(*, timeouts: str = "", **settings: object) -> AsyncIterator[Rig]:
         counter=TokenCounter.for_catalogue(catalogue),
         servers=Servers(catalogue.upstreams, {"one": one, "two": two}),
         spent=lambda key_id, tokens: spent.append((key_id, tokens)),
+        records=records,
     )
     try:
         async with service.running():
-            yield Rig(service, cache, router, one, two, telemetry, spent)
+            yield Rig(service, cache, router, records, one, two, telemetry, spent)
     finally:
         telemetry.close()
 

@@ -14,7 +14,7 @@ from antiphon.router.v1 import router_pb2
 from services.catalogue.values import Capability
 from services.chassis.auth.values import Caller
 from services.chassis.errors import InvalidRequest, Reason
-from services.completion.proto.requests import read_request
+from services.completion.proto.requests import body_digest, read_key, read_request
 from services.completion.request import CacheMode, CachePolicy, Constraints, Objective, Request
 from services.llm.values import Message, Role, TextPart
 
@@ -52,7 +52,6 @@ def constraints(**fields: object) -> Sent:
         (Sent(prompt="a", messages=[user("b")]), "prompt", Reason.INVALID_FIELD),
         (Sent(messages=[user(" ")]), "messages[0].parts", Reason.MISSING_FIELD),
         (Sent(messages=[llm_pb2.Message()]), "messages[0].role", Reason.MISSING_FIELD),
-        (Sent(prompt="Hi", idempotency_key="k"), "idempotency_key", Reason.UNSUPPORTED_FIELD),
         (Sent(prompt="Hi", session_id="s"), "session_id", Reason.UNSUPPORTED_FIELD),
         (Sent(prompt="Hi", priority=1), "priority", Reason.UNSUPPORTED_FIELD),
         (Sent(prompt="Hi", namespace="with space"), "namespace", Reason.INVALID_FIELD),
@@ -204,3 +203,31 @@ def test_routing_wishes_are_part_of_the_caches_scope() -> None:
     assert read(constraints(allowed_models=["small", "large"])).question.objective == (
         read(constraints(allowed_models=["large", "little"])).question.objective
     )
+
+
+@pytest.mark.parametrize("key", ["k" * 129, "zwölf", "line\nbreak", "\x7f"])
+@pytest.mark.parametrize("path", ["", "request."])
+def test_a_key_is_short_printable_ascii(key: str, path: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read_key(Sent(idempotency_key=key), path)
+    assert caught.value.field == f"{path}idempotency_key"
+
+
+@pytest.mark.parametrize("key", ["", " ", "k" * 128, "order-17/attempt:~"])
+def test_any_other_key_is_taken_as_it_is(key: str) -> None:
+    assert read_key(Sent(idempotency_key=key)) == key
+
+
+def test_a_body_is_all_that_was_sent_but_its_key_and_its_id() -> None:
+    sent = Sent(prompt="Hi", model="small", idempotency_key="a", request_id="b")
+    before = Sent.FromString(sent.SerializeToString())
+    digest = body_digest(sent)
+    assert sent == before, "reading changes nothing"
+    assert digest == body_digest(Sent(prompt="Hi", model="small", idempotency_key="c"))
+    others = [
+        Sent(prompt="Hi"),
+        Sent(prompt="Hi ", model="small"),
+        Sent(messages=[user("Hi")], model="small"),
+        Sent(prompt="Hi", model="small", cache=cache_pb2.CachePolicy(no_store=True)),
+    ]
+    assert len({digest, *map(body_digest, others)}) == 5

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.completion.calling import BURST
-from services.completion.fills import Beat, Event
+from services.completion.fills import Beat, Called, Event
 from services.completion.ports import Found, Outcome
 from services.completion.result import Delivered
 from services.completion.streaming.content import PIECE_CHARS, Content, Reasoning, Text, ToolCallPart, joined
@@ -27,6 +27,7 @@ async def test_an_answer_opens_with_its_first_content_and_ends_with_the_whole() 
         r.one.scripts.append([first, *words("One ", finish=None, usage=None), second, *words("two.")])
         with r.join(streaming=True) as listener:
             events = listener.events(HEARTBEAT)
+            assert await anext(events) == Called(), "before the model has said a word"
             opening = asyncio.ensure_future(anext(events))
             await until(lambda: r.calls == 1)
             assert not opening.done()
@@ -48,8 +49,8 @@ async def test_what_gathered_while_the_reader_was_busy_leaves_as_one() -> None:
         with r.join(streaming=True) as listener:
             await until(lambda: listener.fill.transcript.ended)
             events = [event async for event in listener.events(HEARTBEAT)]
-        assert events[1] == Text("word " * 500)
-        assert len(events) == 3
+        assert events[2] == Text("word " * 500)
+        assert len(events) == 4
 
 
 async def test_a_hit_streams_as_few_pieces_of_bounded_size() -> None:
@@ -76,7 +77,7 @@ async def test_heartbeats_come_while_it_is_silent_also_before_the_start() -> Non
                 if seen[-2:] == [Beat(), Beat()]:
                     (second if first.is_set() else first).set()
         kinds = [type(event) for event in seen]
-        assert kinds[:2] == [Beat, Beat]
+        assert kinds[:3] == [Called, Beat, Beat]
         assert kinds.index(Opened) < kinds.index(Text)
         assert Beat in kinds[kinds.index(Text) :]
         assert kinds[-1] is Delivered
@@ -97,7 +98,7 @@ async def test_reasoning_and_tool_calls_are_streamed_and_put_together() -> None:
         with r.join(streaming=True) as listener:
             await until(lambda: listener.fill.transcript.ended)
             events = [event async for event in listener.events(HEARTBEAT)]
-        assert events[1:-1] == [
+        assert events[2:-1] == [
             Reasoning("Let me see."),
             ToolCallPart(0, "c1", "weather", '{"city": 1}'),
             ToolCallPart(1, "c2", "time", ""),
@@ -116,7 +117,7 @@ async def test_what_a_model_left_empty_still_opens_and_ends() -> None:
         r.one.scripts.append(words())
         with r.join(streaming=True) as listener:
             events = [event async for event in listener.events(HEARTBEAT)]
-        assert [type(event) for event in events] == [Opened, Delivered]
+        assert [type(event) for event in events] == [Called, Opened, Delivered]
 
 
 async def test_a_slow_reader_holds_up_nobody() -> None:

@@ -54,7 +54,19 @@ class CompleteRequest(_message.Message):
     routing_policy: _builtins.str
     """Named routing policy. Empty: the operator's default."""
     idempotency_key: _builtins.str
-    """Not honoured yet: setting it is INVALID_ARGUMENT."""
+    """Makes repeating safe: 1 to 128 printable ASCII characters, chosen by the caller, a new one for each question. Empty:
+    none. Belongs to the tenant; `Complete` and `StreamComplete` share it. Kept for 24 h (the operator may change that).
+
+    Requests with the same key must say the same in every field but `request_id`, else INVALID_ARGUMENT
+    (IDEMPOTENCY_KEY_REUSED). While the first of them is answered the others wait for its answer, in whatever process
+    they arrive; afterwards they get that answer again, with the same `completion_id`, usage and cost, and `replayed`.
+    At most one of them buys, as long as the store keeps what it was given. Once a model was called the answer is
+    finished and kept even if all callers have left. A request that fails leaves the key free; if a process dies, another
+    takes over after its lease (30 s by default), which may buy a second time what the dead one had begun.
+
+    While the store is away, requests with a key fail with UNAVAILABLE (STORE_UNAVAILABLE), nothing bought. If it goes away
+    during the answer, that is delivered with `idempotency_not_kept` in `degraded`.
+    """
     session_id: _builtins.str
     """Not honoured yet: setting it is INVALID_ARGUMENT."""
     priority: _builtins.int
@@ -269,6 +281,7 @@ class CompletionInfo(_message.Message):
     TIME_TO_FIRST_TOKEN_FIELD_NUMBER: _builtins.int
     DEGRADED_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
     completion_id: _builtins.str
     """Identifies this completion."""
     request_id: _builtins.str
@@ -277,6 +290,10 @@ class CompletionInfo(_message.Message):
     """The catalogue's name of the model whose answer this is."""
     finish_reason: _llm_pb2.FinishReason.ValueType
     """Why the model stopped."""
+    replayed: _builtins.bool
+    """True if the answer belongs to an idempotency key that was used before, or that another caller waits on, too. All
+    else is as it was for the one who bought it: `usage` and `cost` must not be added up again.
+    """
     @_builtins.property
     def usage(self) -> _llm_pb2.Usage:
         """What this call bought. Zero for a cache hit and for those who shared someone else's call."""
@@ -312,7 +329,7 @@ class CompletionInfo(_message.Message):
     @_builtins.property
     def degraded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Parts that were down or too slow while this was answered: `cache_unavailable`, `cache_timeout`,
-        `router_unavailable`, `not_stored` … Empty: none.
+        `router_unavailable`, `idempotency_not_kept` … Empty: none.
         """
 
     @_builtins.property
@@ -336,10 +353,11 @@ class CompletionInfo(_message.Message):
         time_to_first_token: _duration_pb2.Duration | None = ...,
         degraded: _abc.Iterable[_builtins.str] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        replayed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "cost", b"cost", "create_time", b"create_time", "latency", b"latency", "route", b"route", "served_from", b"served_from", "time_to_first_token", b"time_to_first_token", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "cache", b"cache", "completion_id", b"completion_id", "cost", b"cost", "create_time", b"create_time", "degraded", b"degraded", "finish_reason", b"finish_reason", "latency", b"latency", "model", b"model", "request_id", b"request_id", "route", b"route", "served_from", b"served_from", "time_to_first_token", b"time_to_first_token", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "cache", b"cache", "completion_id", b"completion_id", "cost", b"cost", "create_time", b"create_time", "degraded", b"degraded", "finish_reason", b"finish_reason", "latency", b"latency", "model", b"model", "replayed", b"replayed", "request_id", b"request_id", "route", b"route", "served_from", b"served_from", "time_to_first_token", b"time_to_first_token", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

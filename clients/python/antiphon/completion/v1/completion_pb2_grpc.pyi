@@ -41,13 +41,16 @@ class CompletionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CompletionServiceAsyncStub: ...
     Complete: _grpc.UnaryUnaryMultiCallable[_completion_pb2.CompleteRequest, _completion_pb2.CompleteResponse]
-    """Answers in one message. Not idempotent: a repeated call may buy a second answer, unless the first was cached.
+    """Answers in one message. Idempotent with an `idempotency_key`. Without one a repeated call may buy a second answer,
+    unless the first was cached; so that gRPC's own retries do not repeat it, the response's headers leave as soon as a
+    model is called, and an error after that says `grpc-retry-pushback-ms: -1`.
 
-    Errors: INVALID_ARGUMENT (a field, UNKNOWN_MODEL, CONTEXT_TOO_LONG, UPSTREAM_REJECTED), UNAUTHENTICATED
+    Errors: INVALID_ARGUMENT (a field, UNKNOWN_MODEL, CONTEXT_TOO_LONG, UPSTREAM_REJECTED,
+    IDEMPOTENCY_KEY_REUSED), UNAUTHENTICATED
     (MISSING_CREDENTIAL, INVALID_CREDENTIAL, EXPIRED_CREDENTIAL), PERMISSION_DENIED (METHOD_NOT_ALLOWED,
     TENANT_NOT_ALLOWED), NOT_FOUND (NOT_CACHED with ONLY_IF_CACHED), FAILED_PRECONDITION (NO_MODEL_FITS,
     UPSTREAM_UNAUTHENTICATED, CONTENT_FILTERED), RESOURCE_EXHAUSTED (RATE_LIMITED, UPSTREAM_RATE_LIMITED, OVERLOADED,
-    UPSTREAM_MALFORMED for an answer that is too long), UNAVAILABLE (UPSTREAM_…, SHUTTING_DOWN; CACHE_UNAVAILABLE with
+    UPSTREAM_MALFORMED for an answer that is too long), UNAVAILABLE (UPSTREAM_…, SHUTTING_DOWN; STORE_UNAVAILABLE with an idempotency key; CACHE_UNAVAILABLE with
     ONLY_IF_CACHED), DEADLINE_EXCEEDED. A router that is away is no error: see `degraded`.
     """
     StreamComplete: _grpc.UnaryStreamMultiCallable[_completion_pb2.StreamCompleteRequest, _completion_pb2.StreamCompleteResponse]
@@ -71,13 +74,16 @@ class CompletionServiceAsyncStub(CompletionServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Complete: _aio.UnaryUnaryMultiCallable[_completion_pb2.CompleteRequest, _completion_pb2.CompleteResponse]  # type: ignore[assignment]
-    """Answers in one message. Not idempotent: a repeated call may buy a second answer, unless the first was cached.
+    """Answers in one message. Idempotent with an `idempotency_key`. Without one a repeated call may buy a second answer,
+    unless the first was cached; so that gRPC's own retries do not repeat it, the response's headers leave as soon as a
+    model is called, and an error after that says `grpc-retry-pushback-ms: -1`.
 
-    Errors: INVALID_ARGUMENT (a field, UNKNOWN_MODEL, CONTEXT_TOO_LONG, UPSTREAM_REJECTED), UNAUTHENTICATED
+    Errors: INVALID_ARGUMENT (a field, UNKNOWN_MODEL, CONTEXT_TOO_LONG, UPSTREAM_REJECTED,
+    IDEMPOTENCY_KEY_REUSED), UNAUTHENTICATED
     (MISSING_CREDENTIAL, INVALID_CREDENTIAL, EXPIRED_CREDENTIAL), PERMISSION_DENIED (METHOD_NOT_ALLOWED,
     TENANT_NOT_ALLOWED), NOT_FOUND (NOT_CACHED with ONLY_IF_CACHED), FAILED_PRECONDITION (NO_MODEL_FITS,
     UPSTREAM_UNAUTHENTICATED, CONTENT_FILTERED), RESOURCE_EXHAUSTED (RATE_LIMITED, UPSTREAM_RATE_LIMITED, OVERLOADED,
-    UPSTREAM_MALFORMED for an answer that is too long), UNAVAILABLE (UPSTREAM_…, SHUTTING_DOWN; CACHE_UNAVAILABLE with
+    UPSTREAM_MALFORMED for an answer that is too long), UNAVAILABLE (UPSTREAM_…, SHUTTING_DOWN; STORE_UNAVAILABLE with an idempotency key; CACHE_UNAVAILABLE with
     ONLY_IF_CACHED), DEADLINE_EXCEEDED. A router that is away is no error: see `degraded`.
     """
     StreamComplete: _aio.UnaryStreamMultiCallable[_completion_pb2.StreamCompleteRequest, _completion_pb2.StreamCompleteResponse]  # type: ignore[assignment]
@@ -104,13 +110,16 @@ class CompletionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _completion_pb2.CompleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_completion_pb2.CompleteResponse, _abc.Awaitable[_completion_pb2.CompleteResponse]]:
-        """Answers in one message. Not idempotent: a repeated call may buy a second answer, unless the first was cached.
+        """Answers in one message. Idempotent with an `idempotency_key`. Without one a repeated call may buy a second answer,
+        unless the first was cached; so that gRPC's own retries do not repeat it, the response's headers leave as soon as a
+        model is called, and an error after that says `grpc-retry-pushback-ms: -1`.
 
-        Errors: INVALID_ARGUMENT (a field, UNKNOWN_MODEL, CONTEXT_TOO_LONG, UPSTREAM_REJECTED), UNAUTHENTICATED
+        Errors: INVALID_ARGUMENT (a field, UNKNOWN_MODEL, CONTEXT_TOO_LONG, UPSTREAM_REJECTED,
+        IDEMPOTENCY_KEY_REUSED), UNAUTHENTICATED
         (MISSING_CREDENTIAL, INVALID_CREDENTIAL, EXPIRED_CREDENTIAL), PERMISSION_DENIED (METHOD_NOT_ALLOWED,
         TENANT_NOT_ALLOWED), NOT_FOUND (NOT_CACHED with ONLY_IF_CACHED), FAILED_PRECONDITION (NO_MODEL_FITS,
         UPSTREAM_UNAUTHENTICATED, CONTENT_FILTERED), RESOURCE_EXHAUSTED (RATE_LIMITED, UPSTREAM_RATE_LIMITED, OVERLOADED,
-        UPSTREAM_MALFORMED for an answer that is too long), UNAVAILABLE (UPSTREAM_…, SHUTTING_DOWN; CACHE_UNAVAILABLE with
+        UPSTREAM_MALFORMED for an answer that is too long), UNAVAILABLE (UPSTREAM_…, SHUTTING_DOWN; STORE_UNAVAILABLE with an idempotency key; CACHE_UNAVAILABLE with
         ONLY_IF_CACHED), DEADLINE_EXCEEDED. A router that is away is no error: see `degraded`.
         """
 
