@@ -56,6 +56,12 @@ class Index:
     def remove_group(self, group: int) -> int:
         """Remove all rows of a group and return how many there were."""
 
+    def remove_expired(self, now: float, *, limit: int = 4096) -> int:
+        """Remove at most limit rows that are dead at now and return how many; fewer than limit if that was all.
+
+        Searches skip such rows anyway; this gives their memory back, in steps as small as the caller likes.
+        """
+
     def search(
         self,
         queries: NDArray[np.float32],
@@ -86,3 +92,6 @@ class Index:
 
     def _inject_panic(self) -> None:
         """Test hook: the next search or change panics, a change in its middle."""
+
+    def _inject_poison(self) -> None:
+        """Test hook: a thread panics while it holds the lock that searches take for a moment."""

@@ -84,6 +84,32 @@ fn memory_follows_the_contents() {
 }
 
 #[test]
+fn churn_at_constant_size_takes_no_more_memory_and_dead_rows_give_theirs_back() {
+    let (dim, rows) = (64, 2000_u64);
+    let index = Index::new(dim, 1).unwrap();
+    let mut noise = Noise(6);
+    let mut first = 0;
+    for round in 0..120_u64 {
+        // Each round adds rows that outlive it by nine rounds, to a large group and to small ones.
+        let ids: Vec<u64> = (round * rows / 10..(round + 1) * rows / 10).collect();
+        let groups: Vec<u32> = ids.iter().map(|id| if id % 3 == 0 { *id as u32 } else { 0 }).collect();
+        let vectors = noise.vectors(ids.len(), dim);
+        index.upsert(&ids, vectors, PerRow::Each(&groups), PerRow::One((round + 10) as f64)).unwrap();
+        let dead = if round < 10 { 0 } else { rows as usize / 10 };
+        assert_eq!(index.remove_expired(round as f64, 150).unwrap(), dead.min(150));
+        assert_eq!(index.remove_expired(round as f64, 150).unwrap(), dead.saturating_sub(150));
+        let stats = index.stats().unwrap();
+        if round == 19 {
+            first = stats.bytes;
+        }
+        assert!(round < 20 || (stats.entries == rows as usize && stats.bytes < first * 5 / 4), "{round}: {stats:?}");
+    }
+    assert_eq!(index.remove_expired(f64::MAX, usize::MAX).unwrap(), rows as usize);
+    let empty = index.stats().unwrap();
+    assert_eq!((empty.groups, empty.blocks, empty.entries), (0, 0, 0));
+}
+
+#[test]
 fn threads_change_nothing_about_the_answer() {
     let (dim, rows) = (256, 70_000_u64);
     let mut noise = Noise(9);

@@ -43,6 +43,7 @@ fn wrong_input_is_refused_and_changes_nothing() {
         index.search(vec![1.0, 0.0], &request(usize::MAX)).map(drop),
         index.search(vec![1.0, 0.0], &Request { now: f64::NAN, ..request(1) }).map(drop),
         index.search(vec![1.0, 0.0], &Request { threshold: f64::NAN, ..request(1) }).map(drop),
+        index.remove_expired(f64::NAN, 1).map(drop),
         Index::new(0, 1).map(drop),
         Index::new(usize::MAX, 1).map(drop),
         Index::new(8, 0).map(drop),
@@ -75,6 +76,15 @@ fn a_panic_is_one_error_and_then_the_index_is_quarantined() {
         assert!(matches!(index.stats(), Err(Error::Quarantined)));
         assert!(matches!(index.save("never-written".as_ref()), Err(Error::Quarantined)));
     }
+}
+
+#[test]
+fn a_poisoned_lock_is_recovered() {
+    let index = one_row();
+    index.inject_poison();
+    assert_eq!(index.search(vec![1.0, 0.0], &request(1)).unwrap().ids, [1]);
+    index.upsert(&[2], vec![0.0, 1.0], PerRow::One(0), ALWAYS).unwrap();
+    assert_eq!(index.entries().unwrap(), 2);
 }
 
 #[test]

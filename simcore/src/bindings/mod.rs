@@ -98,6 +98,19 @@ impl Index {
         Ok(py.detach(|| self.0.remove_group(group))?)
     }
 
+    /// Removes at most limit rows that are dead at now and returns how many; fewer than limit if that was all.
+    #[pyo3(signature = (now, *, limit = None), text_signature = "($self, now, *, limit=4096)")]
+    fn remove_expired(
+        &self,
+        py: Python<'_>,
+        now: &Bound<'_, PyAny>,
+        limit: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<usize> {
+        let now = number(now, "now")?;
+        let limit = limit.map_or(Ok(4096), |limit| number(limit, "limit"))?;
+        Ok(py.detach(|| self.0.remove_expired(now, limit))?)
+    }
+
     /// Finds the best k live rows of each query's group with at least the threshold's score, best first.
     #[pyo3(
         signature = (queries, k, *, now, threshold = None, groups = None),
@@ -164,6 +177,11 @@ impl Index {
     /// Test hook: the next search or change panics, a change in its middle.
     fn _inject_panic(&self) {
         self.0.inject_panic();
+    }
+
+    /// Test hook: a thread panics while it holds the lock that searches take for a moment.
+    fn _inject_poison(&self) {
+        self.0.inject_poison();
     }
 }
 

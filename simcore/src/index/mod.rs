@@ -239,6 +239,21 @@ impl Index {
         self.write("remove_group", |writer, snapshot| writer.remove_group(snapshot, group))
     }
 
+    /// Removes at most `limit` rows that are dead at `now` and returns how many; fewer than `limit` if that was all.
+    ///
+    /// Memory of dead rows is given back in as many steps as the caller likes: searches never wait for one, and another
+    /// change waits no longer than a step.
+    pub fn remove_expired(&self, now: f64, limit: usize) -> Result<usize, Error> {
+        self.quarantine.run("remove_expired", || match now.is_nan() {
+            true => Err(Error::invalid("now must not be NaN")),
+            false => Ok(()),
+        })?;
+        self.write("remove_expired", |writer, snapshot| {
+            let dead = snapshot.expired(now, limit)?;
+            writer.remove(snapshot, &dead)
+        })
+    }
+
     /// Checks a search and fixes the snapshot that it will see; `queries` lie one after another.
     pub fn plan(&self, queries: Vec<f32>, request: &Request<'_>) -> Result<Plan<'_>, Error> {
         self.quarantine.run("search", || Plan::new(self, queries, request))
@@ -322,5 +337,16 @@ impl Index {
     #[doc(hidden)]
     pub fn inject_panic(&self) {
         self.quarantine.arm();
+    }
+
+    /// Test hook: a thread panics while it holds the lock of the current snapshot.
+    #[doc(hidden)]
+    #[expect(clippy::panic, reason = "this is the injected fault")]
+    pub fn inject_poison(&self) {
+        let poisoned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _held = self.current.lock();
+            panic!("injected fault");
+        }));
+        drop(poisoned);
     }
 }

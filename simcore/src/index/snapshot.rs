@@ -203,6 +203,18 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The ids of at most `limit` rows that are dead at `now`.
+    pub fn expired(&self, now: f64, limit: usize) -> Result<Vec<u64>, Error> {
+        let mut ids = Vec::new();
+        self.try_each_block(|_, block| {
+            let dead = block.ids.iter().zip(&block.expires_at).filter(|&(_, &expires_at)| expires_at <= now);
+            let room = limit - ids.len();
+            ids.extend(dead.map(|(&id, _)| id).take(room));
+            Ok(())
+        })?;
+        Ok(ids)
+    }
+
     /// Calls `visit` with the number of a group and a block of it, for all blocks, in order.
     pub fn try_each_block<'a>(
         &'a self,

@@ -44,8 +44,10 @@ def faiss_flat(rows: Floats) -> dict[str, Search]:
 
     def by(threshold: int) -> Search:
         def search(queries: Floats, k: int) -> NDArray[np.int64]:
+            # A setting of the whole module: it is put back for those who come later.
             library.cvar.distance_compute_blas_threshold = threshold
             found: NDArray[np.int64] = index.search(queries, k)[1]
+            library.cvar.distance_compute_blas_threshold = usual
             return found
 
         return search

@@ -71,6 +71,17 @@ def test_of_many_callers_exactly_one_learns_of_the_panic_first() -> None:
         len(index)
 
 
+@pytest.mark.fault(77)
+def test_a_poisoned_lock_is_recovered() -> None:
+    index = Index(4)
+    index.upsert(ID, ROW)
+    index._inject_poison()
+    assert index.search(ROW, 1, now=0.0)[0].item() == 1
+    index.upsert(ID + np.uint64(1), ROW)
+    assert len(index) == 2
+
+
+@pytest.mark.fault(78)
 def test_searches_beside_a_writer_see_one_state() -> None:
     dim, rows = 16, 2000
     index = Index(dim)
