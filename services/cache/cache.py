@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 
 from services.cache.background import Background
 from services.cache.draft import Draft
@@ -216,14 +217,17 @@ class Cache:
         """Sizes and counts of one namespace, or of all of the tenant."""
         total = valid = size = 0
         now = self._outside.now()
+        steps = count(1)
         for bucket in self.entries.buckets(tenant):
+            if next(steps) % STEP == 0:
+                await asyncio.sleep(0)
             if namespace not in {None, bucket.namespace}:
                 continue
             total += len(bucket.entries)
             size += bucket.bytes
-            for number, entry in enumerate(list(bucket.entries.values()), start=1):
+            for entry in list(bucket.entries.values()):
                 valid += entry.live(now)
-                if number % STEP == 0:
+                if next(steps) % STEP == 0:
                     await asyncio.sleep(0)
         return Report(
             entries_total=total,

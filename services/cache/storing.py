@@ -217,8 +217,12 @@ class Storing:
     async def _embed_later(self, entry: Entry, address: Address) -> None:
         """Let reworded questions find an entry whose lookup had no use for the embedding."""
         vector = (await self._embedding(address, PUT_SECONDS)).vector
-        if vector is None or not self._entries.current(entry):
+        if vector is None:
             return
-        write = Write(dataclasses.replace(entry, ver=self._next_ver(entry.updated_us)), vector)
-        if self._keep(write):
-            self._writer.submit(write)
+        # A delete under way has chosen the entry as it is: in a newer version the same answer would outlive it.
+        async with self._writer.exclusive():
+            if not self._entries.current(entry):
+                return
+            write = Write(dataclasses.replace(entry, ver=self._next_ver(entry.updated_us)), vector)
+            if self._keep(write):
+                self._writer.submit(write)

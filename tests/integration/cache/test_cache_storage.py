@@ -8,11 +8,12 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from services.cache.adapters.records import to_payload
+from services.cache.entry import Entry
 from services.cache.fill_values import Granted
 from services.cache.ports import Write, WrongKey
 from services.cache.recovery import Phase
@@ -348,6 +349,33 @@ async def test_a_delete_while_the_store_is_down_deletes_nothing(caches: Caches, 
     with pytest.raises(Unavailable):
         await cache.cache.delete(TENANT, "default", ByIds((entry.id,)), dry_run=False)
     assert await cache.text(ASKED) == "an answer"
+
+
+async def test_a_delete_takes_what_is_being_given_its_embedding(
+    caches: Caches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer of a lookup that needed no embedding gets one afterwards, in a new version of its entry."""
+    cache = await caches().ready()
+    cache.embedder.gate.clear()
+    committed = await cache.commit(await lease(cache, policy=Policy(max_error_rate=0.01)))
+    await until(lambda: cache.embedder.calls == [ASKED], "the answer's question is not embedded")
+    removing, go, remove = asyncio.Event(), asyncio.Event(), cache.store.remove
+
+    async def held(entries: Sequence[Entry]) -> None:
+        removing.set()
+        await go.wait()
+        await remove(entries)
+
+    monkeypatch.setattr(cache.store, "remove", held)
+    deleting = asyncio.create_task(cache.cache.delete(TENANT, "default", ByIds((committed.entry_id,)), dry_run=False))
+    await removing.wait()
+    cache.embedder.gate.set()
+    assert (await cache.look(REWORDED)).outcome is Outcome.MISS, "embedded after it, so it has its embedding now"
+    go.set()
+    assert await deleting == 1
+    await until(lambda: len(cache.cache._background) == 0, "something goes on for ever")
+    assert await cache.text(ASKED) is None
+    assert len(cache.cache.entries) == 0
 
 
 # --- what cannot be read, and what is over ---------------------------------------------------------------------------

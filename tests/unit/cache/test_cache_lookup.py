@@ -453,3 +453,28 @@ async def test_statistics_tell_what_happened(bench: Bench) -> None:
     assert both.bytes > one.bytes > len(ASKED) + len("an answer")
     nobody = await bench.cache.report("other tenant", None)
     assert (nobody.entries_total, nobody.bytes, sum(nobody.tally.outcomes.values())) == (0, 0, 0)
+
+
+# --- another tenant's fills ------------------------------------------------------------------------------------------
+
+
+async def test_a_token_or_a_lease_of_another_tenant_is_worth_nothing(bench: Bench) -> None:
+    """Equal questions, equal tokens: two tenants, two leases, and neither knows the other's."""
+    mine = await bench.look(ASKED, token="guessed")
+    theirs = await bench.look(ASKED, token="guessed", tenant="other")
+    assert isinstance(mine.fill, Granted)
+    assert isinstance(theirs.fill, Granted)
+    assert mine.fill.lease_id != theirs.fill.lease_id
+    assert len(mine.fill.lease_id) >= 24, "144 random bits"
+    for call in (
+        bench.cache.wait("other", lease(mine), "guessed", bench.deadline()),
+        bench.cache.commit("other", lease(mine), answer("forged"), durable=False),
+    ):
+        with pytest.raises(NotFound):
+            await call
+    with pytest.raises(NotFound):
+        bench.cache.renew("other", lease(mine))
+    assert not bench.cache.abort("other", lease(mine))
+    assert bench.cache.renew(TENANT, lease(mine)).lease_id == lease(mine)
+    assert (await bench.cache.commit(TENANT, lease(mine), answer("right"), durable=False)).stored
+    assert (await bench.look(ASKED, ONLY, tenant="other")).outcome is Outcome.MISS
