@@ -34,7 +34,9 @@ class _Handlers(grpc.GenericRpcHandler):
 
         if handler_call_details.method == UNARY:
             return grpc.unary_unary_rpc_method_handler(unary)
-        return grpc.unary_stream_rpc_method_handler(stream)
+        if handler_call_details.method == STREAM:
+            return grpc.unary_stream_rpc_method_handler(stream)
+        return None  # health checks above all, which clients make by themselves
 
 
 @asynccontextmanager

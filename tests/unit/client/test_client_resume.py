@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from antiphon.completion.v1 import completion_pb2
@@ -33,7 +33,7 @@ def events(text: str, reasoning: str, calls: list[str], data: st.DataObject) -> 
     return [*made, Event(finished=completion_pb2.Finished())]
 
 
-@settings(deadline=None)  # it computes; how long that takes is the machine's affair
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # how long it takes is the machine's affair
 @given(st.data(), TEXTS, TEXTS, st.lists(TEXTS, max_size=2), st.integers(0, 3))
 def test_every_piece_arrives_once(
     data: st.DataObject, text: str, reasoning: str, calls: list[str], breaks: int
