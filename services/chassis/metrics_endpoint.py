@@ -5,16 +5,21 @@ from __future__ import annotations
 import socket
 import sys
 import threading
+import time
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
+from services.chassis.descriptors import EXHAUSTED
 from services.chassis.tls import ServerTls
 
 POLL_SECONDS = 0.1
 """How often the thread looks whether it should stop."""
+
+EXHAUSTED_SECONDS = 0.2
+"""Between attempts to accept a connection while the process has no file descriptor left."""
 
 
 class _Quiet(WSGIRequestHandler):
@@ -29,7 +34,13 @@ def _server_class(family: socket.AddressFamily, tls: ServerTls | None) -> type[T
         address_family = family
 
         def get_request(self) -> tuple[socket.socket, Any]:
-            connection, address = super().get_request()
+            try:
+                connection, address = super().get_request()
+            except OSError as error:
+                if error.errno in EXHAUSTED:
+                    # The connection stays in the queue, so without a pause the thread would spin until one is freed.
+                    time.sleep(EXHAUSTED_SECONDS)
+                raise
             if tls is not None:
                 # The handshake is made by the first read, in the connection's own thread.
                 connection = tls.context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
@@ -58,6 +69,6 @@ class MetricsEndpoint:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening; blocks for up to `POLL_SECONDS`."""
+        """Stop listening; blocks for up to `POLL_SECONDS`, or `EXHAUSTED_SECONDS` when out of descriptors."""
         self._http.shutdown()
         self._http.server_close()

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
+from services.chassis.descriptors import raise_limit
 from services.chassis.lifetime import Shutdown, watch_parent
 from services.chassis.settings import EX_CONFIG, SettingsError, SuiteSettings, load
 from services.chassis.telemetry import Telemetry
@@ -45,7 +46,7 @@ def run(main: Main[S], settings_cls: type[S], service: str, *, environ: Mapping[
     """Load the settings and run `main` until it returns; the result is the exit status.
 
     A signal before `main` waits for `process.shutdown.requested` cancels it. For `__main__` only: it takes over the
-    process's signals and logging.
+    process's signals, logging and limit of open files.
     """
     environ = os.environ if environ is None else environ
     try:
@@ -53,6 +54,7 @@ def run(main: Main[S], settings_cls: type[S], service: str, *, environ: Mapping[
         supervised = watch_parent(environ) is not None
     except SettingsError as error:
         return _wrong_setting(service, error)
+    raise_limit()
     telemetry = Telemetry(service, log_level=settings.log_level, log_sample=settings.log_sample)
     telemetry.capture_standard_logging()
     try:
