@@ -145,6 +145,7 @@ def test_a_failed_request_is_counted_and_the_others_go_on(
     assert done.returncode == 1
     assert "INVALID_ARGUMENT UNKNOWN_MODEL" in done.stdout
     assert "INVALID_ARGUMENT INVALID_FIELD" in done.stdout
+    assert "name a model of the catalogue" in done.stderr
     by_index = {record["index"]: record for record in records(tmp_path / "out.jsonl")}
     assert [by_index[i]["outcome"] for i in range(4)] == ["MISS", None, None, "EXACT"]
     assert by_index[1]["error"].startswith("INVALID_ARGUMENT UNKNOWN_MODEL: ")

@@ -14,9 +14,9 @@ from typing import Any, TextIO
 import click
 
 from antiphon_client.cli import exits
-from antiphon_client.cli.calls import complain, report, reported_settings
+from antiphon_client.cli.calls import CLIENT, complain, report, reported_settings
 from antiphon_client.cli.connect import Connection
-from antiphon_client.cli.hints import unreachable
+from antiphon_client.cli.hints import next_step, unreachable
 from antiphon_client.cli.replay import progress
 from antiphon_client.cli.replay.report import rows
 from antiphon_client.cli.replay.run import Replay
@@ -96,9 +96,17 @@ def replay(file: str, *, concurrency: int, limit: int | None, timeout: float, ou
     if as_json:
         interrupted = code == exits.INTERRUPTED
         click.echo(json.dumps(tally.as_json(seconds=seconds, interrupted=interrupted), ensure_ascii=False))
-    elif tally.requests or code == 0:
+    elif tally.answered or tally.requests == total:  # else stderr says why it could not begin
         console().print(table(rows(tally, seconds=seconds)))
+        _explain(tally, connection)
     sys.exit(code)
+
+
+def _explain(tally: Tally, connection: Connection) -> None:
+    """Say once for each kind of error what it was about."""
+    for name, error in tally.first_errors.items():
+        hint = next_step(error, address=connection.address, role=CLIENT)
+        click.echo(f"{name}: {error.message}" + (f"\n  {hint}" if hint else ""), err=True)
 
 
 def _check(source: Source, concurrency: int) -> int:

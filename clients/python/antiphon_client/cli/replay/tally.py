@@ -10,6 +10,7 @@ from antiphon.cache.v1 import cache_pb2
 from antiphon.completion.v1 import completion_pb2
 from antiphon_client.cli.replay.result import HITS, Result, error_name
 from antiphon_client.cli.replay.samples import Samples
+from antiphon_client.errors import AntiphonError
 
 
 @dataclass(slots=True)
@@ -18,6 +19,7 @@ class Tally:
 
     outcomes: Counter[int] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
+    first_errors: dict[str, AntiphonError] = field(default_factory=dict)
     degraded: Counter[str] = field(default_factory=Counter)
     input_tokens: int = 0
     output_tokens: int = 0
@@ -31,7 +33,9 @@ class Tally:
     def add(self, result: Result) -> None:
         """Count one result."""
         if result.error is not None:
-            self.errors[error_name(result.error)] += 1
+            name = error_name(result.error)
+            self.errors[name] += 1
+            self.first_errors.setdefault(name, result.error)
         if result.info is not None:
             self._add(result.info, result.ms)
 
