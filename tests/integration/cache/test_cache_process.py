@@ -21,6 +21,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from antiphon.cache.v1 import cache_pb2 as pb
 from antiphon.llm.v1 import llm_pb2 as llm
 from antiphon_client import AsyncCacheClient
+from antiphon_client.channel import OPTIONS, open_channel
 from antiphon_client.errors import AntiphonError, InvalidArgumentError, NotFoundError
 from tests.integration.cache.conftest import emptied
 from tests.integration.edgestore.store_process import StoreProcess
@@ -208,7 +209,8 @@ async def test_it_serves_before_the_store_does_and_is_ready_after(
 ) -> None:
     store.stop()
     cache = start().listening()
-    async with AsyncCacheClient(cache.address) as client:
+    # Clients keep away from a server that is not ready, unless their channel is told to call it all the same.
+    async with open_channel(cache.address, options=OPTIONS) as channel, AsyncCacheClient(channel=channel) as client:
         assert not await asyncio.to_thread(cache.is_ready)
         granted = (await client.lookup(pb.LookupRequest(query=query()))).fill.granted
         assert (await client.commit(pb.CommitRequest(lease_id=granted.id, answer=answer(), durable=True))).stored
