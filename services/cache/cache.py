@@ -92,7 +92,7 @@ class Cache:
         self.fills: Fills[Draft] = Fills(
             duration=limits.lease, monotonic=outside.monotonic, max_active=limits.max_fills
         )
-        addresses = Addresses(outside.key, embedder=outside.embedder_slug)
+        addresses = Addresses(outside.key, embedder=outside.embedder_slug, longest=limits.max_entry_bytes)
         embeddings = Embeddings(outside.embedder, self._background)
         self.writer = Writer(
             outside.store,

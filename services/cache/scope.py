@@ -37,14 +37,18 @@ class Address:
 class Addresses:
     """Computes addresses under one key and for one embedder."""
 
-    def __init__(self, key: bytes, *, embedder: str) -> None:
-        """`key`: the store's secret; `embedder`: the slug of the embedder's identity."""
+    def __init__(self, key: bytes, *, embedder: str, longest: int) -> None:
+        """`key`: the store's secret; `embedder`: the slug of the embedder's identity.
+
+        `longest`: characters of a question that may be stored; see `read_question`.
+        """
+        self._longest = longest
         self._key = key
         self._embedder = embedder
 
     def of(self, tenant: str, query: Query) -> Address:
         """The address of the question that `query` ends with."""
-        question = read_question(query.messages)
+        question = read_question(query.messages, longest=self._longest)
         context: tuple[object, ...] = query.messages
         last: tuple[object, ...] = ()
         if question.in_words:

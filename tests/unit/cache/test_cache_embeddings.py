@@ -13,7 +13,7 @@ from services.cache.scope import Address, Addresses
 from services.chassis.errors import Reason, Unavailable
 from tests.unit.cache.cache_parts import KEY, TENANT, KnownEmbedder, ask
 
-ADDRESSES = Addresses(KEY, embedder="known_1")
+ADDRESSES = Addresses(KEY, embedder="known_1", longest=1_000_000)
 
 
 def at(text: str) -> Address:

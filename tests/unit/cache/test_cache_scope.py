@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import sys
+import unicodedata
+from typing import Never
 
 import pytest
 from hypothesis import assume, given
@@ -24,7 +28,8 @@ from services.llm.values import (
 )
 from tests.unit.cache.cache_parts import KEY, TENANT, ask, user
 
-ADDRESSES = Addresses(KEY, embedder="known_1")
+LONGEST = 1_000
+ADDRESSES = Addresses(KEY, embedder="known_1", longest=LONGEST)
 SYSTEM = Message(Role.SYSTEM, (TextPart("Be brief."),))
 BASE = ask("How do I reset my password?", SYSTEM)
 
@@ -85,14 +90,14 @@ def test_tenant_embedder_and_key_divide_too() -> None:
     scopes = {
         scope(BASE),
         scope(BASE, tenant="other"),
-        scope(BASE, addresses=Addresses(KEY, embedder="known_2")),
-        scope(BASE, addresses=Addresses(bytes(32), embedder="known_1")),
+        scope(BASE, addresses=Addresses(KEY, embedder="known_2", longest=LONGEST)),
+        scope(BASE, addresses=Addresses(bytes(32), embedder="known_1", longest=LONGEST)),
     }
     assert len(scopes) == 4
 
 
 def test_the_same_question_has_the_same_address_everywhere() -> None:
-    again = Addresses(bytes(KEY), embedder="known_1").of(TENANT, dataclasses.replace(BASE))
+    again = Addresses(bytes(KEY), embedder="known_1", longest=LONGEST).of(TENANT, dataclasses.replace(BASE))
     assert again == ADDRESSES.of(TENANT, BASE)
     assert again.entry_id == entry_id(again.scope, again.key)
 
@@ -104,7 +109,9 @@ def test_only_the_last_message_is_left_out_of_the_scope() -> None:
 
 
 def test_hashes_are_keyed() -> None:
-    assert ADDRESSES.of(TENANT, BASE).key != Addresses(bytes(32), embedder="known_1").of(TENANT, BASE).key
+    assert (
+        ADDRESSES.of(TENANT, BASE).key != Addresses(bytes(32), embedder="known_1", longest=LONGEST).of(TENANT, BASE).key
+    )
     assert verifier(KEY) != verifier(bytes(32))
     assert KEY.hex() not in verifier(KEY)
 
@@ -258,8 +265,10 @@ def test_other_languages_are_semantic_where_nothing_stands_before(text: str) -> 
 
 
 def test_a_system_prompt_is_no_earlier_turn() -> None:
-    assert read_question(ask("Is it raining?", SYSTEM).messages).semantic
-    assert not read_question(ask("Is it raining?", SYSTEM, user("Hi"), Message(Role.ASSISTANT)).messages).semantic
+    assert read_question(ask("Is it raining?", SYSTEM).messages, longest=LONGEST).semantic
+    assert not read_question(
+        ask("Is it raining?", SYSTEM, user("Hi"), Message(Role.ASSISTANT)).messages, longest=LONGEST
+    ).semantic
 
 
 @given(st.text(), st.booleans())
@@ -267,3 +276,50 @@ def test_any_text_gets_a_verdict(text: str, earlier: bool) -> None:
     assert refers_back(text, has_earlier_turns=earlier) in {True, False}
     # Earlier turns can only make it stricter.
     assert refers_back(text, has_earlier_turns=True) >= refers_back(text, has_earlier_turns=False)
+
+
+# --- what would take too long -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "marks",
+    ["\u0301\u0316" * 500_000, "\u0345\u0301" * 500_000, "\u0f73" * 500_000],
+    ids=["two classes", "falling classes", "marks that fall apart"],
+)
+def test_a_heap_of_marks_is_not_put_in_order(marks: str) -> None:
+    # Putting these in order takes hours, during which nothing else runs.
+    text = f"caf\u0065{marks} now"
+    assert normalise(text) == text
+    assert read_question(ask(text).messages, longest=len(text)).parts == (text,)
+
+
+def test_marks_as_languages_write_them_are_put_in_order() -> None:
+    assert normalise("e\u0301" * 100) == "\u00e9" * 100
+    assert normalise("\u2500" * 100 + "e\u0301") == "\u2500" * 100 + "\u00e9"
+    assert normalise("a" + "\u0301\u0316" * 15) == normalise("a" + "\u0316\u0301" * 15)
+
+
+def test_every_mark_is_looked_at() -> None:
+    marks = [c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.combining(c)]
+    assert all(not re.match(r"[\w\s\x00-\x7f]", mark) for mark in marks)
+
+
+def test_a_question_that_cannot_be_stored_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object, **__: object) -> Never:
+        raise AssertionError("was read")
+
+    monkeypatch.setattr("services.cache.question.normalise", read)
+    monkeypatch.setattr("services.cache.question.refers_back", read)
+    text = " word" * (LONGEST // 5) + "."
+    question = read_question(ask(text).messages, longest=LONGEST)
+    assert question.parts == (text,)
+    assert not question.semantic
+    assert question.in_words
+    with pytest.raises(AssertionError, match="was read"):
+        read_question(ask(text[1:]).messages, longest=LONGEST)
+
+
+def test_one_that_is_too_long_still_has_an_address_of_its_own() -> None:
+    text = "word " * LONGEST
+    assert ADDRESSES.of(TENANT, ask(text)) == ADDRESSES.of(TENANT, ask(text))
+    assert ADDRESSES.of(TENANT, ask(text)).key != ADDRESSES.of(TENANT, ask(text + "x")).key
