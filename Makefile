@@ -10,8 +10,8 @@ CARGO := cargo
 MANIFEST := --manifest-path simcore/Cargo.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-pythons lint gen bench bench-simcore campaign-simcore campaign-isolation setup model \
-  test-faults-sabotage clean
+.PHONY: help run test test-pythons lint gen bench bench-simcore setup model clean
+.PHONY: campaign-simcore campaign-isolation test-faults-sabotage
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24

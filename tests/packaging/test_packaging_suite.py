@@ -115,7 +115,7 @@ def test_the_source_distribution_holds_what_a_build_needs(suite_sdist: dict[str,
     python = on_disk(ROOT, "services/**/*.py", "simcore/*.py", "simcore/*.pyi", "simcore/py.typed", *DATA)
     rust = on_disk(ROOT, *(f"simcore/{part}/**/*.rs" for part in ("src", "tests", "benches")))
     cargo = on_disk(ROOT, "simcore/Cargo.lock", "simcore/*.toml", "simcore/README.md")
-    about = on_disk(ROOT, "pyproject.toml", "README.md", "LICENSE", "NOTICE")
+    about = on_disk(ROOT, "pyproject.toml", "README.md", "services/README.md", "simcore/docs/*", "LICENSE", "NOTICE")
     made_anew = {
         "PKG-INFO",
         "simcore/Cargo.toml",
