@@ -55,6 +55,7 @@ class Child:
     serving: asyncio.Event = field(default_factory=asyncio.Event)
     _process: asyncio.subprocess.Process | None = None
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _killed: bool = False
 
     async def run(self) -> None:
         """Keep the process running until `stop`; raises `ConfigurationError` if it cannot."""
@@ -80,9 +81,10 @@ class Child:
         """End the process: SIGTERM, after `grace` seconds SIGKILL. True if it ended by itself."""
         self._stop.set()
         process = self._process
-        if process is None or process.returncode is not None:
+        if process is None or (process.returncode is not None and not self._killed):
             return True
-        process.terminate()
+        if process.returncode is None:
+            process.terminate()
         try:
             async with asyncio.timeout(grace):
                 await process.wait()
@@ -91,13 +93,14 @@ class Child:
             await process.wait()
             self.report(self.name, f"did not end within {grace:g} s and was killed")
             return False
-        self.report(self.name, "stopped")
+        self.report(self.name, "killed" if self._killed else "stopped")
         return process.returncode == 0
 
     def kill(self) -> None:
         """End the process at once."""
         self._stop.set()
         if self._process is not None and self._process.returncode is None:
+            self._killed = True
             self._process.kill()
 
     async def _run_once(self) -> int:

@@ -83,8 +83,8 @@ def test_commands_talk_to_the_suite(start: Start) -> None:
     stats = json.loads(antiphon(suite, "stats", "--json").stdout)
     assert (stats["lookups"]["exact"], stats["lookups"]["miss"]) == ("1", "3")
     assert "entries" in antiphon(suite, "stats").stdout
-    assert "would clear 1 entries of kitchen" in antiphon(suite, "clear", "--namespace", "kitchen", "--dry-run").stdout
-    assert "cleared 1 entries of kitchen" in antiphon(suite, "clear", "--namespace", "kitchen").stdout
+    assert "would clear 1 entry of kitchen" in antiphon(suite, "clear", "--namespace", "kitchen", "--dry-run").stdout
+    assert "cleared 1 entry of kitchen" in antiphon(suite, "clear", "--namespace", "kitchen").stdout
     assert "would clear 0 entries" in antiphon(suite, "clear", "--namespace", "kitchen", "--dry-run").stdout
 
     wrong = antiphon(suite, "ask", "hello", "--model", "no-such-model")

@@ -9,12 +9,13 @@ import grpc
 import pytest
 
 from antiphon_client.cli import exits
-from antiphon_client.cli.calls import OPERATOR
+from antiphon_client.cli.calls import OPERATOR, report
 from antiphon_client.cli.connect import Connection, api_key, tls
 from antiphon_client.cli.hints import next_step
 from antiphon_client.cli.targets import CACHE, COMPLETION, SettingError, Settings
 from antiphon_client.errors import (
     InternalError,
+    InvalidArgumentError,
     PermissionDeniedError,
     ResourceExhaustedError,
     UnauthenticatedError,
@@ -46,8 +47,25 @@ def test_settings_come_from_the_file_too_and_the_environment_wins(tmp_path: Path
     assert Settings(environ).target(COMPLETION) == "127.0.0.1:1"
     assert Settings(environ).target(CACHE) == "far:2"
     assert Settings({**environ, "ANTIPHON_CACHE_TARGET": "near:3"}).target(CACHE) == "near:3"
-    with pytest.raises(SettingError, match="ANTIPHON_CONFIG"):
+    with pytest.raises(SettingError, match=r"ANTIPHON_CONFIG.*FileNotFoundError"):
         Settings({"ANTIPHON_CONFIG": str(tmp_path / "absent.toml")})
+    config.write_text("[suite")
+    with pytest.raises(SettingError, match=r"ANTIPHON_CONFIG.*TOML"):
+        Settings(environ)
+
+
+@pytest.mark.parametrize("listen", ["28100", ":28100", "localhost", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:-1"])
+def test_what_is_no_address_to_listen_on_is_named_before_a_call(listen: str) -> None:
+    with pytest.raises(SettingError, match=r"ANTIPHON_COMPLETION_LISTEN: must be host:port"):
+        Settings({"ANTIPHON_COMPLETION_LISTEN": listen}).target(COMPLETION)
+
+
+def test_a_field_is_explained_once(capsys: pytest.CaptureFixture[str]) -> None:
+    message = "prompt: prompt or messages is required"
+    report(InvalidArgumentError(message, reason="MISSING_FIELD", fields={"prompt": message}), HERE)
+    assert capsys.readouterr().err == f"error: {message} (MISSING_FIELD)\n"
+    report(InvalidArgumentError("two fields", reason="INVALID_FIELD", fields={"model": "is too long"}), HERE)
+    assert "\n  model: is too long\n" in capsys.readouterr().err
 
 
 def test_a_free_port_stands_in_the_run_file(tmp_path: Path) -> None:
@@ -80,6 +98,12 @@ def test_a_key_file_that_is_wrong_is_named_and_not_shown(tmp_path: Path, content
     with pytest.raises(SettingError, match="ANTIPHON_API_KEY_FILE") as caught:
         api_key(Settings({"ANTIPHON_API_KEY_FILE": str(file)}))
     assert "schlüssel" not in str(caught.value)
+
+
+def test_a_key_with_its_scheme_before_it_is_told_apart() -> None:
+    with pytest.raises(SettingError, match=r"ANTIPHON_API_KEY: give the key alone") as caught:
+        api_key(Settings({"ANTIPHON_API_KEY": "Bearer ap_env_secret"}))
+    assert "secret" not in str(caught.value)
 
 
 def test_certificates_are_files_that_settings_name(tmp_path: Path) -> None:

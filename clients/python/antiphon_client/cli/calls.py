@@ -60,7 +60,8 @@ def report(error: AntiphonError, address: str, *, role: str = CLIENT) -> None:
     elif unreachable(error):
         complain(f"no service answers at {address}")
     else:
-        detail = "".join(f"\n  {field}: {what}" for field, what in error.fields.items())
+        fields = error.fields.items()
+        detail = "".join(f"\n  {field}: {what}" for field, what in fields if what != error.message)
         complain(f"{error.message} ({error.reason or error.code.name}){detail}")
     if hint := next_step(error, address=address, role=role):
         click.echo(f"  {hint}", err=True)

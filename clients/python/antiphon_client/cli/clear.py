@@ -26,8 +26,8 @@ def clear(*, namespace: str, dry_run: bool, as_json_: bool) -> None:
         if as_json_:
             click.echo(json.dumps(as_json(response)))
         else:
-            click.echo(
-                f"{'would clear' if dry_run else 'cleared'} {response.cleared:,} entries of {namespace or 'default'}"
-            )
+            entries = "entry" if response.cleared == 1 else "entries"
+            done = "would clear" if dry_run else "cleared"
+            click.echo(f"{done} {response.cleared:,} {entries} of {namespace or 'default'}")
 
     run(body, CACHE, role=OPERATOR)

@@ -72,6 +72,8 @@ def api_key(settings: Settings) -> str | None:
 
 
 def _sendable(name: str, key: str) -> str:
+    if key.lower().startswith("bearer "):
+        raise SettingError(name, "give the key alone: `Bearer` is put before it when it is sent")
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise SettingError(name, "is not an API key: it holds characters that cannot be sent")
     return key

@@ -17,6 +17,8 @@ DEFAULT_STATE_DIR = ".antiphon"
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 -- it is compared, not bound
 """What listens on every address of this machine is called on its own."""
 
+_LAST_PORT = 65535
+
 
 class SettingError(Exception):
     """A setting is wrong; `name` is its variable. The message never quotes the value."""
@@ -68,12 +70,17 @@ class Settings:
         """Return where a service is: its target, else where it listens, else its default port on this machine.
 
         A service that listens on a free port (`:0`) has written into the state folder which one it took. Raises
-        `SettingError` if it has not.
+        `SettingError` if it has not, and for what is no address to listen on.
         """
         if value := self.get(service.target_variable):
             return value
         listen = self.get(service.listen_variable) or f"127.0.0.1:{service.port}"
         host, _, port = listen.rpartition(":")
+        if not (host and port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) <= _LAST_PORT):
+            raise SettingError(
+                service.listen_variable,
+                f"must be host:port with a port of at most {_LAST_PORT}, such as 127.0.0.1:{service.port}",
+            )
         if port != "0":
             return f"{_LOOPBACK.get(host, host)}:{port}"
         path = self.state_dir / "run" / f"{service.name}.json"
@@ -95,6 +102,8 @@ def _suite_table(environ: Mapping[str, str]) -> Mapping[str, Any]:
         return {}
     try:
         table = tomllib.loads(Path(location).expanduser().read_text(encoding="utf-8")).get("suite", {})
-    except (OSError, ValueError):
+    except OSError as error:
+        raise SettingError(CONFIG_FILE, f"the file cannot be read ({type(error).__name__})") from None
+    except ValueError:
         raise SettingError(CONFIG_FILE, "the file cannot be read as TOML") from None
     return table if isinstance(table, dict) else {}
