@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from services.chassis import runfile
+from tests.canaries import keep_output
 
 ANTIPHON = Path(sys.executable).with_name("antiphon")
 NAMES = ("edgestore", "cache", "router", "completion")
@@ -114,6 +115,7 @@ class SuiteProcess:
         code = self.process.wait(GUARD)
         for reader in self._readers:
             reader.join(GUARD)
+        keep_output(self.state_dir, self.process.pid, "\n".join([*self.lines, self.errors]))
         return code
 
     def pid(self, name: str) -> int:

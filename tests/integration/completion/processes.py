@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from services.chassis import runfile
+from tests.canaries import keep_output
 
 GUARD = 60.0
 """Seconds that nothing here may take."""
@@ -46,10 +47,11 @@ class ServiceProcess:
     def wait(self) -> tuple[int, str]:
         """Wait for the end; return the exit status and what was logged."""
         errors = self.process.communicate(timeout=GUARD)[1]
+        keep_output(self.state_dir, self.process.pid, errors)
         return self.process.returncode, errors
 
     def close(self) -> None:
         """End it at once."""
         if self.process.poll() is None:
             self.process.kill()
-        self.process.communicate()
+        self.wait()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from services.chassis.auth.api_key import ApiKey
 from services.chassis.auth.values import Role
-from tests.fakes.credentials import new_key, stored, write
+from tests.canaries import planted_key
+from tests.fakes.credentials import stored, write
 
 PAST = datetime(2026, 2, 1, tzinfo=UTC)
 
@@ -25,11 +26,11 @@ class Tenancy:
     keys: dict[tuple[str, Role], ApiKey] = field(default_factory=dict)
     expired: dict[tuple[str, Role], ApiKey] = field(default_factory=dict)
     revoked: dict[tuple[str, Role], ApiKey] = field(default_factory=dict)
-    service: ApiKey = field(default_factory=new_key)
+    service: ApiKey = field(default_factory=planted_key)
 
     def __post_init__(self) -> None:
         for kind in (self.keys, self.expired, self.revoked):
-            kind.update({(tenant, role): new_key() for tenant in self.tenants for role in Role})
+            kind.update({(tenant, role): planted_key() for tenant in self.tenants for role in Role})
 
     def key(self, tenant: str, role: Role) -> str:
         """The text of a valid key."""
