@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -41,8 +40,18 @@ MAX_TOOLS = 128
 MAX_STOPS = 16
 MAX_NAME = 64
 
-_INVISIBLE = frozenset({"Cc", "Cf"})
-"""Unicode's general categories of characters that show nothing."""
+MAX_PIECES = 4_096
+"""Parts and tool calls of a whole conversation; a megabyte holds a hundred thousand, which take seconds to read."""
+
+MAX_VALUES = 8_192
+"""Values in the JSON objects of one field, nested ones too; the same."""
+
+_BLANK = re.compile(
+    r"[\s\x00-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u202a-\u202e"
+    r"\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
+    r"\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f]*"
+)
+"""White space, and Unicode's categories Cc and Cf. A set in C: sixteen megabytes of them are looked through at once."""
 
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -73,7 +82,19 @@ _OWN_KEYS = frozenset(
 )  # fmt: skip
 
 
-def _value_to_json(value: struct_pb2.Value, path: str) -> Json:
+class _Values:
+    """Counts values before they are read, so that too many cost nothing."""
+
+    def __init__(self) -> None:
+        self._left = MAX_VALUES
+
+    def expect(self, count: int, path: str) -> None:
+        self._left -= count
+        if self._left < 0:
+            raise invalid(path, f"at most {MAX_VALUES} values in all")
+
+
+def _value_to_json(value: struct_pb2.Value, path: str, values: _Values) -> Json:
     match value.WhichOneof("kind"):
         case "number_value":
             number = value.number_value
@@ -86,16 +107,22 @@ def _value_to_json(value: struct_pb2.Value, path: str) -> Json:
         case "bool_value":
             return value.bool_value
         case "struct_value":
-            return struct_to_json(value.struct_value, path)
+            return _struct_to_json(value.struct_value, path, values)
         case "list_value":
-            return [_value_to_json(v, path) for v in value.list_value.values]
+            values.expect(len(value.list_value.values), path)
+            return [_value_to_json(v, path, values) for v in value.list_value.values]
         case _:
             return None
 
 
 def struct_to_json(struct: struct_pb2.Struct, path: str) -> dict[str, Json]:
     """Return the struct as a JSON object; whole numbers come back as `int`, as a JSON parser would give them."""
-    return {key: _value_to_json(value, path) for key, value in struct.fields.items()}
+    return _struct_to_json(struct, path, _Values())
+
+
+def _struct_to_json(struct: struct_pb2.Struct, path: str, values: _Values) -> dict[str, Json]:
+    values.expect(len(struct.fields), path)
+    return {key: _value_to_json(value, path, values) for key, value in struct.fields.items()}
 
 
 def json_to_struct(value: Mapping[str, Json]) -> struct_pb2.Struct:
@@ -107,8 +134,7 @@ def json_to_struct(value: Mapping[str, Json]) -> struct_pb2.Struct:
 
 def is_blank(text: str) -> bool:
     """Whether a reader sees nothing: only white space, control and format characters (a zero-width space, for one)."""
-    # Nearly every text is decided by its first character.
-    return all(character.isspace() or unicodedata.category(character) in _INVISIBLE for character in text)
+    return _BLANK.fullmatch(text) is not None
 
 
 def missing(field: str, what: str) -> InvalidRequest:
@@ -173,6 +199,8 @@ def read_messages(messages: Sequence[llm_pb2.Message], path: str = "messages") -
         raise missing(path, "at least one message is required")
     if len(messages) > MAX_MESSAGES:
         raise invalid(path, f"at most {MAX_MESSAGES}")
+    if sum(len(message.parts) + len(message.tool_calls) for message in messages) > MAX_PIECES:
+        raise invalid(path, f"at most {MAX_PIECES} parts and tool calls in all")
     read = tuple(_read_message(m, f"{path}[{i}]") for i, m in enumerate(messages))
     last = read[-1]
     # A tool may well have nothing to say.
@@ -192,7 +220,8 @@ def read_tools(tools: Sequence[llm_pb2.Tool], path: str = "tools") -> tuple[Tool
         if tool.name in names:
             raise invalid(f"{path}[{i}].name", "is used twice")
         names.add(tool.name)
-    return tuple(Tool(t.name, t.description, struct_to_json(t.json_schema, path)) for t in tools)
+    values = _Values()
+    return tuple(Tool(t.name, t.description, _struct_to_json(t.json_schema, path, values)) for t in tools)
 
 
 def _in_range(value: float, low: float, high: float, field: str) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import unicodedata
 from typing import Any
 
 import pytest
@@ -202,3 +204,42 @@ def test_an_answer_must_say_why_it_ended_and_whose_it_is() -> None:
     with pytest.raises(InvalidRequest) as caught:
         proto.read_answer(llm_pb2.Answer(finish_reason=llm_pb2.FINISH_REASON_STOP))
     assert caught.value.field == "answer.model"
+
+
+# --- what would take too long -----------------------------------------------------------------------------------------
+
+
+def test_every_character_that_shows_nothing_is_blank() -> None:
+    hidden = [c for c in map(chr, range(sys.maxunicode + 1)) if c.isspace() or unicodedata.category(c) in {"Cc", "Cf"}]
+    assert [c for c in hidden if not proto.is_blank(c)] == []
+    assert proto.is_blank("".join(hidden))
+    assert not proto.is_blank("".join(hidden) + "a")
+    assert not any(map(proto.is_blank, "a.\u0301\u4e00\U0001f600"))
+
+
+def test_a_conversation_has_so_many_parts_and_calls() -> None:
+    part, call = llm_pb2.ContentPart(text="a"), llm_pb2.ToolCall(id="i", name="n")
+    full = [llm_pb2.Message(role=llm_pb2.ROLE_USER, parts=[part] * 256)] * (proto.MAX_PIECES // 256)
+    assert len(proto.read_messages(full)) == len(full)
+    calls = llm_pb2.Message(role=llm_pb2.ROLE_ASSISTANT, tool_calls=[call])
+    for more in (user("a"), calls):
+        with pytest.raises(InvalidRequest, match="messages: at most 4096 parts and tool calls in all"):
+            proto.read_messages([*full, more])
+
+
+def test_json_objects_have_so_many_values() -> None:
+    options = llm_pb2.GenerationOptions()
+    options.extra.update({"list": [{"a": 1}] * ((proto.MAX_VALUES - 1) // 2)})
+    assert proto.read_options(options).extra
+    options.extra.update({"b": 1, "c": 1})
+    with pytest.raises(InvalidRequest, match=r"options\.extra: at most 8192 values in all"):
+        proto.read_options(options)
+
+
+def test_all_tools_together_have_so_many_values() -> None:
+    tools = [llm_pb2.Tool(name="a"), llm_pb2.Tool(name="b")]
+    for tool in tools:
+        tool.json_schema.update({"list": [1] * (proto.MAX_VALUES // 2)})
+    assert proto.read_tools(tools[:1])
+    with pytest.raises(InvalidRequest, match="tools: at most 8192 values in all"):
+        proto.read_tools(tools)

@@ -194,7 +194,7 @@ class Message(_message.Message):
     """For role TOOL: the call that this message answers. Required there, refused elsewhere."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentPart]:
-        """The content in order. At most 256 parts. May be empty only for an assistant that calls tools."""
+        """The content in order. At most 256 parts, and 4,096 parts and tool calls in a request. May be empty only for an assistant that calls tools."""
 
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCall]:
@@ -232,7 +232,7 @@ class Tool(_message.Message):
     """What it does, for the model."""
     @_builtins.property
     def json_schema(self) -> _struct_pb2.Struct:
-        """The arguments as a JSON Schema object. Absent: a function without arguments."""
+        """The arguments as a JSON Schema object. Absent: a function without arguments. At most 8,192 values in all tools."""
 
     def __init__(
         self,
@@ -299,11 +299,15 @@ class GenerationOptions(_message.Message):
 
     @_builtins.property
     def response_format(self) -> _struct_pb2.Struct:
-        """OpenAI's `response_format` object: `{"type": "json_object"}` or `{"type": "json_schema", "json_schema": {…}}`."""
+        """OpenAI's `response_format` object: `{"type": "json_object"}` or `{"type": "json_schema", "json_schema": {…}}`.
+        At most 8,192 values, nested ones too.
+        """
 
     @_builtins.property
     def extra(self) -> _struct_pb2.Struct:
-        """Further fields that go to the model's server as they are. A key that has a field above is INVALID_ARGUMENT."""
+        """Further fields that go to the model's server as they are. A key that has a field above is INVALID_ARGUMENT.
+        At most 8,192 values, nested ones too.
+        """
 
     def __init__(
         self,
