@@ -12,6 +12,9 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+_JSON = frozenset({"google.protobuf.Struct", "google.protobuf.ListValue", "google.protobuf.Value"})
+"""Their enum has one number, and any other is read as null like it; a message holds millions of them."""
+
 Find = Callable[[Message], str | None]
 """The path of the first unknown enum number in a message (`query.messages[2].role`), or None."""
 
@@ -101,6 +104,8 @@ def _reaches_enum(descriptor: Descriptor, seen: set[str]) -> bool:
     if descriptor.full_name in seen:
         return False
     seen.add(descriptor.full_name)
+    if descriptor.full_name in _JSON:
+        return False
     return any(
         _is_open_enum(field) or (field.message_type is not None and _reaches_enum(field.message_type, seen))
         for field in descriptor.fields
