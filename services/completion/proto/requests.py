@@ -55,7 +55,6 @@ def read_request(
     constraints = _constraints(request.constraints, resolve, f"{path}constraints.")
     objective = OBJECTIVES[request.objective]
     return Request(
-        key=_key(request, messages, caller.tenant, namespace, model),
         question=Question(
             messages=llm.read_messages(messages, f"{path}messages"),
             model=model,
@@ -69,6 +68,8 @@ def read_request(
         constraints=constraints,
         objective=objective,
         routing_policy=request.routing_policy,
+        # The last: what is refused above would take long to copy.
+        key=_key(request, messages, caller.tenant, namespace, model),
     )
 
 
