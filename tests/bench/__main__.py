@@ -25,6 +25,7 @@ from antiphon_client import AsyncCacheClient, AsyncCompletionClient
 from services.embedding.create import create
 from services.embedding.settings import EmbeddingSettings
 from tests.bench.echo import METHOD
+from tests.bench.flooded import beside_a_flood
 from tests.bench.measure import Line, measure
 from tests.bench.questions import COUNT, question, reworded
 from tests.suite_process import SuiteProcess, environment
@@ -32,6 +33,9 @@ from tests.suite_process import SuiteProcess, environment
 ROUNDS = 5
 ENTRIES = 10_000
 NAMESPACE = "bench"
+LOOKUP = "/antiphon.cache.v1.CacheService/Lookup"
+PATIENCE = 60.0
+"""Seconds; a call beside a flood may wait."""
 
 
 @contextmanager
@@ -133,6 +137,10 @@ async def _run(rounds: int) -> dict[str, object]:
                 found = await cache.lookup(cache_pb2.LookupRequest(query=_query(question(number % ENTRIES))))
                 assert found.outcome == cache_pb2.OUTCOME_EXACT, found
 
+            async def lookup_patiently(number: int) -> None:
+                request = cache_pb2.LookupRequest(query=_query(question(number % ENTRIES)))
+                await cache.lookup(request, timeout=PATIENCE)
+
             async def lookup_semantic(number: int) -> None:
                 found = await cache.lookup(cache_pb2.LookupRequest(query=_query(reworded(number % ENTRIES))))
                 assert found.outcome == cache_pb2.OUTCOME_SEMANTIC, found
@@ -158,6 +166,7 @@ async def _run(rounds: int) -> dict[str, object]:
                 Line("StreamComplete miss, 50 tokens (all processes)", everything, stream_miss, 160, concurrency=4),
             ]
             await measure(lines, rounds)
+            flooded = await beside_a_flood(lookup_patiently, running.address("cache"), LOOKUP, rounds)
     embedding, search = await _embedding_cpu(), _search_cpu()
     floor = lines[0].best
     print(f"{'':48}{'CPU µs':>10}{'× echo':>9}{'worst':>10}{'wall µs':>10}")
@@ -167,12 +176,21 @@ async def _run(rounds: int) -> dict[str, object]:
     print(f"{'  of SEMANTIC: embedding one text (in process)':48}{embedding:10.0f}{embedding / floor:9.2f}")
     print(f"{'  of SEMANTIC: search (in process)':48}{search:10.0f}{search / floor:9.2f}")
     print(f"{'  SEMANTIC without embedding':48}{semantic - embedding:10.0f}{(semantic - embedding) / floor:9.2f}")
+    print(f"{'one caller, wall clock':48}{'median µs':>10}{'× idle':>9}{'worst':>10}")
+    idle = min(flooded["idle"].medians)
+    for kind, latency in flooded.items():
+        median, name = min(latency.medians), f"Lookup EXACT, another connection: {kind}"
+        print(f"{name:48}{median:10.0f}{median / idle:9.2f}{max(latency.worst):10.0f}")
     return {
         "unit": "CPU microseconds per call, minimum of interleaved rounds",
         "rounds": rounds,
         **{line.name: {"best": round(line.best), "rounds": [round(r) for r in line.rounds]} for line in lines},
         "embedding": round(embedding),
         "search": round(search),
+        "Lookup EXACT beside a flood": {
+            kind: {"median": round(min(latency.medians)), "worst": round(max(latency.worst))}
+            for kind, latency in flooded.items()
+        },
     }
 
 
