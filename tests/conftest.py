@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from tests.faults.rows import LAST_ROW
@@ -11,6 +13,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fault-row", type=int, default=None, metavar="N", help="run only the tests of this row of the fault catalogue"
     )
+
+
+def pytest_configure() -> None:
+    # Shells start background jobs with SIGINT ignored, and children inherit that; here some are sent it as Ctrl-C.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _rows(item: pytest.Item) -> set[int]:
