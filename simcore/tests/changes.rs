@@ -110,6 +110,52 @@ fn churn_at_constant_size_takes_no_more_memory_and_dead_rows_give_theirs_back() 
 }
 
 #[test]
+fn groups_that_grow_and_shrink_through_all_sizes_answer_like_brute_force() {
+    let dim = 72;
+    let mut noise = Noise(12);
+    let centres: Vec<Vec<f32>> = (0..30).map(|_| noise.vectors(1, dim)).collect();
+    let near = |noise: &mut Noise| -> Vec<f32> {
+        let centre = &centres[noise.below(30) as usize];
+        let spread = [0.1, 0.4, 1.0][noise.below(3) as usize];
+        centre.iter().zip(noise.vectors(1, dim)).map(|(&c, away)| c + away * spread).collect()
+    };
+    let index = Index::new(dim, 1).unwrap();
+    let mut oracle = Oracle::default();
+    let compare = |oracle: &Oracle, noise: &mut Noise| {
+        for threshold in [-1.0, 0.5, 0.8, 0.95] {
+            let query = near(noise);
+            let request = Request { groups: PerRow::One(3), k: 5, now: 0.0, threshold };
+            let found = index.search(query.clone(), &request).unwrap();
+            let rows = oracle.0.len();
+            assert_eq!(cells(&found, 0, 5), oracle.search(&query, 3, 5, 0.0, threshold), "{rows} rows");
+        }
+    };
+    // Sketches from 256 rows on, a basis from 4,096, another from 32,768; and the way back.
+    let sizes = [20, 60, 255, 257, 1500, 4095, 4097, 5000, 32_000, 33_000, 36_000];
+    for size in sizes {
+        let ids: Vec<u64> = (oracle.0.len() as u64..size).collect();
+        for ids in ids.chunks(3000) {
+            let vectors: Vec<f32> = ids.iter().flat_map(|_| near(&mut noise)).collect();
+            index.upsert(ids, vectors.clone(), PerRow::One(3), PerRow::One(f64::INFINITY)).unwrap();
+            for (&id, vector) in ids.iter().zip(vectors.chunks(dim)) {
+                oracle.0.insert(id, Entry { group: 3, expires_at: f64::INFINITY, vector: vector.to_vec() });
+            }
+            compare(&oracle, &mut noise);
+        }
+    }
+    for size in [34_000, 8000, 1025, 1020, 300, 129, 127, 40, 5, 0] {
+        let most = oracle.0.len() - size;
+        let gone: Vec<u64> = oracle.0.keys().copied().step_by(oracle.0.len() / most).take(most).collect();
+        for gone in gone.chunks(5000) {
+            assert_eq!(index.remove(gone).unwrap(), gone.len());
+            gone.iter().for_each(|id| drop(oracle.0.remove(id)));
+            compare(&oracle, &mut noise);
+        }
+        assert_eq!(index.entries().unwrap(), size);
+    }
+}
+
+#[test]
 fn threads_change_nothing_about_the_answer() {
     let (dim, rows) = (256, 70_000_u64);
     let mut noise = Noise(9);

@@ -86,9 +86,9 @@ fn write(file: File, snapshot: &Snapshot, dim: usize, threads: usize) -> Result<
     record.extend((snapshot.rows as u64).to_le_bytes());
     checksum.update(&record);
     out.write_all(&record)?;
-    snapshot.try_each_block(|group, block| {
-        for slot in 0..block.len() {
-            let row = block.row(slot).ok_or(Error::Broken)?;
+    snapshot.try_each_page(|group, page| {
+        for slot in 0..page.len() {
+            let row = page.row(slot).ok_or(Error::Broken)?;
             record.clear();
             record.extend(group.to_le_bytes());
             record.extend(row.id.to_le_bytes());

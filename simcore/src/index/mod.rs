@@ -8,12 +8,16 @@
 //! * **Faults**: a panic, or an invariant that does not hold, is reported once, as [`Error::Poisoned`]; the index then
 //!   answers [`Error::Quarantined`] only, and its owner rebuilds it from the store.
 
+mod bytes;
+mod chunk;
+mod codes;
 mod error;
 mod file;
+mod group;
 mod hunt;
+mod page;
 mod quarantine;
 mod search;
-mod sketches;
 mod snapshot;
 mod top;
 mod trie;
@@ -23,14 +27,14 @@ use std::env;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use codes::Codes;
 pub use error::Error;
 use quarantine::Quarantine;
 pub use search::{Found, MAX_CELLS, Plan, Request};
-use sketches::Sketch;
 use snapshot::Snapshot;
 use writer::{Batch, Writer};
 
-use crate::kernel::{self, ISA_VARIABLE, Kernel, unit};
+use crate::kernel::{self, BLOCK, ISA_VARIABLE, Kernel, unit};
 use crate::sketch::Rotation;
 
 /// The id in a cell for which no row was found; no row can have it.
@@ -146,7 +150,7 @@ impl Index {
         if !(1..=MAX_THREADS).contains(&threads) {
             return Err(Error::invalid(format!("threads must be from 1 to {MAX_THREADS}")));
         }
-        let writer = Writer::new(dim);
+        let writer = Writer::new(dim, kernel);
         Ok(Self {
             dim,
             threads,
@@ -249,7 +253,7 @@ impl Index {
             false => Ok(()),
         })?;
         self.write("remove_expired", |writer, snapshot| {
-            let dead = snapshot.expired(now, limit)?;
+            let dead = snapshot.expired(now, limit);
             writer.remove(snapshot, &dead)
         })
     }
@@ -281,14 +285,20 @@ impl Index {
                 bytes: snapshot.writer_bytes,
                 threads: self.threads,
             };
-            snapshot.try_each_block(|_, block| {
-                stats.blocks += 1;
-                stats.bytes += block.bytes();
-                Ok(())
-            })?;
+            let mut bases = Vec::new();
             snapshot.groups.try_each(&mut |_, group| {
-                stats.bytes += group.sketch().map_or(Ok(0), Sketch::size)?;
-                Ok::<(), Error>(())
+                stats.blocks += (group.rows() as usize).div_ceil(BLOCK);
+                stats.bytes += group.few().size();
+                group.try_each_chunk(&mut |chunk| {
+                    stats.bytes += chunk.size();
+                    if let Codes::Levels(levels) = chunk.codes()
+                        && !bases.iter().any(|basis| Arc::ptr_eq(basis, &levels.basis))
+                    {
+                        stats.bytes += levels.basis.size();
+                        bases.push(Arc::clone(&levels.basis));
+                    }
+                    Ok::<(), Error>(())
+                })
             })?;
             Ok(stats)
         })
@@ -303,8 +313,7 @@ impl Index {
     pub fn load(path: &Path) -> Result<Self, Error> {
         let quarantine = Quarantine::default();
         quarantine.run("load", || {
-            let mut writer = None;
-            let mut snapshot = Snapshot::default();
+            let mut loading = None;
             let mut wide = Vec::new();
             let header = file::load(path, |header, row| {
                 if row.id == MISSING || row.expires_at.is_nan() || !unit::is_unit(row.vector, &mut wide) {
@@ -317,17 +326,20 @@ impl Index {
                     groups: PerRow::One(row.group),
                     expires_at: PerRow::One(row.expires_at),
                 };
-                writer.get_or_insert_with(|| Writer::new(header.dim)).upsert(&mut snapshot, &batch)
+                let (index, snapshot) = match &mut loading {
+                    Some(loading) => loading,
+                    None => loading.insert((Self::new(header.dim, header.threads)?, Snapshot::default())),
+                };
+                let writer = index.writer.get_mut().map_err(|_| Error::Broken)?;
+                writer.upsert(snapshot, &batch)
             })?;
+            let Some((mut index, mut snapshot)) = loading else {
+                return Self::new(header.dim, header.threads);
+            };
             if snapshot.rows as u64 != header.rows {
                 return Err(Error::invalid("damaged simcore index: two rows have the same id"));
             }
-            let mut index = Self::new(header.dim, header.threads)?;
-            if let Some(writer) = writer {
-                snapshot.writer_bytes = writer.bytes();
-                index.rotation = Arc::clone(writer.rotation());
-                index.writer = Mutex::new(writer);
-            }
+            snapshot.writer_bytes = index.writer.get_mut().map_err(|_| Error::Broken)?.bytes();
             index.current = Mutex::new(Arc::new(snapshot));
             Ok(index)
         })

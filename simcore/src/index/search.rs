@@ -2,6 +2,7 @@
 //!
 //! Every row of a group without sketches is scored; [`super::hunt`] says which rows of the others are.
 
+use std::convert::Infallible;
 use std::mem::take;
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -10,14 +11,17 @@ use std::thread;
 
 use super::{
     Error, Index, MISSING, PerRow,
-    hunt::{Field, Hunt, Prey},
+    chunk::{CHUNK_BLOCKS, Chunk},
+    codes::Codes,
+    group::Group,
+    hunt::Hunt,
     normalise_all,
-    sketches::{CHUNK_BLOCKS, Sketch},
-    snapshot::{BLOCK, Block, Group, Snapshot},
+    page::Page,
+    snapshot::Snapshot,
     top::{Candidate, Top},
 };
-use crate::kernel::{Kernel, unit::widen};
-use crate::sketch::SketchedQuery;
+use crate::kernel::{BLOCK, unit::widen};
+use crate::sketch::{Basis, LevelQuery, SketchedQuery};
 
 /// Multiply-adds per thread below which a further thread costs more than it saves: starting one takes some
 /// 30 µs, in which one core does about 10^5.
@@ -52,7 +56,11 @@ pub struct Found {
     pub scores: Vec<f32>,
 }
 
-/// The queries of one group. `first` counts blocks over all jobs, so that a range of numbers is a share of work.
+/// Bytes of the next chunk's codes that are asked for ahead: more would hold up those that are being compared, and the
+/// processor fetches what follows by itself.
+const FETCHED: usize = 768;
+
+/// The queries of one group. `first` counts chunks over all jobs, so that a range of numbers is a share of work.
 #[derive(Debug)]
 struct Job {
     group: u32,
@@ -60,17 +68,22 @@ struct Job {
     queries: Vec<usize>,
 }
 
+/// A basis, and the queries of a job as they are compared with codes made in it.
+type InBasis<'a> = (&'a Arc<Basis>, Vec<LevelQuery>);
+
 /// A search whose arguments are checked, on one snapshot.
 #[derive(Debug)]
 pub struct Plan<'a> {
     index: &'a Index,
     snapshot: Arc<Snapshot>,
+    vectors: Vec<f32>,
+    /// The vectors in `f64`.
     queries: Vec<f64>,
     /// One for each query whose group has sketches.
     sketched: Vec<Option<SketchedQuery>>,
     count: usize,
     jobs: Vec<Job>,
-    blocks: usize,
+    chunks: usize,
     work: usize,
     k: usize,
     now: f64,
@@ -92,30 +105,37 @@ impl<'a> Plan<'a> {
         if count.max(1).checked_mul(request.k).is_none_or(|cells| cells > MAX_CELLS) {
             return Err(Error::invalid(format!("k is too large: queries × k must be at most {MAX_CELLS}")));
         }
+        let snapshot = index.snapshot();
+        if let Some(group) = request.groups.at(0).ok().and_then(|number| snapshot.groups.get(number)) {
+            // On its way while the query is being normalised.
+            let rows = group.few().vectors();
+            index.kernel.fetch(rows.as_ptr().cast(), size_of_val(rows).min(FETCHED));
+        }
         normalise_all(&mut queries, dim, "queries")?;
         let mut wide = Vec::new();
         widen(&queries, &mut wide);
         let mut plan = Self {
             index,
-            snapshot: index.snapshot(),
+            snapshot,
+            vectors: queries,
             queries: wide,
             sketched: Vec::new(),
             count,
             jobs: Vec::new(),
-            blocks: 0,
+            chunks: 0,
             work: 0,
             k: request.k,
             now: request.now,
             threshold: request.threshold,
         };
         if plan.k > 0 {
-            plan.share_out(request.groups, &queries)?;
+            plan.share_out(request.groups)?;
         }
         Ok(plan)
     }
 
-    /// Collects the queries of each group, so that a block is fetched once for all of them.
-    fn share_out(&mut self, groups: PerRow<'_, u32>, queries: &[f32]) -> Result<(), Error> {
+    /// Collects the queries of each group, so that a chunk is fetched once for all of them.
+    fn share_out(&mut self, groups: PerRow<'_, u32>) -> Result<(), Error> {
         self.sketched.resize_with(self.count, || None);
         let mut order =
             (0..self.count).map(|query| Ok((groups.at(query)?, query))).collect::<Result<Vec<_>, Error>>()?;
@@ -126,16 +146,17 @@ impl<'a> Plan<'a> {
             let dim = self.index.dim();
             let numbers: Vec<usize> = same.iter().map(|&(_, query)| query).collect();
             let mut macs = (group.rows() as usize).saturating_mul(dim).saturating_mul(same.len());
-            if group.sketch().is_some() {
+            if group.is_sketched() {
                 macs /= SKETCH_GAIN;
                 for &query in &numbers {
-                    let vector = queries.get(query * dim..(query + 1) * dim).ok_or(Error::Broken)?;
-                    let sketched = SketchedQuery::new(&self.index.rotation, vector, self.index.kernel);
+                    let vector = self.vectors.get(query * dim..(query + 1) * dim).ok_or(Error::Broken)?;
+                    let sketched = SketchedQuery::new(&self.index.rotation, vector);
                     *self.sketched.get_mut(query).ok_or(Error::Broken)? = Some(sketched);
                 }
             }
-            self.jobs.push(Job { group: number, first: self.blocks, queries: numbers });
-            self.blocks += group.blocks() as usize;
+            self.jobs.push(Job { group: number, first: self.chunks, queries: numbers });
+            // A page alone is a share of work too.
+            self.chunks += group.chunks().max(1) as usize;
             self.work = self.work.saturating_add(macs);
         }
         Ok(())
@@ -162,10 +183,10 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Scans all blocks, on as many threads as the work is worth and the index may use.
+    /// Scans all chunks, on as many threads as the work is worth and the index may use.
     fn scan_all(&self) -> Result<Vec<Top>, Error> {
-        let threads = (self.work / WORK_PER_THREAD).min(self.index.threads()).min(self.blocks).max(1);
-        let share = |part: usize| self.blocks * part / threads..self.blocks * (part + 1) / threads;
+        let threads = (self.work / WORK_PER_THREAD).min(self.index.threads()).min(self.chunks).max(1);
+        let share = |part: usize| self.chunks * part / threads..self.chunks * (part + 1) / threads;
         if threads == 1 {
             return self.scan(share(0));
         }
@@ -189,7 +210,7 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Scans the blocks of `range`, as numbered by the jobs; returns the best rows of every query.
+    /// Scans the chunks of `range`, as numbered by the jobs; returns the best rows of every query.
     fn scan(&self, range: Range<usize>) -> Result<Vec<Top>, Error> {
         let mut tops = vec![Top::new(self.k); self.count];
         let start = self.jobs.partition_point(|job| job.first <= range.start).saturating_sub(1);
@@ -205,79 +226,143 @@ impl<'a> Plan<'a> {
 
     fn scan_group(&self, group: &Group, job: &Job, range: &Range<usize>, tops: &mut [Top]) -> Result<(), Error> {
         let from = range.start.saturating_sub(job.first);
-        let to = (range.end - job.first).min(group.blocks() as usize);
-        if let Some(sketch) = group.sketch() {
-            return self.hunt_group(group, sketch, job, from..to, tops);
+        let to = (range.end - job.first).min(group.chunks() as usize);
+        if group.is_sketched() {
+            return self.hunt_group(group, job, from..to, tops);
+        }
+        if group.chunks() == 0 && from == 0 {
+            for &query in &job.queries {
+                self.scan_page(self.query(query)?, group.few(), tops.get_mut(query).ok_or(Error::Broken)?)?;
+            }
         }
         for number in from..to {
-            let block = group.block(u32::try_from(number).map_err(|_| Error::Broken)?)?;
-            for &query in &job.queries {
-                let dim = self.index.dim();
-                let vector = self.queries.get(query * dim..(query + 1) * dim).ok_or(Error::Broken)?;
-                let top = tops.get_mut(query).ok_or(Error::Broken)?;
-                self.scan_block(self.index.kernel, vector, block, top)?;
+            let chunk = group.chunk(u32::try_from(number).map_err(|_| Error::Broken)?)?;
+            for page in chunk.pages() {
+                for &query in &job.queries {
+                    self.scan_page(self.query(query)?, page, tops.get_mut(query).ok_or(Error::Broken)?)?;
+                }
             }
         }
         Ok(())
     }
 
     /// Hunts in a group with sketches: chunk after chunk, each for all queries while it is in the cache.
-    fn hunt_group(
-        &self,
-        group: &Group,
-        sketch: &Sketch,
-        job: &Job,
-        blocks: Range<usize>,
-        tops: &mut [Top],
-    ) -> Result<(), Error> {
-        let prey = Prey { kernel: self.index.kernel, group, now: self.now };
+    fn hunt_group(&self, group: &Group, job: &Job, range: Range<usize>, tops: &mut [Top]) -> Result<(), Error> {
+        let kernel = self.index.kernel;
+        let chunks = chunks_of(group, &range);
         let mut hunts = Vec::with_capacity(job.queries.len());
         for &query in &job.queries {
-            let dim = self.index.dim();
-            let vector = self.queries.get(query * dim..(query + 1) * dim).ok_or(Error::Broken)?;
             let sketched = self.sketched.get(query).and_then(Option::as_ref).ok_or(Error::Broken)?;
             let top = take(tops.get_mut(query).ok_or(Error::Broken)?);
-            hunts.push(Hunt::new(vector, sketched, top, self.threshold));
+            hunts.push(Hunt::new(kernel, self.query(query)?, sketched, self.now, top, self.threshold));
         }
-        let mut looks = Vec::with_capacity(hunts.len());
+        let bases = self.bases(&chunks, job)?;
+        let mut sign_looks = Vec::with_capacity(hunts.len());
+        let mut level_looks = Vec::with_capacity(hunts.len());
         let mut looking = vec![false; hunts.len()];
         let mut masks = vec![0; hunts.len() * CHUNK_BLOCKS];
-        let mut next = blocks.start;
-        while next < blocks.end {
-            let (number, from) = (next / CHUNK_BLOCKS, next % CHUNK_BLOCKS);
-            let chunk = sketch.chunk(u32::try_from(number).map_err(|_| Error::Broken)?)?;
-            let to = (blocks.end - number * CHUNK_BLOCKS).min(CHUNK_BLOCKS);
-            let codes = chunk.codes().part(from, to).ok_or(Error::Broken)?;
-            let field = Field { chunk, start: number * CHUNK_BLOCKS, from, len: codes.len() };
-            looks.clear();
-            for (hunt, looking) in hunts.iter_mut().zip(&mut looking) {
-                let look = hunt.look();
-                *looking = look.is_some();
-                looks.extend(look);
+        for (number, chunk) in chunks.iter().enumerate() {
+            self.fetch_next(&chunks, number);
+            let bars = hunts.iter_mut().map(Hunt::bar);
+            let (blocks, looks);
+            match chunk.codes() {
+                Codes::None => return Err(Error::Broken),
+                Codes::Signs(signs) => {
+                    sign_looks.clear();
+                    for ((bar, &query), looking) in bars.zip(&job.queries).zip(&mut looking) {
+                        let sketched = self.sketched.get(query).and_then(Option::as_ref).ok_or(Error::Broken)?;
+                        let look = bar.and_then(|bar| sketched.signs(kernel).look(bar));
+                        *looking = look.is_some();
+                        sign_looks.extend(look);
+                    }
+                    let codes = signs.codes();
+                    (blocks, looks) = (codes.len(), sign_looks.len());
+                    kernel.signs(&sign_looks, &codes, masks.get_mut(..looks * blocks).ok_or(Error::Broken)?);
+                }
+                Codes::Levels(levels) => {
+                    let of_basis = bases.iter().find(|(basis, _)| Arc::ptr_eq(basis, &levels.basis));
+                    let (_, queries) = of_basis.ok_or(Error::Broken)?;
+                    level_looks.clear();
+                    for ((bar, query), looking) in bars.zip(queries).zip(&mut looking) {
+                        *looking = bar.is_some();
+                        level_looks.extend(bar.map(|bar| query.look(bar)));
+                    }
+                    let codes = levels.codes();
+                    (blocks, looks) = (codes.len(), level_looks.len());
+                    let masks = masks.get_mut(..looks * blocks).ok_or(Error::Broken)?;
+                    kernel.levels(&level_looks, &codes, masks);
+                }
             }
-            let masks = masks.get_mut(..looks.len() * field.len).ok_or(Error::Broken)?;
-            self.index.kernel.passing(&looks, &codes, masks);
-            let mut of_each = masks.chunks_exact(field.len);
+            let mut of_each = masks.chunks_exact(blocks.max(1));
             for (hunt, &looking) in hunts.iter_mut().zip(&looking) {
-                hunt.search(&prey, field, if looking { of_each.next() } else { None })?;
+                hunt.search(chunk, if looking { of_each.next() } else { None })?;
             }
-            next += field.len;
         }
         for (hunt, &query) in hunts.into_iter().zip(&job.queries) {
-            *tops.get_mut(query).ok_or(Error::Broken)? = hunt.finish(&prey)?;
+            *tops.get_mut(query).ok_or(Error::Broken)? = hunt.finish()?;
         }
         Ok(())
     }
 
-    fn scan_block(&self, kernel: &dyn Kernel, query: &[f64], block: &Block, top: &mut Top) -> Result<(), Error> {
+    /// The bases of the chunks' codes, and the job's queries in each.
+    fn bases<'b>(&self, chunks: &[&'b Chunk], job: &Job) -> Result<Vec<InBasis<'b>>, Error> {
+        let mut bases: Vec<InBasis<'b>> = Vec::new();
+        for chunk in chunks {
+            let Codes::Levels(levels) = chunk.codes() else { continue };
+            if bases.iter().any(|(basis, _)| Arc::ptr_eq(basis, &levels.basis)) {
+                continue;
+            }
+            let dim = self.index.dim();
+            let prepare = |&query: &usize| {
+                let vector = self.vectors.get(query * dim..(query + 1) * dim).ok_or(Error::Broken)?;
+                Ok(LevelQuery::new(&levels.basis, vector, self.index.kernel))
+            };
+            bases.push((&levels.basis, job.queries.iter().map(prepare).collect::<Result<_, Error>>()?));
+        }
+        Ok(bases)
+    }
+
+    /// Asks for the chunk after the next, and the first codes of the next: the processor foresees only what follows in
+    /// memory.
+    fn fetch_next(&self, chunks: &[&Chunk], number: usize) {
+        if let Some(later) = chunks.get(number + 2) {
+            self.index.kernel.fetch(std::ptr::from_ref::<Chunk>(later).cast(), size_of::<Chunk>());
+        }
+        if let Some(next) = chunks.get(number + 1) {
+            let lines = next.codes().lines();
+            self.index.kernel.fetch(lines.as_ptr().cast(), size_of_val(lines).min(FETCHED));
+        }
+    }
+
+    fn scan_page(&self, query: &[f64], page: &Page, top: &mut Top) -> Result<(), Error> {
         let mut space = [0.0_f32; BLOCK];
-        let scores = space.get_mut(..block.len()).ok_or(Error::Broken)?;
-        kernel.score_rows(query, &block.vectors, scores);
-        for ((&score, &id), &expires_at) in scores.iter().zip(&block.ids).zip(&block.expires_at) {
-            if f64::from(score) >= self.threshold && expires_at > self.now {
-                top.offer(Candidate { score, id });
+        let scores = space.get_mut(..page.len()).ok_or(Error::Broken)?;
+        self.index.kernel.score_rows(query, page.vectors(), scores);
+        for (&score, label) in scores.iter().zip(page.labels()) {
+            if f64::from(score) >= self.threshold && label.expires_at > self.now {
+                top.offer(Candidate { score, id: label.id });
             }
         }
         Ok(())
     }
+
+    /// A query in `f64`.
+    fn query(&self, number: usize) -> Result<&[f64], Error> {
+        let dim = self.index.dim();
+        self.queries.get(number * dim..(number + 1) * dim).ok_or(Error::Broken)
+    }
+}
+
+/// The chunks of a group with these numbers.
+fn chunks_of<'a>(group: &'a Group, range: &Range<usize>) -> Vec<&'a Chunk> {
+    let mut chunks = Vec::with_capacity(range.len());
+    let mut number = 0;
+    let Ok(()) = group.try_each_chunk(&mut |chunk| {
+        if range.contains(&number) {
+            chunks.push(chunk);
+        }
+        number += 1;
+        Ok::<(), Infallible>(())
+    });
+    chunks
 }

@@ -1,59 +1,72 @@
 //! A persistent map from dense `u32` keys: clones are O(1) and share everything that was not changed since.
 //!
-//! A radix trie of fan-out 64 that is only as high as its largest key needs. A change copies the path to one
-//! value (at most six nodes), and only the nodes that some clone still shares.
+//! A radix trie that is only as high as its largest key needs. A change copies the path to one value, and only the nodes
+//! that some clone still shares. The fan-out is chosen by the user: copying a node counts a reference more to each of its
+//! children, so it should be small where changes are scattered, and large where keys are looked up one by one.
 
+use std::array;
 use std::sync::Arc;
 
-const BITS: u32 = 6;
-const MASK: u32 = (1 << BITS) - 1;
-
 #[derive(Debug, Clone)]
-enum Node<T> {
-    Branch(Vec<Option<Arc<Node<T>>>>),
-    Leaf(Vec<Option<Arc<T>>>),
+enum Node<T, const FAN: usize> {
+    Branch([Option<Arc<Node<T, FAN>>>; FAN]),
+    Leaf([Option<Arc<T>>; FAN]),
 }
 
-/// A map from `u32` to `T`.
+/// A map from `u32` to `T` whose nodes have `FAN` children, a power of two.
 #[derive(Debug)]
-pub struct Trie<T> {
-    root: Option<Arc<Node<T>>>,
+pub struct Trie<T, const FAN: usize> {
+    root: Option<Arc<Node<T, FAN>>>,
     /// Levels of branches above the leaves.
     height: u32,
     len: usize,
 }
 
-impl<T> Clone for Trie<T> {
+impl<T, const FAN: usize> Clone for Trie<T, FAN> {
     fn clone(&self) -> Self {
         Self { root: self.root.clone(), height: self.height, len: self.len }
     }
 }
 
-impl<T> Default for Trie<T> {
+impl<T, const FAN: usize> Default for Trie<T, FAN> {
     fn default() -> Self {
         Self { root: None, height: 0, len: 0 }
     }
 }
 
-fn slot(key: u32, level: u32) -> usize {
-    (key >> (level * BITS) & MASK) as usize
-}
-
-/// The entry at `slot`, which is made if the node is too short for it.
-fn entry<V>(entries: &mut Vec<Option<V>>, slot: usize) -> &mut Option<V> {
-    if entries.len() <= slot {
-        entries.resize_with(slot + 1, || None);
+impl<T, const FAN: usize> Node<T, FAN> {
+    fn empty(level: u32) -> Self {
+        if level == 0 { Self::Leaf(array::from_fn(|_| None)) } else { Self::Branch(array::from_fn(|_| None)) }
     }
-    &mut entries[slot]
+
+    fn try_each<'a, E>(&'a self, prefix: u32, visit: &mut impl FnMut(u32, &'a T) -> Result<(), E>) -> Result<(), E> {
+        match self {
+            Self::Branch(children) => {
+                for (slot, child) in (0..).zip(children) {
+                    if let Some(child) = child {
+                        child.try_each(prefix << Trie::<T, FAN>::BITS | slot, visit)?;
+                    }
+                }
+            }
+            Self::Leaf(values) => {
+                for (slot, value) in (0..).zip(values) {
+                    if let Some(value) = value {
+                        visit(prefix << Trie::<T, FAN>::BITS | slot, value)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Forgets empty entries at the end, so that a node is as long as its last entry needs.
-fn trim<V>(entries: &mut Vec<Option<V>>) {
-    let used = entries.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-    entries.truncate(used);
-}
+impl<T, const FAN: usize> Trie<T, FAN> {
+    const BITS: u32 = FAN.trailing_zeros();
 
-impl<T> Trie<T> {
+    fn slot(key: u32, level: u32) -> usize {
+        (key >> (level * Self::BITS)) as usize % FAN
+    }
+
     /// How many keys have a value.
     pub fn len(&self) -> usize {
         self.len
@@ -61,7 +74,7 @@ impl<T> Trie<T> {
 
     /// Whether a trie of this height has a place for `key`.
     fn covers(&self, key: u32) -> bool {
-        u64::from(key) >> ((self.height + 1) * BITS) == 0
+        u64::from(key).checked_shr((self.height + 1) * Self::BITS).unwrap_or(0) == 0
     }
 
     /// The value of `key`.
@@ -74,44 +87,21 @@ impl<T> Trie<T> {
         loop {
             match node {
                 Node::Branch(children) => {
-                    node = children.get(slot(key, level))?.as_deref()?;
+                    node = children.get(Self::slot(key, level))?.as_deref()?;
                     level -= 1;
                 }
-                Node::Leaf(values) => return values.get(slot(key, 0))?.as_deref(),
+                Node::Leaf(values) => return values.get(Self::slot(key, 0))?.as_deref(),
             }
         }
     }
 
     /// Calls `visit` with every key and value in order of the keys; stops at the first error.
     pub fn try_each<'a, E>(&'a self, visit: &mut impl FnMut(u32, &'a T) -> Result<(), E>) -> Result<(), E> {
-        fn walk<'a, T, E>(
-            node: &'a Node<T>,
-            prefix: u32,
-            visit: &mut impl FnMut(u32, &'a T) -> Result<(), E>,
-        ) -> Result<(), E> {
-            match node {
-                Node::Branch(children) => {
-                    for (slot, child) in (0..).zip(children) {
-                        if let Some(child) = child {
-                            walk(child, prefix << BITS | slot, visit)?;
-                        }
-                    }
-                }
-                Node::Leaf(values) => {
-                    for (slot, value) in (0..).zip(values) {
-                        if let Some(value) = value {
-                            visit(prefix << BITS | slot, value)?;
-                        }
-                    }
-                }
-            }
-            Ok(())
-        }
-        self.root.as_deref().map_or(Ok(()), |root| walk(root, 0, visit))
+        self.root.as_deref().map_or(Ok(()), |root| root.try_each(0, visit))
     }
 }
 
-impl<T: Clone> Trie<T> {
+impl<T: Clone, const FAN: usize> Trie<T, FAN> {
     /// The value of `key`, to be changed; what clones share is copied first.
     pub fn get_mut(&mut self, key: u32) -> Option<&mut T> {
         // Looked up first: a key without a value must not cost a copy of its path.
@@ -121,10 +111,10 @@ impl<T: Clone> Trie<T> {
         loop {
             match node {
                 Node::Branch(children) => {
-                    node = Arc::make_mut(children.get_mut(slot(key, level))?.as_mut()?);
+                    node = Arc::make_mut(children.get_mut(Self::slot(key, level))?.as_mut()?);
                     level -= 1;
                 }
-                Node::Leaf(values) => return values.get_mut(slot(key, 0))?.as_mut().map(Arc::make_mut),
+                Node::Leaf(values) => return values.get_mut(Self::slot(key, 0))?.as_mut().map(Arc::make_mut),
             }
         }
     }
@@ -137,21 +127,23 @@ impl<T: Clone> Trie<T> {
             }
         }
         while !self.covers(key) {
-            self.root = Some(Arc::new(Node::Branch(vec![self.root.take()])));
+            let below = self.root.take();
+            let mut children = array::from_fn(|_| None);
+            children[0] = below;
+            self.root = Some(Arc::new(Node::Branch(children)));
             self.height += 1;
         }
         let mut level = self.height;
-        let empty = |level| Arc::new(if level == 0 { Node::Leaf(Vec::new()) } else { Node::Branch(Vec::new()) });
-        let mut node = Arc::make_mut(self.root.get_or_insert_with(|| empty(level)));
+        let mut node = Arc::make_mut(self.root.get_or_insert_with(|| Arc::new(Node::empty(level))));
         loop {
             match node {
                 Node::Branch(children) => {
-                    let child = entry(children, slot(key, level));
+                    let child = &mut children[Self::slot(key, level)];
                     level -= 1;
-                    node = Arc::make_mut(child.get_or_insert_with(|| empty(level)));
+                    node = Arc::make_mut(child.get_or_insert_with(|| Arc::new(Node::empty(level))));
                 }
                 Node::Leaf(values) => {
-                    let before = entry(values, slot(key, 0)).replace(Arc::new(value));
+                    let before = values[Self::slot(key, 0)].replace(Arc::new(value));
                     self.len += usize::from(before.is_none());
                     return;
                 }
@@ -161,33 +153,34 @@ impl<T: Clone> Trie<T> {
 
     /// Forgets `key` and the nodes that become empty; says whether it had a value.
     pub fn remove(&mut self, key: u32) -> bool {
-        /// Says whether the node is empty afterwards.
-        fn prune<T: Clone>(node: &mut Node<T>, key: u32, level: u32) -> bool {
-            match node {
-                Node::Branch(children) => {
-                    let child = entry(children, slot(key, level));
-                    if child.as_mut().is_none_or(|child| prune(Arc::make_mut(child), key, level - 1)) {
-                        *child = None;
-                    }
-                    trim(children);
-                    children.is_empty()
-                }
-                Node::Leaf(values) => {
-                    *entry(values, slot(key, 0)) = None;
-                    trim(values);
-                    values.is_empty()
-                }
-            }
-        }
         if self.get(key).is_none() {
             return false;
         }
         self.len -= 1;
         let height = self.height;
-        if self.root.as_mut().is_none_or(|root| prune(Arc::make_mut(root), key, height)) {
+        if self.root.as_mut().is_none_or(|root| Arc::make_mut(root).prune(key, height)) {
             *self = Self::default();
         }
         true
+    }
+}
+
+impl<T: Clone, const FAN: usize> Node<T, FAN> {
+    /// Forgets `key`; says whether the node is empty afterwards.
+    fn prune(&mut self, key: u32, level: u32) -> bool {
+        match self {
+            Self::Branch(children) => {
+                let child = &mut children[Trie::<T, FAN>::slot(key, level)];
+                if child.as_mut().is_none_or(|child| Arc::make_mut(child).prune(key, level - 1)) {
+                    *child = None;
+                }
+                children.iter().all(Option::is_none)
+            }
+            Self::Leaf(values) => {
+                values[Trie::<T, FAN>::slot(key, 0)] = None;
+                values.iter().all(Option::is_none)
+            }
+        }
     }
 }
 
@@ -198,7 +191,7 @@ mod tests {
 
     use super::Trie;
 
-    fn contents(trie: &Trie<u32>) -> Vec<(u32, u32)> {
+    fn contents<const FAN: usize>(trie: &Trie<u32, FAN>) -> Vec<(u32, u32)> {
         let mut all = Vec::new();
         let Ok(()) = trie.try_each(&mut |key, &value| {
             all.push((key, value));
@@ -209,7 +202,12 @@ mod tests {
 
     #[test]
     fn agrees_with_a_map_and_leaves_clones_alone() {
-        let mut trie = Trie::default();
+        check::<8>();
+        check::<64>();
+    }
+
+    fn check<const FAN: usize>() {
+        let mut trie = Trie::<u32, FAN>::default();
         let mut map = BTreeMap::new();
         let mut clones = Vec::new();
         let mut state = 1_u32;

@@ -4,10 +4,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use super::{
-    Error, PerRow,
-    snapshot::{Group, Row, Snapshot},
-};
+use super::{Error, PerRow, group::Group, page::Row, snapshot::Snapshot};
+use crate::kernel::Kernel;
 use crate::sketch::{Encoder, Rotation};
 
 #[derive(Debug, Clone, Copy)]
@@ -58,8 +56,8 @@ fn take(
 
 impl Writer {
     /// The writer of an empty index.
-    pub fn new(dim: usize) -> Self {
-        Self { places: HashMap::new(), encoder: Encoder::new(dim) }
+    pub fn new(dim: usize, kernel: &'static dyn Kernel) -> Self {
+        Self { places: HashMap::new(), encoder: Encoder::new(dim, kernel) }
     }
 
     /// What sketches are made in.
@@ -74,9 +72,11 @@ impl Writer {
 
     /// Inserts the rows, in order; a row replaces an earlier one with its id, in whatever group that is.
     pub fn upsert(&mut self, snapshot: &mut Snapshot, batch: &Batch<'_>) -> Result<(), Error> {
+        let mut touched = HashMap::new();
         let rows = batch.ids.iter().zip(batch.vectors.chunks_exact(batch.dim)).enumerate();
         for (number, (&id, vector)) in rows {
             let target = batch.groups.at(number)?;
+            *touched.entry(target).or_insert(0) += 1;
             let row = Row { id, expires_at: batch.expires_at.at(number)?, vector };
             match self.places.get(&id).copied() {
                 Some(place) if place.group == target => {
@@ -94,20 +94,33 @@ impl Writer {
             self.places.insert(id, Place { group: target, row });
             snapshot.rows = snapshot.rows.checked_add(1).ok_or(Error::Broken)?;
         }
-        Ok(())
+        self.settle(snapshot, touched)
     }
 
     /// Removes the rows with these ids; returns how many there were.
     pub fn remove(&mut self, snapshot: &mut Snapshot, ids: &[u64]) -> Result<usize, Error> {
         let before = snapshot.rows;
+        let mut touched = HashMap::new();
         for &id in ids {
             if let Entry::Occupied(entry) = self.places.entry(id) {
                 let place = entry.remove();
+                *touched.entry(place.group).or_insert(0) += 1;
                 take(snapshot, &mut self.places, place, &mut self.encoder)?;
             }
         }
+        self.settle(snapshot, touched)?;
         self.release();
         Ok(before - snapshot.rows)
+    }
+
+    /// Lets groups in which so many rows have changed go on with what a change began.
+    fn settle(&mut self, snapshot: &mut Snapshot, touched: HashMap<u32, usize>) -> Result<(), Error> {
+        for (group, changed) in touched {
+            if snapshot.groups.get(group).is_some_and(Group::is_unsettled) {
+                snapshot.groups.get_mut(group).ok_or(Error::Broken)?.settle(changed, &mut self.encoder)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes a group with all its rows; returns how many there were.
@@ -115,11 +128,12 @@ impl Writer {
         let Some(group) = snapshot.groups.get(number).cloned() else {
             return Ok(0);
         };
-        for block in 0..group.blocks() {
-            for id in &group.block(block)?.ids {
-                self.places.remove(id).ok_or(Error::Broken)?;
+        group.try_each_page(&mut |page| {
+            for label in page.labels() {
+                self.places.remove(&label.id).ok_or(Error::Broken)?;
             }
-        }
+            Ok::<(), Error>(())
+        })?;
         snapshot.groups.remove(number);
         let removed = group.rows() as usize;
         snapshot.rows = snapshot.rows.checked_sub(removed).ok_or(Error::Broken)?;

@@ -3,7 +3,9 @@
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, Bar, ByteQuery, CodeBlock, Codes, Kernel, Layout, Look, portable};
+use super::levels::{FINE, LevelCodes, LevelLook, PER_LINE, TILE, TILES, Tile};
+use super::signs::{Bar, CodeBlock, Layout, SignCodes, SignLook};
+use super::{BLOCK, ByteQuery, Kernel, PARTIAL_SUMS, portable};
 
 /// Bytes ahead of the load that are fetched; pages end streams that the processor would find by itself.
 const AHEAD: usize = 3072;
@@ -33,11 +35,26 @@ impl Kernel for Avx2 {
         }
     }
 
+    fn project(&self, rows: &[f32], vector: &[f32], products: &mut [f32]) {
+        let dim = vector.len();
+        let (pairs, rest) = products.as_chunks_mut::<2>();
+        let (pair_rows, rest_rows) = rows.split_at((pairs.len() * 2 * dim).min(rows.len()));
+        // SAFETY: a value of this type exists only where `detect` found the features.
+        unsafe {
+            for (pair, rows) in pairs.iter_mut().zip(pair_rows.chunks_exact(2 * dim)) {
+                *pair = products_of([&rows[..dim], &rows[dim..]], vector);
+            }
+            for (product, row) in rest.iter_mut().zip(rest_rows.chunks_exact(dim)) {
+                [*product] = products_of([row], vector);
+            }
+        }
+    }
+
     fn layout(&self) -> Layout {
         Layout::Nibbles
     }
 
-    fn passing(&self, looks: &[Look<'_>], codes: &Codes<'_>, masks: &mut [u64]) {
+    fn signs(&self, looks: &[SignLook<'_>], codes: &SignCodes<'_>, masks: &mut [u64]) {
         for (look, masks) in looks.iter().zip(masks.chunks_exact_mut(codes.len().max(1))) {
             for (mask, block) in masks.iter_mut().zip(codes.blocks()) {
                 // SAFETY: a value of this type exists only where `detect` found the features.
@@ -46,10 +63,23 @@ impl Kernel for Avx2 {
         }
     }
 
-    fn fetch(&self, row: &[i8]) {
-        for line in row.chunks(64) {
+    fn levels(&self, looks: &[LevelLook<'_>], codes: &LevelCodes<'_>, masks: &mut [u64]) {
+        for (look, masks) in looks.iter().zip(masks.chunks_exact_mut(codes.len().max(1))) {
+            for (block, mask) in masks.iter_mut().enumerate() {
+                *mask = 0;
+                for tile in 0..TILES {
+                    // SAFETY: a value of this type exists only where `detect` found the features.
+                    let reaching = unsafe { reaching(look, &codes.tile(block, tile)) };
+                    *mask |= u64::from(reaching) << (tile * TILE);
+                }
+            }
+        }
+    }
+
+    fn fetch(&self, start: *const u8, bytes: usize) {
+        for offset in (0..bytes).step_by(64) {
             // SAFETY: AVX2 implies SSE; a prefetch reads nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr()) };
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(offset).cast()) };
         }
     }
 
@@ -148,4 +178,71 @@ fn dot_row(query: &[i8], row: &[i8]) -> i32 {
     let four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
     let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
     _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)))
+}
+
+/// Lines after which sums of 16 bits could overflow: two products of at most 15 × 127 come together in each.
+const FLUSH: usize = 8;
+
+/// Which rows of a tile reach what the look asks for.
+#[target_feature(enable = "avx2,fma")]
+fn reaching(look: &LevelLook<'_>, tile: &Tile<'_>) -> u16 {
+    let (nibble, ones) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1));
+    let (inside, outside) = (look.of_left[0].cast_unsigned(), look.of_left[1].cast_unsigned());
+    let of_left = _mm256_set1_epi32((u32::from(inside) | u32::from(outside) << 16).cast_signed());
+    let mut mask = 0;
+    for half in 0..2 {
+        let mut sum = _mm256_setzero_si256();
+        let weights = look.weights.as_chunks::<PER_LINE>().0;
+        for (lines, weights) in tile.lines.chunks(FLUSH).zip(weights.chunks(FLUSH)) {
+            let (mut lows, mut highs) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+            for (line, weights) in lines.iter().zip(weights) {
+                let [low, high] = [0, 4].map(|at| {
+                    _mm256_set1_epi32(i32::from_le_bytes([0, 1, 2, 3].map(|b: usize| weights[at + b].cast_unsigned())))
+                });
+                // SAFETY: a line holds two halves of 32 bytes.
+                let codes = unsafe { _mm256_loadu_si256(line.0.as_ptr().add(half * 32).cast()) };
+                lows = _mm256_add_epi16(lows, _mm256_maddubs_epi16(_mm256_and_si256(codes, nibble), low));
+                let upper = _mm256_and_si256(_mm256_srli_epi16::<4>(codes), nibble);
+                highs = _mm256_add_epi16(highs, _mm256_maddubs_epi16(upper, high));
+            }
+            let both = _mm256_add_epi32(_mm256_madd_epi16(lows, ones), _mm256_madd_epi16(highs, ones));
+            sum = _mm256_add_epi32(sum, both);
+        }
+        // SAFETY: a tile has 32 bytes of what is left, 16 for each half.
+        let left = unsafe { _mm_loadu_si128(tile.left.as_ptr().add(half * 16).cast()) };
+        let left = _mm256_madd_epi16(_mm256_cvtepu8_epi16(left), of_left);
+        let total = _mm256_add_epi32(_mm256_slli_epi32::<{ FINE.trailing_zeros() as i32 }>(sum), left);
+        let less = _mm256_cmpgt_epi32(_mm256_set1_epi32(look.least), total);
+        let reaching = !_mm256_movemask_ps(_mm256_castsi256_ps(less)).cast_unsigned() as u8;
+        mask |= u16::from(reaching) << (half * 8);
+    }
+    mask
+}
+
+/// The `f32` dot products of some rows with a vector.
+#[target_feature(enable = "avx2,fma")]
+fn products_of<const N: usize>(rows: [&[f32]; N], vector: &[f32]) -> [f32; N] {
+    let mut sums = [[_mm256_setzero_ps(); PARTIAL_SUMS / 8]; N];
+    let (vector_steps, vector_rest) = vector.as_chunks::<PARTIAL_SUMS>();
+    let row_steps = rows.map(|row| &row.as_chunks::<PARTIAL_SUMS>().0[..vector_steps.len()]);
+    for (step, components) in vector_steps.iter().enumerate() {
+        for (sums, steps) in sums.iter_mut().zip(&row_steps) {
+            for (part, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: a step holds as many components as there are partial sums; the loads need no alignment.
+                let (a, b) = unsafe {
+                    let (a, b) = (steps[step].as_ptr(), components.as_ptr());
+                    (_mm256_loadu_ps(a.add(part * 8)), _mm256_loadu_ps(b.add(part * 8)))
+                };
+                *sum = _mm256_fmadd_ps(a, b, *sum);
+            }
+        }
+    }
+    std::array::from_fn(|row| {
+        let [a, b, c, d] = sums[row];
+        let eight = _mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d));
+        let mut lanes = [0.0; 8];
+        // SAFETY: the array holds eight lanes; the store needs no alignment.
+        unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), eight) };
+        portable::finish_product(lanes.iter().sum(), rows[row], vector, vector_rest.len())
+    })
 }

@@ -3,9 +3,12 @@
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, Bar, ByteQuery, CodeBlock, Codes, Kernel, Layout, Line, Look, TRIPLE, portable};
+use super::levels::{FINE, LevelCodes, LevelLook, PER_LINE, TILE, TILES};
+use super::signs::{Bar, CodeBlock, Layout, SignCodes, SignLook, TRIPLE};
+use super::{BLOCK, ByteQuery, Kernel, Line, PARTIAL_SUMS, portable};
 
-/// Queries that share the loads and shifts of a block; their tables (16 KB at 384 dimensions) fit in the first cache.
+/// Queries that share the loads and shifts of a block: their tables of signs (16 KB at 384 dimensions) fit in the first
+/// cache, and their sums of levels in registers.
 const TOGETHER: usize = 4;
 
 /// The kernel; [`Avx512::detect`] is the only way to one.
@@ -37,11 +40,26 @@ impl Kernel for Avx512 {
         }
     }
 
+    fn project(&self, rows: &[f32], vector: &[f32], products: &mut [f32]) {
+        let dim = vector.len();
+        let (fours, rest) = products.as_chunks_mut::<4>();
+        let (four_rows, rest_rows) = rows.split_at((fours.len() * 4 * dim).min(rows.len()));
+        // SAFETY: a value of this type exists only where `detect` found the features.
+        unsafe {
+            for (four, rows) in fours.iter_mut().zip(four_rows.chunks_exact(4 * dim)) {
+                *four = products_of([0, 1, 2, 3].map(|row| &rows[row * dim..(row + 1) * dim]), vector);
+            }
+            for (product, row) in rest.iter_mut().zip(rest_rows.chunks_exact(dim)) {
+                [*product] = products_of([row], vector);
+            }
+        }
+    }
+
     fn layout(&self) -> Layout {
         Layout::Sixes
     }
 
-    fn passing(&self, looks: &[Look<'_>], codes: &Codes<'_>, masks: &mut [u64]) {
+    fn signs(&self, looks: &[SignLook<'_>], codes: &SignCodes<'_>, masks: &mut [u64]) {
         let (fours, rest) = looks.as_chunks::<TOGETHER>();
         let (mut four_masks, mut rest_masks) = masks.split_at_mut(fours.len() * TOGETHER * codes.len());
         // SAFETY: a value of this type exists only where `detect` found the features.
@@ -55,10 +73,24 @@ impl Kernel for Avx512 {
         }
     }
 
-    fn fetch(&self, row: &[i8]) {
-        for line in row.chunks(64) {
+    fn levels(&self, looks: &[LevelLook<'_>], codes: &LevelCodes<'_>, masks: &mut [u64]) {
+        let (fours, rest) = looks.as_chunks::<TOGETHER>();
+        let (mut four_masks, mut rest_masks) = masks.split_at_mut(fours.len() * TOGETHER * codes.len());
+        // SAFETY: a value of this type exists only where `detect` found the features.
+        unsafe {
+            for four in fours {
+                four_masks = reaching(four, codes, four_masks);
+            }
+            for one in rest {
+                rest_masks = reaching(std::array::from_ref(one), codes, rest_masks);
+            }
+        }
+    }
+
+    fn fetch(&self, start: *const u8, bytes: usize) {
+        for offset in (0..bytes).step_by(64) {
             // SAFETY: AVX-512 implies SSE; a prefetch reads nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr()) };
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(offset).cast()) };
         }
     }
 
@@ -112,7 +144,11 @@ fn sixes(lines: &[Line; TRIPLE]) -> [__m512i; 4] {
 
 /// Fills the first masks, `codes.len()` for each look, and returns the rest.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
-fn passing<'a, const N: usize>(looks: &[Look<'_>; N], codes: &Codes<'_>, masks: &'a mut [u64]) -> &'a mut [u64] {
+fn passing<'a, const N: usize>(
+    looks: &[SignLook<'_>; N],
+    codes: &SignCodes<'_>,
+    masks: &'a mut [u64],
+) -> &'a mut [u64] {
     let (masks, rest) = masks.split_at_mut(N * codes.len());
     let tables = looks.each_ref().map(|look| look.table.as_chunks::<64>().0.as_chunks::<4>().0);
     let triples = tables.iter().map(|table| table.len()).min().unwrap_or(0);
@@ -219,4 +255,82 @@ fn dot_four(query: &ByteQuery, rows: &[i8]) -> [i32; 4] {
     // SAFETY: the array holds four numbers; the store needs no alignment.
     unsafe { _mm_storeu_si128(dots.as_mut_ptr().cast(), four) };
     dots.map(|dot: i32| dot.wrapping_sub(query.excess))
+}
+
+/// Fills the first masks, `codes.len()` for each look, and returns the rest.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
+fn reaching<'a, const N: usize>(
+    looks: &[LevelLook<'_>; N],
+    codes: &LevelCodes<'_>,
+    masks: &'a mut [u64],
+) -> &'a mut [u64] {
+    let (masks, rest) = masks.split_at_mut(N * codes.len());
+    let weights = looks.each_ref().map(|look| look.weights.as_chunks::<PER_LINE>().0);
+    let of_left = looks.each_ref().map(|look| {
+        let [inside, outside] = look.of_left.map(|weight| u32::from(weight.cast_unsigned()));
+        _mm512_set1_epi32((inside | outside << 16).cast_signed())
+    });
+    let (low_nibbles, high_nibbles) = (_mm512_set1_epi8(0x0F), _mm512_set1_epi8(0xF0_u8.cast_signed()));
+    for block in 0..codes.len() {
+        let mut found = [0_u64; N];
+        for number in 0..TILES {
+            let tile = codes.tile(block, number);
+            // Sums of low nibbles, and sixteen times those of high ones.
+            let mut lows = [_mm512_setzero_si512(); N];
+            let mut highs = [_mm512_setzero_si512(); N];
+            for (at, line) in tile.lines.iter().enumerate() {
+                // SAFETY: a line holds 64 bytes.
+                let codes = unsafe { _mm512_loadu_si512(line.0.as_ptr().cast()) };
+                let (low, high) = (_mm512_and_si512(codes, low_nibbles), _mm512_and_si512(codes, high_nibbles));
+                for query in 0..N {
+                    let [of_low, of_high] = [0, 4].map(|from| {
+                        let four = [0, 1, 2, 3].map(|b: usize| weights[query][at][from + b].cast_unsigned());
+                        _mm512_set1_epi32(i32::from_le_bytes(four))
+                    });
+                    lows[query] = _mm512_dpbusd_epi32(lows[query], low, of_low);
+                    highs[query] = _mm512_dpbusd_epi32(highs[query], high, of_high);
+                }
+            }
+            // SAFETY: a tile has 32 bytes of what is left.
+            let left = _mm512_cvtepu8_epi16(unsafe { _mm256_loadu_si256(tile.left.as_ptr().cast()) });
+            for query in 0..N {
+                const SHIFT: u32 = FINE.trailing_zeros();
+                let sums = _mm512_add_epi32(
+                    _mm512_slli_epi32::<SHIFT>(lows[query]),
+                    _mm512_slli_epi32::<{ SHIFT - 4 }>(highs[query]),
+                );
+                let total = _mm512_add_epi32(sums, _mm512_madd_epi16(left, of_left[query]));
+                let reaching = _mm512_cmpge_epi32_mask(total, _mm512_set1_epi32(looks[query].least));
+                found[query] |= u64::from(reaching) << (number * TILE);
+            }
+        }
+        for (query, found) in found.into_iter().enumerate() {
+            masks[query * codes.len() + block] = found;
+        }
+    }
+    rest
+}
+
+/// The `f32` dot products of some rows with a vector.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
+fn products_of<const N: usize>(rows: [&[f32]; N], vector: &[f32]) -> [f32; N] {
+    let mut sums = [[_mm512_setzero_ps(); PARTIAL_SUMS / 16]; N];
+    let (vector_steps, vector_rest) = vector.as_chunks::<PARTIAL_SUMS>();
+    let row_steps = rows.map(|row| &row.as_chunks::<PARTIAL_SUMS>().0[..vector_steps.len()]);
+    for (step, components) in vector_steps.iter().enumerate() {
+        for (sums, steps) in sums.iter_mut().zip(&row_steps) {
+            for (part, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: a step holds as many components as there are partial sums; the loads need no alignment.
+                let (a, b) = unsafe {
+                    let (a, b) = (steps[step].as_ptr(), components.as_ptr());
+                    (_mm512_loadu_ps(a.add(part * 16)), _mm512_loadu_ps(b.add(part * 16)))
+                };
+                *sum = _mm512_fmadd_ps(a, b, *sum);
+            }
+        }
+    }
+    std::array::from_fn(|row| {
+        let whole = _mm512_reduce_add_ps(_mm512_add_ps(sums[row][0], sums[row][1]));
+        portable::finish_product(whole, rows[row], vector, vector_rest.len())
+    })
 }

@@ -1,6 +1,8 @@
 //! The specification of scores and sums, in plain Rust.
 
-use super::{BLOCK, Bar, ByteQuery, CodeBlock, Codes, Kernel, Layout, Look, place};
+use super::levels::{FINE, LevelCodes, LevelLook, PER_LINE, TILE, TILES, Tile};
+use super::signs::{Bar, CodeBlock, Layout, SignCodes, SignLook, place};
+use super::{BLOCK, ByteQuery, Kernel, PARTIAL_SUMS};
 
 /// Lanes of the accumulation: one 512-bit register of `f64`.
 pub const LANES: usize = 8;
@@ -20,11 +22,17 @@ impl Kernel for Portable {
         }
     }
 
+    fn project(&self, rows: &[f32], vector: &[f32], products: &mut [f32]) {
+        for (product, row) in products.iter_mut().zip(rows.chunks_exact(vector.len())) {
+            *product = product_of(row, vector);
+        }
+    }
+
     fn layout(&self) -> Layout {
         Layout::Nibbles
     }
 
-    fn passing(&self, looks: &[Look<'_>], codes: &Codes<'_>, masks: &mut [u64]) {
+    fn signs(&self, looks: &[SignLook<'_>], codes: &SignCodes<'_>, masks: &mut [u64]) {
         for (look, masks) in looks.iter().zip(masks.chunks_exact_mut(codes.len().max(1))) {
             for (mask, block) in masks.iter_mut().zip(codes.blocks()) {
                 *mask = passing(look.table, &block, &look.bar);
@@ -32,7 +40,16 @@ impl Kernel for Portable {
         }
     }
 
-    fn fetch(&self, _row: &[i8]) {}
+    fn levels(&self, looks: &[LevelLook<'_>], codes: &LevelCodes<'_>, masks: &mut [u64]) {
+        for (look, masks) in looks.iter().zip(masks.chunks_exact_mut(codes.len().max(1))) {
+            for (block, mask) in masks.iter_mut().enumerate() {
+                let of_tile = |tile| reaching(look, &codes.tile(block, tile)) << (tile * TILE);
+                *mask = (0..TILES).map(of_tile).fold(0, |mask, bits| mask | bits);
+            }
+        }
+    }
+
+    fn fetch(&self, _start: *const u8, _bytes: usize) {}
 
     fn dot_bytes(&self, query: &ByteQuery, rows: &[i8], dots: &mut [i32]) {
         for (dot, row) in dots.iter_mut().zip(rows.chunks_exact(query.bytes.len())) {
@@ -58,6 +75,43 @@ fn passing(table: &[u8], block: &CodeBlock<'_>, bar: &Bar) -> u64 {
         u64::from(f32::from(placed[place(slot)]) + bar.offset >= bar.required(cosine)) << slot
     };
     block.cosines.iter().enumerate().map(passes).fold(0, |mask, bit| mask | bit)
+}
+
+/// Which rows of a tile reach what the look asks for.
+fn reaching(look: &LevelLook<'_>, tile: &Tile<'_>) -> u64 {
+    let mut sums = [0_i32; TILE];
+    for (line, weights) in tile.lines.iter().zip(look.weights.as_chunks::<PER_LINE>().0) {
+        let (low, high) = weights.split_at(PER_LINE / 2);
+        for (sum, bytes) in sums.iter_mut().zip(line.0.as_chunks::<{ PER_LINE / 2 }>().0) {
+            for ((&byte, &low), &high) in bytes.iter().zip(low).zip(high) {
+                *sum += i32::from(byte & 15) * i32::from(low) + i32::from(byte >> 4) * i32::from(high);
+            }
+        }
+    }
+    let reaches = |(row, (&sum, left)): (usize, (&i32, &[u8; 2]))| {
+        let [inside, outside] = [0, 1].map(|part| i32::from(left[part]) * i32::from(look.of_left[part]));
+        u64::from(FINE * sum + inside + outside >= look.least) << row
+    };
+    sums.iter().zip(tile.left.as_chunks::<2>().0).enumerate().map(reaches).fold(0, |mask, bit| mask | bit)
+}
+
+/// The `f32` dot product, in [`PARTIAL_SUMS`] partial sums.
+fn product_of(row: &[f32], vector: &[f32]) -> f32 {
+    let mut sums = [0.0_f32; PARTIAL_SUMS];
+    let row_steps = row.as_chunks::<PARTIAL_SUMS>().0;
+    let (vector_steps, vector_rest) = vector.as_chunks::<PARTIAL_SUMS>();
+    for (a, b) in row_steps.iter().zip(vector_steps) {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum += a * b;
+        }
+    }
+    finish_product(sums.iter().sum(), row, vector, vector_rest.len())
+}
+
+/// Adds the products of the last components, fewer than [`PARTIAL_SUMS`], to those of the others.
+pub(super) fn finish_product(whole: f32, row: &[f32], vector: &[f32], rest: usize) -> f32 {
+    let last = vector.len() - rest..vector.len();
+    whole + row[last.clone()].iter().zip(&vector[last]).map(|(a, b)| a * b).sum::<f32>()
 }
 
 /// The dot product that defines the score.

@@ -9,6 +9,15 @@ const ROUNDS: usize = 4;
 /// Sketches are made of whole lines of code bytes and of whole registers of bytes.
 pub const STEP: usize = 64;
 
+/// Pseudo-random bits: splitmix64 (Steele, Lea & Flood, 2014), the same in every run.
+pub(super) fn noise_bits(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut bits = *state;
+    bits = (bits ^ bits >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    bits = (bits ^ bits >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    bits ^ bits >> 31
+}
+
 /// A rotation of `dim` components in `padded` dimensions; the same for equal `dim`.
 #[derive(Debug)]
 pub struct Rotation {
@@ -23,17 +32,8 @@ impl Rotation {
     pub fn new(dim: usize) -> Self {
         let padded = dim.next_multiple_of(STEP);
         let width = 1 << padded.ilog2();
-        // splitmix64 (Steele, Lea & Flood, 2014) from a fixed seed: any would do, but a saved figure should replay.
         let mut state = 0x5EED_0F51_6715_u64;
-        let flips = (0..padded * ROUNDS)
-            .map(|_| {
-                state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-                let mut bits = state;
-                bits = (bits ^ bits >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-                bits = (bits ^ bits >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-                ((bits ^ bits >> 31) >> 32) as u32 & (1 << 31)
-            })
-            .collect();
+        let flips = (0..padded * ROUNDS).map(|_| (noise_bits(&mut state) >> 32) as u32 & (1 << 31)).collect();
         Self { padded, width, flips }
     }
 
