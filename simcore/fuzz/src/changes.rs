@@ -1,11 +1,13 @@
 //! Runs a scenario on an index and on the oracle: every answer must be the same, to the bit.
 
+use std::collections::BTreeMap;
 use std::slice::Iter;
 
 use simcore::index::{Error, Index, MISSING, PerRow, Plan, Request};
 use simcore::kernel::available;
+use simcore::kernel::portable::dot;
 
-use crate::oracle::{Entry, Noise, Oracle, cells};
+use crate::oracle::{Entry, Noise, Oracle, cells, unit};
 use crate::scenario::{Ids, Query, Refused, Rows, Scenario, Search, Spread, Step, Target, Threshold};
 use crate::{Cells, Scratch, bits};
 
@@ -14,6 +16,8 @@ use crate::{Cells, Scratch, bits};
 const EFFORT: usize = 20_000_000;
 /// Rows that all groups may have together.
 const MOST_ROWS: usize = 8000;
+/// Rows of each group that are looked for by their own vectors in the end.
+const SELF_QUERIES: usize = 32;
 
 /// A search that was planned, and its answer at that moment.
 struct Promise<'a> {
@@ -192,10 +196,15 @@ impl Contents {
     fn vector(&self, query: &Query) -> Vec<f32> {
         match query.target {
             Target::Drawn { shape, seed } => shape.draw(&mut noise(seed), self.dim),
-            Target::Stored { nth, negated } => {
+            Target::Stored { nth, away, negated } => {
                 let inside = || self.oracle.0.values().filter(|entry| entry.group == query.group);
                 let nth = usize::from(nth) % inside().count().max(1);
-                let vector = inside().nth(nth).map_or_else(|| vec![1.0; self.dim], |entry| entry.vector.clone());
+                let stored = inside().nth(nth).map_or_else(|| vec![1.0; self.dim], |entry| entry.vector.clone());
+                let away = away * stored.iter().fold(0.0, |most: f32, component| most.max(component.abs()));
+                let noise = noise(query.group as u16 ^ nth as u16).vectors(1, self.dim);
+                let moved: Vec<f32> = stored.iter().zip(noise).map(|(component, by)| component + by * away).collect();
+                // Rounding may leave nothing of components that are not normal numbers.
+                let vector = if moved.iter().all(|&component| component == 0.0) { stored } else { moved };
                 if negated { vector.into_iter().map(|component| -component).collect() } else { vector }
             }
         }
@@ -243,18 +252,39 @@ impl Contents {
     }
 
     /// Every row of every group is found, and nothing else.
-    fn check_all(&mut self, index: &Index) {
-        let mut sizes = std::collections::BTreeMap::new();
-        self.oracle.0.values().for_each(|entry| *sizes.entry(entry.group).or_insert(0) += 1);
-        assert_eq!(index.stats().unwrap().groups, sizes.len());
+    fn check_all(&self, index: &Index) {
+        let mut groups: BTreeMap<u32, Vec<(u64, &Entry)>> = BTreeMap::new();
+        for (&id, entry) in &self.oracle.0 {
+            groups.entry(entry.group).or_default().push((id, entry));
+        }
+        assert_eq!(index.stats().unwrap().groups, groups.len());
         let mut noise = noise(0);
-        for (group, size) in sizes {
+        for (group, entries) in groups {
             let query = noise.vectors(1, self.dim);
-            let k = size + 1;
+            let k = entries.len() + 1;
             let request = Request { groups: PerRow::One(group), k, now: f64::NEG_INFINITY, threshold: -2.0 };
             let found = index.search(query.clone(), &request).unwrap();
-            let expected = self.oracle.search(&query, group, k, f64::NEG_INFINITY, -2.0);
+            let expected = self.oracle.search(&query, group, k, request.now, request.threshold);
             assert_eq!(bits(cells(&found, 0, k)), bits(expected), "group {group}");
+            self.check_rows(index, &request, &entries);
+        }
+    }
+
+    /// Some rows of a group, others each time, are found by their own vectors: where nothing else comes near, a row that
+    /// a wrong sketch excludes shows.
+    fn check_rows(&self, index: &Index, request: &Request<'_>, entries: &[(u64, &Entry)]) {
+        let apart = entries.len().div_ceil(SELF_QUERIES);
+        let start = self.effort % apart;
+        let chosen: Vec<_> = entries.iter().skip(start).step_by(apart).collect();
+        let queries = chosen.iter().flat_map(|(_, entry)| entry.vector.iter().copied()).collect();
+        let found = index.search(queries, &Request { threshold: 0.999, ..*request }).unwrap();
+        for (number, (id, entry)) in chosen.into_iter().enumerate() {
+            let unit = unit(entry.vector.clone());
+            let wide: Vec<f64> = unit.iter().copied().map(f64::from).collect();
+            let own = (*id, (dot(&wide, &unit) as f32).to_bits());
+            let alive = entry.expires_at > request.now;
+            let seen = bits(cells(&found, number, request.k)).contains(&own);
+            assert_eq!(seen, alive, "row {id} of a group of {}", entries.len());
         }
     }
 }

@@ -20,6 +20,8 @@ const BULKS: [usize; 16] = [64, 65, 100, 127, 128, 200, 255, 256, 257, 300, 500,
 /// The last is more than there are rows.
 const KS: [usize; 10] = [1, 2, 3, 5, 10, 64, 300, 3000, 0, 10_000];
 const THRESHOLDS: [f64; 12] = [-1.0, 0.0, 0.5, 0.9, 0.99, 1.0, 0.2, 0.7, -0.3, -2.0, f64::NEG_INFINITY, 1.0000001];
+/// How far queries are from a stored vector, in each component.
+const AWAY: [f32; 8] = [0.0, 0.0, 1e-6, 0.01, 0.05, 0.1, 0.3, 1.0];
 /// Enough to fill, shrink and refill several groups.
 const MOST_STEPS: usize = 40;
 const MOST_QUERIES: usize = 6;
@@ -153,8 +155,8 @@ impl Rows {
 pub enum Target {
     /// Some vector.
     Drawn { shape: Shape, seed: u16 },
-    /// The vector of the `nth` row, or its opposite.
-    Stored { nth: u16, negated: bool },
+    /// The vector of the `nth` row, moved by `away` times its largest component, or the opposite.
+    Stored { nth: u16, away: f32, negated: bool },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -167,7 +169,7 @@ impl<'a> Arbitrary<'a> for Query {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
         let byte: u8 = u.arbitrary()?;
         let target = if byte & 8 == 0 {
-            Target::Stored { nth: u.arbitrary()?, negated: byte & 16 != 0 }
+            Target::Stored { nth: u.arbitrary()?, away: AWAY[usize::from(byte >> 5)], negated: byte & 16 != 0 }
         } else {
             Target::Drawn { shape: u.arbitrary()?, seed: u.arbitrary()? }
         };
