@@ -9,7 +9,7 @@ use simcore::kernel::portable::dot;
 
 use crate::oracle::{Entry, Noise, Oracle, cells, unit};
 use crate::scenario::{Ids, Query, Refused, Rows, Scenario, Search, Spread, Step, Target, Threshold};
-use crate::{Cells, Scratch, bits};
+use crate::{Cells, Scratch, assert_equal, bits};
 
 /// Multiply-adds that the oracle may spend on a scenario, some tenths of a second: searches after that are left out, so
 /// that there are many scenarios rather than long ones.
@@ -31,7 +31,7 @@ impl Promise<'_> {
         let found = self.plan.run().unwrap();
         assert_eq!(found.ids.len(), self.k * self.expected.len());
         for (number, expected) in self.expected.iter().enumerate() {
-            assert_eq!(&bits(cells(&found, number, self.k)), expected, "query {number}");
+            assert_equal(&bits(cells(&found, number, self.k)), expected, format_args!("query {number}"));
         }
     }
 }
@@ -265,7 +265,7 @@ impl Contents {
             let request = Request { groups: PerRow::One(group), k, now: f64::NEG_INFINITY, threshold: -2.0 };
             let found = index.search(query.clone(), &request).unwrap();
             let expected = self.oracle.search(&query, group, k, request.now, request.threshold);
-            assert_eq!(bits(cells(&found, 0, k)), bits(expected), "group {group}");
+            assert_equal(&bits(cells(&found, 0, k)), &bits(expected), format_args!("group {group}"));
             self.check_rows(index, &request, &entries);
         }
     }

@@ -87,12 +87,14 @@ pub fn mend(bytes: &[u8]) -> Vec<u8> {
     file
 }
 
-/// What is left of a file when one byte is changed, or some are cut off or added, as the end of `bytes` says.
+/// What is left of a file when one byte is changed, or some are cut off or added, as the end of `bytes` says. Half of the
+/// changes are in the header, half of them of a single bit.
 pub fn damage(file: &[u8], bytes: &[u8]) -> Vec<u8> {
     let mut file = file.to_vec();
     if let Some(&[low, high, change, resize]) = bytes.last_chunk::<4>() {
-        let at = usize::from(u16::from_le_bytes([low, high])) % file.len();
-        file[at] ^= change;
+        let range = if high & 128 == 0 { HEADER } else { file.len() };
+        file[usize::from(u16::from_le_bytes([low, high & 63])) % range] ^=
+            if high & 64 == 0 { 1 << (change & 7) } else { change };
         match resize % 4 {
             1 => file.truncate(file.len().saturating_sub(usize::from(resize / 4) + 1)),
             2 => file.resize(file.len() + usize::from(resize / 4) + 1, change),

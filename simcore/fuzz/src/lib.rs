@@ -10,6 +10,7 @@ pub mod scenario;
 mod oracle;
 mod repeat;
 
+use std::fmt::Display;
 use std::fs;
 use std::path::PathBuf;
 
@@ -31,6 +32,14 @@ impl Drop for Scratch {
 
 /// Scores to the bit, beside their ids.
 type Cells = Vec<(u64, u32)>;
+
+/// Panics at the first cell that is not as expected; answers are too long to be shown whole.
+fn assert_equal(found: &Cells, expected: &Cells, what: impl Display) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (number, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert_eq!(found, expected, "{what}, cell {number}");
+    }
+}
 
 /// Cells whose scores are compared to the bit.
 fn bits(cells: Vec<(u64, f32)>) -> Cells {
