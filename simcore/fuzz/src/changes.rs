@@ -15,9 +15,11 @@ use crate::{Cells, Scratch, assert_equal, bits};
 /// that there are many scenarios rather than long ones.
 const EFFORT: usize = 20_000_000;
 /// Rows that all groups may have together.
-const MOST_ROWS: usize = 8000;
+const MOST_ROWS: usize = 10_000;
 /// Rows of each group that are looked for by their own vectors in the end.
 const SELF_QUERIES: usize = 32;
+/// Rows with the largest ids that always are: they are often those with which a group crossed a size.
+const LAST: usize = 8;
 
 /// A search that was planned, and its answer at that moment.
 struct Promise<'a> {
@@ -275,7 +277,8 @@ impl Contents {
     fn check_rows(&self, index: &Index, request: &Request<'_>, entries: &[(u64, &Entry)]) {
         let apart = entries.len().div_ceil(SELF_QUERIES);
         let start = self.effort % apart;
-        let chosen: Vec<_> = entries.iter().skip(start).step_by(apart).collect();
+        let last = entries.iter().rev().take(LAST);
+        let chosen: Vec<_> = entries.iter().skip(start).step_by(apart).chain(last).collect();
         let queries = chosen.iter().flat_map(|(_, entry)| entry.vector.iter().copied()).collect();
         let found = index.search(queries, &Request { threshold: 0.999, ..*request }).unwrap();
         for (number, (id, entry)) in chosen.into_iter().enumerate() {

@@ -16,7 +16,7 @@ const FIRST_IDS: [u64; 6] = [0, 20, 60, 1000, 1 << 32, u64::MAX - 10_000];
 /// Few moments, so that a search's `now` is often exactly when rows expire.
 const MOMENTS: [f64; 8] = [f64::INFINITY, 1.0, 2.0, 3.0, 2.0000000000000004, 0.0, -1.5, f64::NEG_INFINITY];
 /// Sizes of large batches: around a block, and around the sizes at which a group changes its structure.
-const BULKS: [usize; 16] = [64, 65, 100, 127, 128, 200, 255, 256, 257, 300, 500, 1000, 2000, 2047, 2049, 3000];
+const BULKS: [usize; 16] = [64, 127, 129, 255, 256, 257, 300, 500, 1000, 2047, 2048, 2049, 2100, 2500, 3000, 4200];
 /// The last is more than there are rows.
 const KS: [usize; 10] = [1, 2, 3, 5, 10, 64, 300, 3000, 0, 10_000];
 const THRESHOLDS: [f64; 12] = [-1.0, 0.0, 0.5, 0.9, 0.99, 1.0, 0.2, 0.7, -0.3, -2.0, f64::NEG_INFINITY, 1.0000001];
