@@ -272,8 +272,8 @@ impl Contents {
         }
     }
 
-    /// Some rows of a group, others each time, are found by their own vectors: where nothing else comes near, a row that
-    /// a wrong sketch excludes shows.
+    /// Some rows of a group, others each time, are found by their own vectors: where nothing else comes near, a row
+    /// that a wrong sketch excludes shows.
     fn check_rows(&self, index: &Index, request: &Request<'_>, entries: &[(u64, &Entry)]) {
         let apart = entries.len().div_ceil(SELF_QUERIES);
         let start = self.effort % apart;

@@ -87,8 +87,8 @@ pub fn mend(bytes: &[u8]) -> Vec<u8> {
     file
 }
 
-/// What is left of a file when one byte is changed, or some are cut off or added, as the end of `bytes` says. Half of the
-/// changes are in the header, half of them of a single bit.
+/// What is left of a file when one byte is changed, or some are cut off or added, as the end of `bytes` says. Half of
+/// the changes are in the header, half of them of a single bit.
 pub fn damage(file: &[u8], bytes: &[u8]) -> Vec<u8> {
     let mut file = file.to_vec();
     if let Some(&[low, high, change, resize]) = bytes.last_chunk::<4>() {
