@@ -8,10 +8,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUST := $(shell find simcore/src -name '*.rs' 2>/dev/null) simcore/Cargo.toml simcore/Cargo.lock
 CARGO := cargo
 MANIFEST := --manifest-path simcore/Cargo.toml
+FUZZ := --manifest-path simcore/fuzz/Cargo.toml
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-pythons lint gen bench bench-simcore setup model clean
-.PHONY: campaign-simcore campaign-isolation test-faults-sabotage
+.PHONY: campaign-simcore fuzz-simcore campaign-isolation test-faults-sabotage
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -38,6 +39,8 @@ lint: setup ## check style, types, protos, stubs, Rust
 	$(CARGO) fmt --check $(MANIFEST)
 	$(CARGO) clippy --quiet --locked --all-targets $(MANIFEST) -- -D warnings
 	$(CARGO) clippy --quiet --locked --features extension-module $(MANIFEST) -- -D warnings
+	$(CARGO) fmt --check $(FUZZ)
+	$(CARGO) clippy --quiet --locked --all-targets --no-default-features $(FUZZ) -- -D warnings
 
 gen: setup ## regenerate the stubs from the protos, and the tables in the README
 	$(BIN)/python protos/generate.py
@@ -55,6 +58,9 @@ test-faults-sabotage: setup model ## for each fault row: remove its handling and
 
 campaign-simcore: setup ## compare a million searches with brute force
 	SIMCORE_CAMPAIGN_CASES=1000000 $(CARGO) test --quiet --locked $(MANIFEST) --test campaign -- --nocapture
+
+fuzz-simcore: ## look for inputs that break simcore, SECONDS=60 for each target, from SEED= on; needs g++
+	CARGO=$(CARGO) simcore/fuzz/run $(or $(SECONDS),60) $(SEED)
 
 campaign-isolation: setup model ## let tenants cross each other OPERATIONS=200000 times, from SEED= on, and look for leaks
 	ISOLATION_OPERATIONS=$(or $(OPERATIONS),200000) ISOLATION_SEED=$(SEED) \
@@ -89,3 +95,4 @@ $(BENCH)/.installed: tests/bench/simcore/requirements.txt
 
 clean: ## remove what was built and installed; state folders stay
 	rm -rf $(VENV) $(BENCH) simcore/target simcore/*.so .mypy_cache .ruff_cache .pytest_cache
+	rm -rf simcore/fuzz/target simcore/fuzz/corpus simcore/fuzz/artifacts
