@@ -6,7 +6,7 @@ use super::Error;
 use crate::kernel::levels::{self, LevelCodes};
 use crate::kernel::signs::{SignCodes, TRIPLE, place};
 use crate::kernel::{BLOCK, Line};
-use crate::sketch::{Basis, LevelCode, SignCode};
+use crate::sketch::{self, Basis, LevelCode, SignCode};
 
 /// What empty slots hold, so that they do not lower the least cosine; searches mask them.
 const EMPTY: f32 = 1.0;
@@ -70,12 +70,14 @@ pub struct Levels {
     /// What they were made in.
     pub basis: Arc<Basis>,
     lines: Vec<Line>,
+    /// What is said of further components, for each row; empty if the basis has none.
+    signs: Vec<sketch::Signs>,
 }
 
 impl Levels {
     /// No codes yet, in this basis.
     pub fn new(basis: Arc<Basis>) -> Self {
-        Self { basis, lines: Vec::new() }
+        Self { basis, lines: Vec::new(), signs: Vec::new() }
     }
 
     /// Sets the code of the row at `slot` of a block that exists or is the next one.
@@ -85,17 +87,31 @@ impl Levels {
             self.lines.reserve_exact(lines);
             self.lines.resize(self.lines.len() + lines, Line::default());
         }
-        let block = self.lines.get_mut(block * lines..(block + 1) * lines).ok_or(Error::Broken)?;
-        levels::write(block, slot, &code.levels, code.left_out).ok_or(Error::Broken)
+        let lines_of_block = self.lines.get_mut(block * lines..(block + 1) * lines).ok_or(Error::Broken)?;
+        levels::write(lines_of_block, slot, &code.levels, code.left_out).ok_or(Error::Broken)?;
+        if let Some(signs) = code.signs {
+            let number = block * BLOCK + slot;
+            if number == self.signs.len() {
+                self.signs.push(signs);
+            }
+            *self.signs.get_mut(number).ok_or(Error::Broken)? = signs;
+        }
+        Ok(())
     }
 
-    fn truncate(&mut self, blocks: usize) {
-        self.lines.truncate(blocks * levels::lines_per_block(self.basis.components()));
+    fn truncate(&mut self, rows: usize) {
+        self.lines.truncate(rows.div_ceil(BLOCK) * levels::lines_per_block(self.basis.levelled()));
+        self.signs.truncate(rows);
+    }
+
+    /// What is said of a row's further components.
+    pub fn signs(&self, number: usize) -> Option<&sketch::Signs> {
+        self.signs.get(number)
     }
 
     /// The codes as kernels take them.
     pub fn codes(&self) -> LevelCodes<'_> {
-        LevelCodes::new(&self.lines, self.basis.components())
+        LevelCodes::new(&self.lines, self.basis.levelled())
     }
 }
 
@@ -118,7 +134,7 @@ impl Codes {
             Self::None => Ok(()),
             Self::Signs(signs) => signs.forget_behind(rows),
             Self::Levels(levels) => {
-                levels.truncate(rows.div_ceil(BLOCK));
+                levels.truncate(rows);
                 Ok(())
             }
         }
@@ -138,7 +154,7 @@ impl Codes {
         let lines = |lines: &Vec<Line>| lines.capacity() * size_of::<Line>();
         match self {
             Self::None => 0,
-            Self::Levels(levels) => lines(&levels.lines),
+            Self::Levels(levels) => lines(&levels.lines) + levels.signs.capacity() * size_of::<sketch::Signs>(),
             Self::Signs(signs) => {
                 lines(&signs.lines)
                     + signs.cosines.capacity() * size_of::<[f32; BLOCK]>()

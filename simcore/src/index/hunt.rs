@@ -1,7 +1,8 @@
 //! The search of one query in a group with sketches: from cheap bounds to exact scores.
 //!
 //! A chunk's codes say which of its rows can reach the bar: the threshold, or the score of the worst row kept if `k` are
-//! kept and it is higher. For those the bytes say it again, more sharply. What is left is collected and scored in order of
+//! kept and it is higher. For those the signs of further components say it again, where codes have them, and then the bytes,
+//! each more sharply. What they need of a row is asked for one chunk ahead: memory answers while others are compared. What is left is collected and scored in order of
 //! its bounds: the best come first and raise the bar for the others. A row whose score is the bar itself always gets that
 //! far, so the order among equal scores is decided where all scores are.
 
@@ -11,10 +12,11 @@ use std::slice;
 use super::{
     Error,
     chunk::Chunk,
+    codes::{Codes, Levels},
     top::{Candidate, Top},
 };
 use crate::kernel::{BLOCK, Kernel};
-use crate::sketch::SketchedQuery;
+use crate::sketch::{LevelQuery, SketchedQuery};
 
 /// If at least one row in this many of a block passes the codes, the bytes of the whole block are compared in one go.
 const DENSE: u32 = 4;
@@ -46,6 +48,16 @@ struct Place<'a> {
     number: usize,
 }
 
+/// What the codes of a chunk said of its rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a, 'b> {
+    /// For each block which slots they do not exclude.
+    pub masks: &'b [u64],
+    /// If they hold signs of further components: these, what they are to be compared with, and the sums of the rows that
+    /// are not excluded.
+    pub levels: Option<(&'a Levels, &'a LevelQuery, &'b [[i32; BLOCK]])>,
+}
+
 /// One query's state.
 #[derive(Debug)]
 pub struct Hunt<'a> {
@@ -56,7 +68,10 @@ pub struct Hunt<'a> {
     top: Top,
     /// Least score that counts.
     least: f64,
-    /// Rows of the last chunk that passed its codes, and whose bytes have been asked for.
+    /// Rows of the last chunk whose levels reach, with their sums, and what their signs are to be compared with.
+    doubts: Vec<(Place<'a>, i32)>,
+    doubter: Option<&'a LevelQuery>,
+    /// Rows that passed all codes, and whose bytes have been asked for.
     passed: Vec<Place<'a>>,
     leads: Vec<Lead<'a>>,
     resting: u32,
@@ -73,11 +88,25 @@ impl<'a> Hunt<'a> {
         threshold: f64,
     ) -> Self {
         let least = top.bar().map_or(threshold, |score| threshold.max(f64::from(score)));
-        Self { kernel, query, sketched, now, top, least, passed: Vec::new(), leads: Vec::new(), resting: 0 }
+        Self {
+            kernel,
+            query,
+            sketched,
+            now,
+            top,
+            least,
+            doubts: Vec::new(),
+            doubter: None,
+            passed: Vec::new(),
+            leads: Vec::new(),
+            resting: 0,
+        }
     }
 
     /// Scores what is left; returns what was kept.
     pub fn finish(mut self) -> Result<Top, Error> {
+        self.compare_passed()?;
+        self.compare_signs()?;
         self.compare_passed()?;
         self.follow()?;
         Ok(self.top)
@@ -92,15 +121,26 @@ impl<'a> Hunt<'a> {
         (self.least > ANY_SCORE).then_some(self.least)
     }
 
-    /// Looks at a chunk; `masks` says for each block which slots its codes do not exclude, and is absent if they were not
-    /// compared.
-    pub fn search(&mut self, chunk: &'a Chunk, masks: Option<&[u64]>) -> Result<(), Error> {
+    /// Looks at a chunk; `seen` is what its codes said, and absent if they were not compared.
+    pub fn search(&mut self, chunk: &'a Chunk, seen: Option<Seen<'a, '_>>) -> Result<(), Error> {
         self.compare_passed()?;
+        self.compare_signs()?;
         let mut passed = 0;
         for block in 0..chunk.len().div_ceil(BLOCK) {
             let live = u64::MAX >> (BLOCK - (chunk.len() - block * BLOCK).min(BLOCK));
-            let mask = live & masks.map_or(Some(&u64::MAX), |masks| masks.get(block)).ok_or(Error::Broken)?;
+            let mask = live & seen.map_or(Some(&u64::MAX), |seen| seen.masks.get(block)).ok_or(Error::Broken)?;
             if mask == 0 {
+                continue;
+            }
+            if let Some(Seen { levels: Some((levels, query, sums)), .. }) = seen {
+                self.doubter = Some(query);
+                let sums = sums.get(block).ok_or(Error::Broken)?;
+                for slot in Slots(mask) {
+                    let number = block * BLOCK + slot;
+                    let signs = levels.signs(number).ok_or(Error::Broken)?;
+                    self.kernel.fetch(std::ptr::from_ref(signs).cast(), size_of_val(signs));
+                    self.doubts.push((Place { chunk, number }, *sums.get(slot).ok_or(Error::Broken)?));
+                }
                 continue;
             }
             let count = mask.count_ones();
@@ -110,17 +150,46 @@ impl<'a> Hunt<'a> {
             } else if count * DENSE >= live.count_ones() {
                 self.compare_block(chunk, block, mask)?;
             } else {
-                for slot in Slots(mask) {
-                    let number = block * BLOCK + slot;
-                    let bytes = chunk.bytes().row(number).ok_or(Error::Broken)?;
-                    self.kernel.fetch(bytes.as_ptr().cast(), bytes.len());
-                    self.passed.push(Place { chunk, number });
-                }
+                Slots(mask).try_for_each(|slot| self.pass(Place { chunk, number: block * BLOCK + slot }))?;
             }
         }
-        if masks.is_some() && passed * WORTH > chunk.len() {
+        if seen.is_some() {
+            self.rest_after(passed, chunk.len());
+        }
+        Ok(())
+    }
+
+    /// Does without codes for a while if too many rows passed.
+    fn rest_after(&mut self, passed: usize, rows: usize) {
+        if passed * WORTH > rows {
             self.resting = REST;
         }
+    }
+
+    /// Asks for the bytes of a row that passed the codes.
+    fn pass(&mut self, row: Place<'a>) -> Result<(), Error> {
+        let bytes = row.chunk.bytes().row(row.number).ok_or(Error::Broken)?;
+        self.kernel.fetch(bytes.as_ptr().cast(), bytes.len());
+        self.passed.push(row);
+        Ok(())
+    }
+
+    /// Compares the signs of the rows whose levels reached in the last chunk.
+    fn compare_signs(&mut self) -> Result<(), Error> {
+        let (mut doubts, Some(query)) = (take(&mut self.doubts), self.doubter.take()) else { return Ok(()) };
+        let (mut passed, mut rows) = (0, 0);
+        // Rounded down: a bound that is this least score passes.
+        let least = (self.least as f32).next_down();
+        for (row, sum) in doubts.drain(..) {
+            let Codes::Levels(levels) = row.chunk.codes() else { return Err(Error::Broken) };
+            rows = row.chunk.len();
+            if query.most(sum, *levels.signs(row.number).ok_or(Error::Broken)?) >= least {
+                passed += 1;
+                self.pass(row)?;
+            }
+        }
+        self.doubts = doubts;
+        self.rest_after(passed, rows);
         Ok(())
     }
 
@@ -139,8 +208,7 @@ impl<'a> Hunt<'a> {
         if self.leads.len() >= LEADS { self.follow() } else { Ok(()) }
     }
 
-    /// Compares the bytes of the rows that passed the codes of the last chunk: while this one's were compared, memory has
-    /// answered.
+    /// Compares the bytes of the rows that passed the codes.
     fn compare_passed(&mut self) -> Result<(), Error> {
         let query = self.sketched.bytes();
         let mut passed = take(&mut self.passed);

@@ -14,13 +14,13 @@ use super::{
     chunk::{CHUNK_BLOCKS, Chunk},
     codes::Codes,
     group::Group,
-    hunt::Hunt,
+    hunt::{Hunt, Seen},
     normalise_all,
     page::Page,
     snapshot::Snapshot,
     top::{Candidate, Top},
 };
-use crate::kernel::{BLOCK, unit::widen};
+use crate::kernel::{BLOCK, Line, unit::widen};
 use crate::sketch::{Basis, LevelQuery, SketchedQuery};
 
 /// Multiply-adds per thread below which a further thread costs more than it saves: starting one takes some
@@ -59,6 +59,9 @@ pub struct Found {
 /// Bytes of the next chunk's codes that are asked for ahead: more would hold up those that are being compared, and the
 /// processor fetches what follows by itself.
 const FETCHED: usize = 768;
+
+/// Lines in a page of virtual memory: looking one up takes as long as reading several lines.
+const LINES_PER_PAGE: usize = 4096 / size_of::<Line>();
 
 /// The queries of one group. `first` counts chunks over all jobs, so that a range of numbers is a share of work.
 #[derive(Debug)]
@@ -261,10 +264,12 @@ impl<'a> Plan<'a> {
         let mut level_looks = Vec::with_capacity(hunts.len());
         let mut looking = vec![false; hunts.len()];
         let mut masks = vec![0; hunts.len() * CHUNK_BLOCKS];
+        let mut sums = Vec::new();
         for (number, chunk) in chunks.iter().enumerate() {
             self.fetch_next(&chunks, number);
             let bars = hunts.iter_mut().map(Hunt::bar);
             let (blocks, looks);
+            let mut of_levels = None;
             match chunk.codes() {
                 Codes::None => return Err(Error::Broken),
                 Codes::Signs(signs) => {
@@ -289,13 +294,29 @@ impl<'a> Plan<'a> {
                     }
                     let codes = levels.codes();
                     (blocks, looks) = (codes.len(), level_looks.len());
-                    let masks = masks.get_mut(..looks * blocks).ok_or(Error::Broken)?;
-                    kernel.levels(&level_looks, &codes, masks);
+                    let all = ..looks * blocks;
+                    if sums.len() < looks * blocks {
+                        sums.resize(looks * blocks, [0; BLOCK]);
+                    }
+                    let (masks, sums) = (masks.get_mut(all), sums.get_mut(all));
+                    kernel.levels(&level_looks, &codes, masks.ok_or(Error::Broken)?, sums.ok_or(Error::Broken)?);
+                    of_levels = levels.basis.has_signs().then_some((levels, queries));
                 }
             }
-            let mut of_each = masks.chunks_exact(blocks.max(1));
-            for (hunt, &looking) in hunts.iter_mut().zip(&looking) {
-                hunt.search(chunk, if looking { of_each.next() } else { None })?;
+            let mut seen = masks.chunks_exact(blocks.max(1)).zip(0..);
+            for (number, (hunt, &looking)) in hunts.iter_mut().zip(&looking).enumerate() {
+                let Some((masks, look)) = (if looking { seen.next() } else { None }) else {
+                    hunt.search(chunk, None)?;
+                    continue;
+                };
+                let levels = match of_levels {
+                    Some((levels, queries)) => {
+                        let sums = sums.get(look * blocks..(look + 1) * blocks).ok_or(Error::Broken)?;
+                        Some((levels, queries.get(number).ok_or(Error::Broken)?, sums))
+                    }
+                    None => None,
+                };
+                hunt.search(chunk, Some(Seen { masks, levels }))?;
             }
         }
         for (hunt, &query) in hunts.into_iter().zip(&job.queries) {
@@ -331,6 +352,9 @@ impl<'a> Plan<'a> {
         if let Some(next) = chunks.get(number + 1) {
             let lines = next.codes().lines();
             self.index.kernel.fetch(lines.as_ptr().cast(), size_of_val(lines).min(FETCHED));
+            for page in lines.chunks(LINES_PER_PAGE).skip(1) {
+                self.index.kernel.fetch(page.as_ptr().cast(), 1);
+            }
         }
     }
 

@@ -3,9 +3,9 @@
 
 use std::arch::x86_64::*;
 
-use super::levels::{FINE, LevelCodes, LevelLook, PER_LINE, TILE, TILES, Tile};
+use super::levels::{FINE, LevelCodes, LevelLook, PER_LINE, TILE, Tile};
 use super::signs::{Bar, CodeBlock, Layout, SignCodes, SignLook};
-use super::{BLOCK, ByteQuery, Kernel, PARTIAL_SUMS, portable};
+use super::{BLOCK, ByteQuery, Kernel, portable};
 
 /// Bytes ahead of the load that are fetched; pages end streams that the processor would find by itself.
 const AHEAD: usize = 3072;
@@ -35,17 +35,33 @@ impl Kernel for Avx2 {
         }
     }
 
-    fn project(&self, rows: &[f32], vector: &[f32], products: &mut [f32]) {
-        let dim = vector.len();
-        let (pairs, rest) = products.as_chunks_mut::<2>();
-        let (pair_rows, rest_rows) = rows.split_at((pairs.len() * 2 * dim).min(rows.len()));
+    fn project(&self, rows: &[f32], vectors: &[f32], dim: usize, products: &mut [f32]) {
+        let count = rows.len() / dim;
+        let row = |number: usize| &rows[number * dim..(number + 1) * dim];
+        let (some, rest) = vectors.split_at(vectors.len() / dim / VECTORS * VECTORS * dim);
+        let (some_products, rest_products) = products.split_at_mut(some.len() / dim * count);
         // SAFETY: a value of this type exists only where `detect` found the features.
         unsafe {
-            for (pair, rows) in pairs.iter_mut().zip(pair_rows.chunks_exact(2 * dim)) {
-                *pair = products_of([&rows[..dim], &rows[dim..]], vector);
+            for (vectors, products) in
+                some.chunks_exact(VECTORS * dim).zip(some_products.chunks_exact_mut(VECTORS * count))
+            {
+                let vectors: [&[f32]; VECTORS] =
+                    std::array::from_fn(|number| &vectors[number * dim..(number + 1) * dim]);
+                for first in (0..count).step_by(ROWS) {
+                    let rows = std::array::from_fn(|next| row((first + next).min(count - 1)));
+                    let found = products_of::<ROWS, VECTORS>(rows, vectors);
+                    for (number, found) in found.iter().enumerate() {
+                        let end = count.min(first + ROWS);
+                        products[number * count + first..number * count + end].copy_from_slice(&found[..end - first]);
+                    }
+                }
             }
-            for (product, row) in rest.iter_mut().zip(rest_rows.chunks_exact(dim)) {
-                [*product] = products_of([row], vector);
+            for (vector, products) in rest.chunks_exact(dim).zip(rest_products.chunks_exact_mut(count)) {
+                for (first, products) in (0..count).step_by(ROWS_ALONE).zip(products.chunks_mut(ROWS_ALONE)) {
+                    let rows = std::array::from_fn(|next| row((first + next).min(count - 1)));
+                    let [found] = products_of::<ROWS_ALONE, 1>(rows, [vector]);
+                    products.copy_from_slice(&found[..products.len()]);
+                }
             }
         }
     }
@@ -63,15 +79,14 @@ impl Kernel for Avx2 {
         }
     }
 
-    fn levels(&self, looks: &[LevelLook<'_>], codes: &LevelCodes<'_>, masks: &mut [u64]) {
-        for (look, masks) in looks.iter().zip(masks.chunks_exact_mut(codes.len().max(1))) {
-            for (block, mask) in masks.iter_mut().enumerate() {
-                *mask = 0;
-                for tile in 0..TILES {
-                    // SAFETY: a value of this type exists only where `detect` found the features.
-                    let reaching = unsafe { reaching(look, &codes.tile(block, tile)) };
-                    *mask |= u64::from(reaching) << (tile * TILE);
-                }
+    fn levels(&self, looks: &[LevelLook<'_>], codes: &LevelCodes<'_>, masks: &mut [u64], sums: &mut [[i32; BLOCK]]) {
+        let of_blocks = looks.iter().flat_map(|look| (0..codes.len()).map(move |block| (look, block)));
+        for ((mask, sums), (look, block)) in masks.iter_mut().zip(sums).zip(of_blocks) {
+            *mask = 0;
+            for (tile, sums) in sums.as_chunks_mut::<TILE>().0.iter_mut().enumerate() {
+                // SAFETY: a value of this type exists only where `detect` found the features.
+                let reaching = unsafe { reaching(look, &codes.tile(block, tile), sums) };
+                *mask |= u64::from(reaching) << (tile * TILE);
             }
         }
     }
@@ -183,9 +198,9 @@ fn dot_row(query: &[i8], row: &[i8]) -> i32 {
 /// Lines after which sums of 16 bits could overflow: two products of at most 15 × 127 come together in each.
 const FLUSH: usize = 8;
 
-/// Which rows of a tile reach what the look asks for.
+/// Which rows of a tile reach what the look asks for; writes their sums.
 #[target_feature(enable = "avx2,fma")]
-fn reaching(look: &LevelLook<'_>, tile: &Tile<'_>) -> u16 {
+fn reaching(look: &LevelLook<'_>, tile: &Tile<'_>, sums: &mut [i32; TILE]) -> u16 {
     let (nibble, ones) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1));
     let (inside, outside) = (look.of_left[0].cast_unsigned(), look.of_left[1].cast_unsigned());
     let of_left = _mm256_set1_epi32((u32::from(inside) | u32::from(outside) << 16).cast_signed());
@@ -214,35 +229,48 @@ fn reaching(look: &LevelLook<'_>, tile: &Tile<'_>) -> u16 {
         let total = _mm256_add_epi32(_mm256_slli_epi32::<{ FINE.trailing_zeros() as i32 }>(sum), left);
         let less = _mm256_cmpgt_epi32(_mm256_set1_epi32(look.least), total);
         let reaching = !_mm256_movemask_ps(_mm256_castsi256_ps(less)).cast_unsigned() as u8;
+        if reaching != 0 {
+            // SAFETY: a tile has sixteen sums, eight for each half; the store needs no alignment.
+            unsafe { _mm256_storeu_si256(sums.as_mut_ptr().add(half * 8).cast(), total) };
+        }
         mask |= u16::from(reaching) << (half * 8);
     }
     mask
 }
 
-/// The `f32` dot products of some rows with a vector.
+/// Rows and vectors whose sums fit in registers together, and rows of which one vector's do.
+const ROWS: usize = 4;
+const VECTORS: usize = 2;
+const ROWS_ALONE: usize = 8;
+
+/// The `f32` dot products of some vectors with some rows.
+#[inline]
 #[target_feature(enable = "avx2,fma")]
-fn products_of<const N: usize>(rows: [&[f32]; N], vector: &[f32]) -> [f32; N] {
-    let mut sums = [[_mm256_setzero_ps(); PARTIAL_SUMS / 8]; N];
-    let (vector_steps, vector_rest) = vector.as_chunks::<PARTIAL_SUMS>();
-    let row_steps = rows.map(|row| &row.as_chunks::<PARTIAL_SUMS>().0[..vector_steps.len()]);
-    for (step, components) in vector_steps.iter().enumerate() {
-        for (sums, steps) in sums.iter_mut().zip(&row_steps) {
-            for (part, sum) in sums.iter_mut().enumerate() {
-                // SAFETY: a step holds as many components as there are partial sums; the loads need no alignment.
-                let (a, b) = unsafe {
-                    let (a, b) = (steps[step].as_ptr(), components.as_ptr());
-                    (_mm256_loadu_ps(a.add(part * 8)), _mm256_loadu_ps(b.add(part * 8)))
-                };
-                *sum = _mm256_fmadd_ps(a, b, *sum);
+fn products_of<const R: usize, const V: usize>(rows: [&[f32]; R], vectors: [&[f32]; V]) -> [[f32; R]; V] {
+    const LANES: usize = 8;
+    let mut sums = [[_mm256_setzero_ps(); R]; V];
+    let dim = rows[0].len();
+    let steps = dim / LANES;
+    let rows_steps = rows.map(|row| &row.as_chunks::<LANES>().0[..steps]);
+    let vectors_steps = vectors.map(|vector| &vector.as_chunks::<LANES>().0[..steps]);
+    for step in 0..steps {
+        // SAFETY: a step holds as many components as the register; the loads need no alignment.
+        let some = rows_steps.map(|row| unsafe { _mm256_loadu_ps(row[step].as_ptr()) });
+        for (sums, vector) in sums.iter_mut().zip(&vectors_steps) {
+            // SAFETY: as above.
+            let vector = unsafe { _mm256_loadu_ps(vector[step].as_ptr()) };
+            for (sum, row) in sums.iter_mut().zip(some) {
+                *sum = _mm256_fmadd_ps(row, vector, *sum);
             }
         }
     }
-    std::array::from_fn(|row| {
-        let [a, b, c, d] = sums[row];
-        let eight = _mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d));
-        let mut lanes = [0.0; 8];
-        // SAFETY: the array holds eight lanes; the store needs no alignment.
-        unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), eight) };
-        portable::finish_product(lanes.iter().sum(), rows[row], vector, vector_rest.len())
+    std::array::from_fn(|vector| {
+        std::array::from_fn(|row| {
+            let mut lanes = [0.0_f32; LANES];
+            // SAFETY: the array holds all lanes; the store needs no alignment.
+            unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), sums[vector][row]) };
+            let whole = lanes.iter().sum();
+            portable::finish_product(whole, rows[row], vectors[vector], steps * LANES)
+        })
     })
 }

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 use super::levels::{FINE, LevelCodes, LevelLook, PER_LINE, TILE, TILES};
 use super::signs::{Bar, CodeBlock, Layout, SignCodes, SignLook, TRIPLE};
-use super::{BLOCK, ByteQuery, Kernel, Line, PARTIAL_SUMS, portable};
+use super::{BLOCK, ByteQuery, Kernel, Line, portable};
 
 /// Queries that share the loads and shifts of a block: their tables of signs (16 KB at 384 dimensions) fit in the first
 /// cache, and their sums of levels in registers.
@@ -40,17 +40,33 @@ impl Kernel for Avx512 {
         }
     }
 
-    fn project(&self, rows: &[f32], vector: &[f32], products: &mut [f32]) {
-        let dim = vector.len();
-        let (fours, rest) = products.as_chunks_mut::<4>();
-        let (four_rows, rest_rows) = rows.split_at((fours.len() * 4 * dim).min(rows.len()));
+    fn project(&self, rows: &[f32], vectors: &[f32], dim: usize, products: &mut [f32]) {
+        let count = rows.len() / dim;
+        let row = |number: usize| &rows[number * dim..(number + 1) * dim];
+        let (some, rest) = vectors.split_at(vectors.len() / dim / VECTORS * VECTORS * dim);
+        let (some_products, rest_products) = products.split_at_mut(some.len() / dim * count);
         // SAFETY: a value of this type exists only where `detect` found the features.
         unsafe {
-            for (four, rows) in fours.iter_mut().zip(four_rows.chunks_exact(4 * dim)) {
-                *four = products_of([0, 1, 2, 3].map(|row| &rows[row * dim..(row + 1) * dim]), vector);
+            for (vectors, products) in
+                some.chunks_exact(VECTORS * dim).zip(some_products.chunks_exact_mut(VECTORS * count))
+            {
+                let vectors: [&[f32]; VECTORS] =
+                    std::array::from_fn(|number| &vectors[number * dim..(number + 1) * dim]);
+                for first in (0..count).step_by(ROWS) {
+                    let rows = std::array::from_fn(|next| row((first + next).min(count - 1)));
+                    let found = products_of::<ROWS, VECTORS>(rows, vectors);
+                    for (number, found) in found.iter().enumerate() {
+                        let end = count.min(first + ROWS);
+                        products[number * count + first..number * count + end].copy_from_slice(&found[..end - first]);
+                    }
+                }
             }
-            for (product, row) in rest.iter_mut().zip(rest_rows.chunks_exact(dim)) {
-                [*product] = products_of([row], vector);
+            for (vector, products) in rest.chunks_exact(dim).zip(rest_products.chunks_exact_mut(count)) {
+                for (first, products) in (0..count).step_by(ROWS_ALONE).zip(products.chunks_mut(ROWS_ALONE)) {
+                    let rows = std::array::from_fn(|next| row((first + next).min(count - 1)));
+                    let [found] = products_of::<ROWS_ALONE, 1>(rows, [vector]);
+                    products.copy_from_slice(&found[..products.len()]);
+                }
             }
         }
     }
@@ -73,16 +89,22 @@ impl Kernel for Avx512 {
         }
     }
 
-    fn levels(&self, looks: &[LevelLook<'_>], codes: &LevelCodes<'_>, masks: &mut [u64]) {
+    fn levels(&self, looks: &[LevelLook<'_>], codes: &LevelCodes<'_>, masks: &mut [u64], sums: &mut [[i32; BLOCK]]) {
         let (fours, rest) = looks.as_chunks::<TOGETHER>();
-        let (mut four_masks, mut rest_masks) = masks.split_at_mut(fours.len() * TOGETHER * codes.len());
+        let split = fours.len() * TOGETHER * codes.len();
+        let (four_masks, rest_masks) = masks.split_at_mut(split);
+        let (four_sums, rest_sums) = sums.split_at_mut(split);
         // SAFETY: a value of this type exists only where `detect` found the features.
         unsafe {
-            for four in fours {
-                four_masks = reaching(four, codes, four_masks);
+            let together = (TOGETHER * codes.len()).max(1);
+            let places = four_masks.chunks_exact_mut(together).zip(four_sums.chunks_exact_mut(together));
+            for (four, (masks, sums)) in fours.iter().zip(places) {
+                reaching(four, codes, masks, sums);
             }
-            for one in rest {
-                rest_masks = reaching(std::array::from_ref(one), codes, rest_masks);
+            let alone = codes.len().max(1);
+            let places = rest_masks.chunks_exact_mut(alone).zip(rest_sums.chunks_exact_mut(alone));
+            for (one, (masks, sums)) in rest.iter().zip(places) {
+                reaching(std::array::from_ref(one), codes, masks, sums);
             }
         }
     }
@@ -257,14 +279,14 @@ fn dot_four(query: &ByteQuery, rows: &[i8]) -> [i32; 4] {
     dots.map(|dot: i32| dot.wrapping_sub(query.excess))
 }
 
-/// Fills the first masks, `codes.len()` for each look, and returns the rest.
+/// Fills the masks, one per block for each look, and the sums of rows that pass.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
-fn reaching<'a, const N: usize>(
+fn reaching<const N: usize>(
     looks: &[LevelLook<'_>; N],
     codes: &LevelCodes<'_>,
-    masks: &'a mut [u64],
-) -> &'a mut [u64] {
-    let (masks, rest) = masks.split_at_mut(N * codes.len());
+    masks: &mut [u64],
+    sums: &mut [[i32; BLOCK]],
+) {
     let weights = looks.each_ref().map(|look| look.weights.as_chunks::<PER_LINE>().0);
     let of_left = looks.each_ref().map(|look| {
         let [inside, outside] = look.of_left.map(|weight| u32::from(weight.cast_unsigned()));
@@ -295,12 +317,17 @@ fn reaching<'a, const N: usize>(
             let left = _mm512_cvtepu8_epi16(unsafe { _mm256_loadu_si256(tile.left.as_ptr().cast()) });
             for query in 0..N {
                 const SHIFT: u32 = FINE.trailing_zeros();
-                let sums = _mm512_add_epi32(
+                let levels = _mm512_add_epi32(
                     _mm512_slli_epi32::<SHIFT>(lows[query]),
                     _mm512_slli_epi32::<{ SHIFT - 4 }>(highs[query]),
                 );
-                let total = _mm512_add_epi32(sums, _mm512_madd_epi16(left, of_left[query]));
+                let total = _mm512_add_epi32(levels, _mm512_madd_epi16(left, of_left[query]));
                 let reaching = _mm512_cmpge_epi32_mask(total, _mm512_set1_epi32(looks[query].least));
+                if reaching != 0 {
+                    let place = &mut sums[query * codes.len() + block].as_chunks_mut::<TILE>().0[number];
+                    // SAFETY: sixteen sums; the store needs no alignment.
+                    unsafe { _mm512_storeu_si512(place.as_mut_ptr().cast(), total) };
+                }
                 found[query] |= u64::from(reaching) << (number * TILE);
             }
         }
@@ -308,29 +335,38 @@ fn reaching<'a, const N: usize>(
             masks[query * codes.len() + block] = found;
         }
     }
-    rest
 }
 
-/// The `f32` dot products of some rows with a vector.
+/// Rows and vectors whose sums fit in registers together, and rows of which one vector's do.
+const ROWS: usize = 4;
+const VECTORS: usize = 4;
+const ROWS_ALONE: usize = 8;
+
+/// The `f32` dot products of some vectors with some rows.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
-fn products_of<const N: usize>(rows: [&[f32]; N], vector: &[f32]) -> [f32; N] {
-    let mut sums = [[_mm512_setzero_ps(); PARTIAL_SUMS / 16]; N];
-    let (vector_steps, vector_rest) = vector.as_chunks::<PARTIAL_SUMS>();
-    let row_steps = rows.map(|row| &row.as_chunks::<PARTIAL_SUMS>().0[..vector_steps.len()]);
-    for (step, components) in vector_steps.iter().enumerate() {
-        for (sums, steps) in sums.iter_mut().zip(&row_steps) {
-            for (part, sum) in sums.iter_mut().enumerate() {
-                // SAFETY: a step holds as many components as there are partial sums; the loads need no alignment.
-                let (a, b) = unsafe {
-                    let (a, b) = (steps[step].as_ptr(), components.as_ptr());
-                    (_mm512_loadu_ps(a.add(part * 16)), _mm512_loadu_ps(b.add(part * 16)))
-                };
-                *sum = _mm512_fmadd_ps(a, b, *sum);
+fn products_of<const R: usize, const V: usize>(rows: [&[f32]; R], vectors: [&[f32]; V]) -> [[f32; R]; V] {
+    const LANES: usize = 16;
+    let mut sums = [[_mm512_setzero_ps(); R]; V];
+    let dim = rows[0].len();
+    let steps = dim / LANES;
+    let rows_steps = rows.map(|row| &row.as_chunks::<LANES>().0[..steps]);
+    let vectors_steps = vectors.map(|vector| &vector.as_chunks::<LANES>().0[..steps]);
+    for step in 0..steps {
+        // SAFETY: a step holds as many components as the register; the loads need no alignment.
+        let some = rows_steps.map(|row| unsafe { _mm512_loadu_ps(row[step].as_ptr()) });
+        for (sums, vector) in sums.iter_mut().zip(&vectors_steps) {
+            // SAFETY: as above.
+            let vector = unsafe { _mm512_loadu_ps(vector[step].as_ptr()) };
+            for (sum, row) in sums.iter_mut().zip(some) {
+                *sum = _mm512_fmadd_ps(row, vector, *sum);
             }
         }
     }
-    std::array::from_fn(|row| {
-        let whole = _mm512_reduce_add_ps(_mm512_add_ps(sums[row][0], sums[row][1]));
-        portable::finish_product(whole, rows[row], vector, vector_rest.len())
+    std::array::from_fn(|vector| {
+        std::array::from_fn(|row| {
+            let whole = _mm512_reduce_add_ps(sums[vector][row]);
+            portable::finish_product(whole, rows[row], vectors[vector], steps * LANES)
+        })
     })
 }

@@ -67,11 +67,11 @@ pub trait Kernel: Debug + Send + Sync {
     /// `rows` holds `scores.len()` rows of `query.len()` components each.
     fn score_rows(&self, query: &[f64], rows: &[f32], scores: &mut [f32]);
 
-    /// Writes the `f32` dot product of each of the rows with `vector` to `products`.
+    /// Writes the `f32` dot products of each vector with all rows to `products`, those of the first vector first.
     ///
-    /// `rows` holds `products.len()` rows of `vector.len()` components. At least [`PARTIAL_SUMS`] partial sums are kept, so
-    /// that a product errs by at most `(vector.len() / PARTIAL_SUMS + PARTIAL_SUMS + 8) × 2^-24` of the two lengths.
-    fn project(&self, rows: &[f32], vector: &[f32], products: &mut [f32]);
+    /// Rows and vectors have `dim` components each. At least [`PARTIAL_SUMS`] partial sums are kept, so that a product errs
+    /// by at most `(dim / PARTIAL_SUMS + 2 PARTIAL_SUMS + 8) × 2^-24` of the two lengths.
+    fn project(&self, rows: &[f32], vectors: &[f32], dim: usize, products: &mut [f32]);
 
     /// How the tables of [`Kernel::signs`] are laid out.
     fn layout(&self) -> Layout;
@@ -81,8 +81,9 @@ pub trait Kernel: Debug + Send + Sync {
     /// A row's sum adds, for each group of its code, the entry of the table that the group's bits select.
     fn signs(&self, looks: &[SignLook<'_>], codes: &SignCodes<'_>, masks: &mut [u64]);
 
-    /// The same for codes of levels, whose sum [`LevelLook`] describes.
-    fn levels(&self, looks: &[LevelLook<'_>], codes: &LevelCodes<'_>, masks: &mut [u64]);
+    /// The same for codes of levels, whose sum [`LevelLook`] describes. The sums of rows that pass are written to `sums`: for
+    /// each look one for each row; what the others are is not said.
+    fn levels(&self, looks: &[LevelLook<'_>], codes: &LevelCodes<'_>, masks: &mut [u64], sums: &mut [[i32; BLOCK]]);
 
     /// Asks for bytes that will be needed soon; reads nothing, wherever `start` points.
     fn fetch(&self, start: *const u8, bytes: usize);
@@ -92,7 +93,7 @@ pub trait Kernel: Debug + Send + Sync {
 }
 
 /// See [`Kernel::project`].
-pub const PARTIAL_SUMS: usize = 32;
+pub const PARTIAL_SUMS: usize = 8;
 
 /// The environment variable that overrides the choice of a kernel by its name.
 pub const ISA_VARIABLE: &str = "SIMCORE_ISA";

@@ -1,6 +1,6 @@
 //! The specification of scores and sums, in plain Rust.
 
-use super::levels::{FINE, LevelCodes, LevelLook, PER_LINE, TILE, TILES, Tile};
+use super::levels::{FINE, LevelCodes, LevelLook, PER_LINE, TILE, Tile};
 use super::signs::{Bar, CodeBlock, Layout, SignCodes, SignLook, place};
 use super::{BLOCK, ByteQuery, Kernel, PARTIAL_SUMS};
 
@@ -22,8 +22,9 @@ impl Kernel for Portable {
         }
     }
 
-    fn project(&self, rows: &[f32], vector: &[f32], products: &mut [f32]) {
-        for (product, row) in products.iter_mut().zip(rows.chunks_exact(vector.len())) {
+    fn project(&self, rows: &[f32], vectors: &[f32], dim: usize, products: &mut [f32]) {
+        let pairs = vectors.chunks_exact(dim).flat_map(|vector| rows.chunks_exact(dim).map(move |row| (row, vector)));
+        for (product, (row, vector)) in products.iter_mut().zip(pairs) {
             *product = product_of(row, vector);
         }
     }
@@ -40,11 +41,14 @@ impl Kernel for Portable {
         }
     }
 
-    fn levels(&self, looks: &[LevelLook<'_>], codes: &LevelCodes<'_>, masks: &mut [u64]) {
-        for (look, masks) in looks.iter().zip(masks.chunks_exact_mut(codes.len().max(1))) {
-            for (block, mask) in masks.iter_mut().enumerate() {
-                let of_tile = |tile| reaching(look, &codes.tile(block, tile)) << (tile * TILE);
-                *mask = (0..TILES).map(of_tile).fold(0, |mask, bits| mask | bits);
+    fn levels(&self, looks: &[LevelLook<'_>], codes: &LevelCodes<'_>, masks: &mut [u64], sums: &mut [[i32; BLOCK]]) {
+        let of_blocks = looks.iter().flat_map(|look| (0..codes.len()).map(move |block| (look, block)));
+        for ((mask, sums), (look, block)) in masks.iter_mut().zip(sums).zip(of_blocks) {
+            *mask = 0;
+            for (tile, sums) in sums.as_chunks_mut::<TILE>().0.iter_mut().enumerate() {
+                *sums = sums_of(look, &codes.tile(block, tile));
+                let reaches = |(row, &sum): (usize, &i32)| u64::from(sum >= look.least) << (tile * TILE + row);
+                *mask |= sums.iter().enumerate().map(reaches).fold(0, |mask, bit| mask | bit);
             }
         }
     }
@@ -77,8 +81,8 @@ fn passing(table: &[u8], block: &CodeBlock<'_>, bar: &Bar) -> u64 {
     block.cosines.iter().enumerate().map(passes).fold(0, |mask, bit| mask | bit)
 }
 
-/// Which rows of a tile reach what the look asks for.
-fn reaching(look: &LevelLook<'_>, tile: &Tile<'_>) -> u64 {
+/// The sums of a tile's rows.
+fn sums_of(look: &LevelLook<'_>, tile: &Tile<'_>) -> [i32; TILE] {
     let mut sums = [0_i32; TILE];
     for (line, weights) in tile.lines.iter().zip(look.weights.as_chunks::<PER_LINE>().0) {
         let (low, high) = weights.split_at(PER_LINE / 2);
@@ -88,30 +92,29 @@ fn reaching(look: &LevelLook<'_>, tile: &Tile<'_>) -> u64 {
             }
         }
     }
-    let reaches = |(row, (&sum, left)): (usize, (&i32, &[u8; 2]))| {
+    for (sum, left) in sums.iter_mut().zip(tile.left.as_chunks::<2>().0) {
         let [inside, outside] = [0, 1].map(|part| i32::from(left[part]) * i32::from(look.of_left[part]));
-        u64::from(FINE * sum + inside + outside >= look.least) << row
-    };
-    sums.iter().zip(tile.left.as_chunks::<2>().0).enumerate().map(reaches).fold(0, |mask, bit| mask | bit)
+        *sum = FINE * *sum + inside + outside;
+    }
+    sums
 }
 
 /// The `f32` dot product, in [`PARTIAL_SUMS`] partial sums.
 fn product_of(row: &[f32], vector: &[f32]) -> f32 {
     let mut sums = [0.0_f32; PARTIAL_SUMS];
     let row_steps = row.as_chunks::<PARTIAL_SUMS>().0;
-    let (vector_steps, vector_rest) = vector.as_chunks::<PARTIAL_SUMS>();
-    for (a, b) in row_steps.iter().zip(vector_steps) {
+    for (a, b) in row_steps.iter().zip(vector.as_chunks::<PARTIAL_SUMS>().0) {
         for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
             *sum += a * b;
         }
     }
-    finish_product(sums.iter().sum(), row, vector, vector_rest.len())
+    finish_product(sums.iter().sum(), row, vector, row_steps.len() * PARTIAL_SUMS)
 }
 
-/// Adds the products of the last components, fewer than [`PARTIAL_SUMS`], to those of the others.
-pub(super) fn finish_product(whole: f32, row: &[f32], vector: &[f32], rest: usize) -> f32 {
-    let last = vector.len() - rest..vector.len();
-    whole + row[last.clone()].iter().zip(&vector[last]).map(|(a, b)| a * b).sum::<f32>()
+/// Adds the products of the last components, from `done` on, to those of the others.
+#[inline(always)]
+pub(super) fn finish_product(whole: f32, row: &[f32], vector: &[f32], done: usize) -> f32 {
+    whole + row[done..].iter().zip(&vector[done..]).map(|(a, b)| a * b).sum::<f32>()
 }
 
 /// The dot product that defines the score.

@@ -179,8 +179,15 @@ fn all_kernels_pass_the_rows_whose_levels_reach() {
                 .collect();
             for kernel in available() {
                 let mut masks = vec![1; looks.len() * blocks];
-                kernel.levels(&looks, &LevelCodes::new(&lines, components), &mut masks);
+                let mut sums = vec![[0; BLOCK]; masks.len()];
+                kernel.levels(&looks, &LevelCodes::new(&lines, components), &mut masks, &mut sums);
                 assert_eq!(masks, expected, "{} {components}", kernel.name());
+                for (number, (&mask, sums)) in masks.iter().zip(&sums).enumerate() {
+                    let (look, block) = (&looks[number / blocks], &rows[number % blocks * BLOCK..][..BLOCK]);
+                    for slot in (0..BLOCK).filter(|slot| mask >> slot & 1 == 1) {
+                        assert_eq!(sums[slot], sum(look.weights, &block[slot]), "{}", kernel.name());
+                    }
+                }
             }
         }
     }
@@ -188,19 +195,22 @@ fn all_kernels_pass_the_rows_whose_levels_reach() {
 
 #[test]
 fn all_kernels_project_within_the_stated_error() {
+    const ROWS: usize = 13;
+    const VECTORS: usize = 7;
     let mut state = 3;
     for dim in [1, 8, 31, 32, 33, 100, 384, 1536, 4096] {
         let mut component = || noise(&mut state) as f32 / (1_u64 << 31) as f32 - 0.5;
-        let vector: Vec<f32> = (0..dim).map(|_| component()).collect();
-        let rows: Vec<f32> = (0..dim * 5).map(|_| component()).collect();
+        let vectors: Vec<f32> = (0..dim * VECTORS).map(|_| component()).collect();
+        let rows: Vec<f32> = (0..dim * ROWS).map(|_| component()).collect();
         let length = |some: &[f32]| some.iter().map(|&c| f64::from(c) * f64::from(c)).sum::<f64>().sqrt();
         for kernel in available() {
-            let mut products = vec![9.0; 5];
-            kernel.project(&rows, &vector, &mut products);
-            for (row, &product) in rows.chunks(dim).zip(&products) {
-                let exact: f64 = row.iter().zip(&vector).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
-                let allowed = (dim / PARTIAL_SUMS + PARTIAL_SUMS + 8) as f64 * 2_f64.powi(-24);
-                assert!((f64::from(product) - exact).abs() <= allowed * length(row) * length(&vector), "{dim}");
+            let mut products = vec![9.0; ROWS * VECTORS];
+            kernel.project(&rows, &vectors, dim, &mut products);
+            for (number, &product) in products.iter().enumerate() {
+                let (row, vector) = (&rows[number % ROWS * dim..][..dim], &vectors[number / ROWS * dim..][..dim]);
+                let exact: f64 = row.iter().zip(vector).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+                let allowed = (dim / PARTIAL_SUMS + 2 * PARTIAL_SUMS + 8) as f64 * 2_f64.powi(-24);
+                assert!((f64::from(product) - exact).abs() <= allowed * length(row) * length(vector), "{dim}");
             }
         }
     }

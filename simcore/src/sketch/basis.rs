@@ -8,17 +8,20 @@ use crate::kernel::levels::PER_LINE;
 use crate::kernel::{Kernel, PARTIAL_SUMS};
 
 /// Components of a sample: learning from so many takes some 50 ms.
-const SAMPLE_COMPONENTS: usize = 3 << 20;
+const SAMPLE_COMPONENTS: usize = 3 << 19;
 
 /// Rounds of subspace iteration. The spectra of embeddings fall slowly: a fifth gains less than a hundredth.
 const ROUNDS: usize = 4;
 
-/// Components of a code: one of so many dimensions,
+/// Components of which a code holds the level: one of so many dimensions,
 const DIMENSIONS_PER_COMPONENT: usize = 12;
 /// but at least so many, where the vectors have them,
-const COMPONENTS_MIN: usize = 64;
+const LEVELLED_MIN: usize = 64;
 /// and at most so many.
-const COMPONENTS_MAX: usize = 128;
+const LEVELLED_MAX: usize = 128;
+
+/// Further components of which a code holds the sign, where the vectors have so many.
+pub const SIGNED: usize = 64;
 
 /// Least share of the rows' squared lengths that must lie in the subspace: below, sign codes exclude more.
 const ENERGY_MIN: f64 = 0.35;
@@ -38,7 +41,9 @@ pub struct Basis {
     /// A direction after another, `dim` components each.
     directions: Vec<f32>,
     dim: usize,
-    /// For each direction the component that its middle stands for, and the distance of its levels.
+    /// Of the first directions codes hold levels, of the others signs.
+    levelled: usize,
+    /// For each of the first directions the component that its middle stands for, and the distance of its levels.
     scales: Vec<Scale>,
     /// How far components in it can lie from those in an exactly orthonormal basis, as a vector of all of them.
     error: f64,
@@ -66,61 +71,58 @@ impl Scale {
     }
 }
 
-/// Components of a code of rows of so many dimensions: a multiple of [`PER_LINE`]; none if the rows are too short.
-fn components(dim: usize) -> usize {
-    let wanted = (dim / DIMENSIONS_PER_COMPONENT).clamp(COMPONENTS_MIN, COMPONENTS_MAX);
-    wanted.min(dim) / PER_LINE * PER_LINE
+/// Components of which a code of rows of so many dimensions holds the level, a multiple of [`PER_LINE`], and the sign.
+fn components(dim: usize) -> (usize, usize) {
+    let wanted = (dim / DIMENSIONS_PER_COMPONENT).clamp(LEVELLED_MIN, LEVELLED_MAX);
+    let levelled = wanted.min(dim) / PER_LINE * PER_LINE;
+    (levelled, if dim >= levelled + SIGNED { SIGNED } else { 0 })
 }
 
 /// Most rows of `dim` components that a basis is learned from.
 pub fn sample_rows(dim: usize) -> usize {
-    (SAMPLE_COMPONENTS / dim).max(2 * COMPONENTS_MAX)
+    (SAMPLE_COMPONENTS / dim).max(2 * (LEVELLED_MAX + SIGNED))
 }
 
 impl Basis {
     /// Learns a basis from unit vectors that lie one after another; `None` if none would be of use.
     pub fn fit(sample: &[f32], dim: usize, kernel: &dyn Kernel) -> Option<Self> {
-        let (count, rows) = (components(dim), sample.len() / dim);
-        if count == 0 || rows < count {
+        let (levelled, signed) = components(dim);
+        let (count, rows) = (levelled + signed, sample.len() / dim);
+        if levelled == 0 || rows < count {
             return None;
         }
         let mut state = 0;
         let mut directions: Vec<f32> = (0..count * dim).map(|_| noise(&mut state)).collect();
         let columns = transposed(sample, dim);
-        let (mut products, mut of_rows) = (vec![0.0; count], vec![0.0; count * rows]);
+        let mut of_rows = vec![0.0; rows * count];
         for _ in 0..ROUNDS {
             orthonormalise(&mut directions, dim, &mut state);
-            for (row, vector) in sample.chunks_exact(dim).enumerate() {
-                kernel.project(&directions, vector, &mut products);
-                for (direction, &product) in products.iter().enumerate() {
-                    *of_rows.get_mut(direction * rows + row)? = product;
-                }
-            }
-            for (direction, of_rows) in directions.chunks_exact_mut(dim).zip(of_rows.chunks_exact(rows)) {
-                kernel.project(&columns, of_rows, direction);
-            }
+            kernel.project(&directions, sample, dim, &mut of_rows);
+            kernel.project(&columns, &transposed(&of_rows, count), rows, &mut directions);
         }
         orthonormalise(&mut directions, dim, &mut state);
-        let mut turned = turned(&directions, dim, kernel, &mut state);
+        let (first, others) = directions.split_at(levelled * dim);
+        let mut turned = turned(first, dim, kernel, &mut state);
+        turned.extend(self::turned(others, dim, kernel, &mut state));
         orthonormalise(&mut turned, dim, &mut state);
         let defect = defect(&turned, dim);
         if defect > DEFECT_MAX {
             return None;
         }
         let error = rounding(dim, count) + defect;
-        let mut basis = Self { directions: turned, dim, scales: Vec::new(), error };
+        let mut basis = Self { directions: turned, dim, levelled, scales: Vec::new(), error };
         let energy = basis.measure(sample, kernel);
         (energy >= ENERGY_MIN).then_some(basis)
     }
 
     /// Sets the scales; returns the mean squared length of the sample in the subspace.
     fn measure(&mut self, sample: &[f32], kernel: &dyn Kernel) -> f64 {
-        let count = self.components();
-        let mut products = vec![0.0; count];
-        let mut sums = vec![(0.0, 0.0); count];
+        let mut products = vec![0.0; self.levelled];
+        let mut sums = vec![(0.0, 0.0); self.levelled];
         let rows = (sample.len() / self.dim) as f64;
+        let first = self.directions.get(..self.levelled * self.dim).unwrap_or_default();
         for vector in sample.chunks_exact(self.dim) {
-            kernel.project(&self.directions, vector, &mut products);
+            kernel.project(first, vector, self.dim, &mut products);
             for (sum, &product) in sums.iter_mut().zip(&products) {
                 let product = f64::from(product);
                 *sum = (sum.0 + product, sum.1 + product * product);
@@ -135,9 +137,14 @@ impl Basis {
         sums.iter().map(|(_, square)| square / rows).sum()
     }
 
-    /// Components of a code.
-    pub fn components(&self) -> usize {
-        self.directions.len() / self.dim
+    /// Components of which a code holds the level.
+    pub fn levelled(&self) -> usize {
+        self.levelled
+    }
+
+    /// Whether a code holds the signs of [`SIGNED`] further components.
+    pub fn has_signs(&self) -> bool {
+        self.directions.len() > self.levelled * self.dim
     }
 
     /// The directions.
@@ -157,11 +164,11 @@ impl Basis {
         self.error
     }
 
-    /// Replaces the contents of `out` by the vector's components.
+    /// Replaces the contents of `out` by the vector's components: those with levels, then those with signs.
     pub fn project(&self, vector: &[f32], kernel: &dyn Kernel, out: &mut Vec<f32>) {
         out.clear();
-        out.resize(self.components(), 0.0);
-        kernel.project(&self.directions, vector, out);
+        out.resize(self.directions.len() / self.dim, 0.0);
+        kernel.project(&self.directions, vector, self.dim, out);
     }
 
     /// Bytes of memory that it owns.
@@ -172,7 +179,7 @@ impl Basis {
 
 /// What [`Kernel::project`] can be wrong by, for all components of a unit vector together.
 fn rounding(dim: usize, count: usize) -> f64 {
-    let one = (dim / PARTIAL_SUMS + PARTIAL_SUMS + 8) as f64 * 2_f64.powi(-24);
+    let one = (dim / PARTIAL_SUMS + 2 * PARTIAL_SUMS + 8) as f64 * 2_f64.powi(-24);
     1.01 * one * (count as f64).sqrt()
 }
 
@@ -200,15 +207,14 @@ fn transposed(rows: &[f32], dim: usize) -> Vec<f32> {
 /// weights suits them.
 fn turned(directions: &[f32], dim: usize, kernel: &dyn Kernel, state: &mut u64) -> Vec<f32> {
     let count = directions.len() / dim;
+    if count == 0 {
+        return Vec::new();
+    }
     let mut turn: Vec<f32> = (0..count * count).map(|_| noise(state)).collect();
     orthonormalise(&mut turn, count, state);
     let mut axes = vec![0.0; directions.len()];
-    for (axis, components) in
-        axes.chunks_exact_mut(count.max(1)).zip(transposed(directions, dim).chunks_exact(count.max(1)))
-    {
-        kernel.project(&turn, components, axis);
-    }
-    transposed(&axes, count.max(1))
+    kernel.project(&turn, &transposed(directions, dim), count, &mut axes);
+    transposed(&axes, count)
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {

@@ -18,13 +18,33 @@ const LONGER: f64 = 1e-6;
 /// a component by at most `UNIT_MIN / 2` of a step, which is at least 3.35e-4, and 128 of them by 0.51 together.
 const UNIT_MIN: f64 = 3e-5;
 
+/// Parts of 1 in which everything about signs is counted.
+const SIGNS_UNIT: f64 = 250.0;
+
 /// The code of one row.
 #[derive(Debug, Default, Clone)]
 pub struct LevelCode {
-    /// One for each component, 0 … 15.
+    /// One for each component that has levels, 0 … 15.
     pub levels: Vec<u8>,
-    /// What the levels leave out inside the components, and what lies outside of them.
+    /// What the levels leave out inside these components, and what lies outside of them.
     pub left_out: [u8; 2],
+    /// If the basis has components with signs.
+    pub signs: Option<Signs>,
+}
+
+/// What a code says of the components behind those with levels.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Signs {
+    /// Component `i` in bit `i`; set if it is not negative. They name a vertex of the cube, `±1/8` in each of them.
+    pub bits: u64,
+    /// How far the components go along the vertex, and at most how far they are then from there.
+    pub along: u8,
+    /// See `along`.
+    pub beside: u8,
+    /// What lies outside of all components.
+    pub outside: u8,
+    /// What lies outside of those with levels: [`LevelCode::left_out`] again.
+    pub replaced: u8,
 }
 
 /// Encodes a unit vector; `components` is scratch space.
@@ -39,9 +59,10 @@ pub(super) fn encode(
     code: &mut LevelCode,
 ) {
     basis.project(vector, kernel, components);
+    let (first, others) = components.split_at(basis.levelled());
     let (mut inside, mut left_out) = (0.0, 0.0);
     code.levels.clear();
-    code.levels.extend(components.iter().zip(basis.scales()).map(|(&component, scale)| {
+    code.levels.extend(first.iter().zip(basis.scales()).map(|(&component, scale)| {
         let component = f64::from(component);
         let level = scale.level(component);
         let missing = component - scale.component(level);
@@ -49,7 +70,32 @@ pub(super) fn encode(
         left_out += missing * missing;
         level
     }));
-    code.left_out = [up(left_out.sqrt(), INSIDE_UNIT), up(outside(inside, basis.error()), OUTSIDE_UNIT)];
+    let replaced = up(outside(inside, basis.error()), OUTSIDE_UNIT);
+    code.left_out = [up(left_out.sqrt(), INSIDE_UNIT), replaced];
+    code.signs = basis.has_signs().then(|| signs(others, inside, basis.error(), replaced));
+}
+
+/// The signs of components, of which others are `inside` long in square.
+fn signs(components: &[f32], inside: f64, error: f64, replaced: u8) -> Signs {
+    let edge = (components.len() as f64).sqrt().recip();
+    let bits = (0..).zip(components).fold(0, |bits, (at, &component)| bits | u64::from(component >= 0.0) << at);
+    let (mut square, mut along) = (0.0, 0.0);
+    for &component in components {
+        let component = f64::from(component);
+        square += component * component;
+        along += component.abs() * edge;
+    }
+    // Any length along the vertex will do; what is beside it is that of the stored one.
+    let stored = (along * SIGNS_UNIT) as u8;
+    let taken = f64::from(stored) / SIGNS_UNIT;
+    let beside = (square - 2.0 * taken * along + taken * taken).max(0.0).sqrt();
+    Signs {
+        bits,
+        along: stored,
+        beside: up(beside + 1e-7, SIGNS_UNIT),
+        outside: up(outside(inside + square, error), SIGNS_UNIT),
+        replaced,
+    }
 }
 
 /// A length in units, rounded up.
@@ -72,6 +118,21 @@ pub struct LevelQuery {
     unit: f64,
     /// The part of the bound that is the same for all rows.
     fixed: f64,
+    signs: Option<SignWeights>,
+}
+
+/// A query's components of which rows have signs.
+#[derive(Debug)]
+struct SignWeights {
+    /// For each eight of them their products with the parts of the vertices that a byte of signs names.
+    products: Vec<[f32; 256]>,
+    /// Per unit of what is beside the vertex, and outside of all components; and of what these replace.
+    beside: f32,
+    outside: f32,
+    replaced: f32,
+    /// Per unit of a sum, and the part that is the same for all rows.
+    sum: f32,
+    fixed: f32,
 }
 
 impl LevelQuery {
@@ -79,9 +140,10 @@ impl LevelQuery {
     pub fn new(basis: &Basis, vector: &[f32], kernel: &dyn Kernel) -> Self {
         let mut components = Vec::new();
         basis.project(vector, kernel, &mut components);
+        let (first, others) = components.split_at(basis.levelled());
         let error = basis.error();
         let weight = |(&component, scale): (&f32, &Scale)| f64::from(component) * scale.step;
-        let of_all = || components.iter().zip(basis.scales());
+        let of_all = || first.iter().zip(basis.scales());
         let largest = of_all().map(weight).fold(0.0, |largest: f64, weight| largest.max(weight.abs()));
         let unit = (largest / 127.0).max(UNIT_MIN);
         let weights: Vec<i8> = of_all().map(|pair| (weight(pair) / unit).round() as i8).collect();
@@ -99,7 +161,9 @@ impl LevelQuery {
         let fixed = middle + lost.sqrt() * (1.0 + error + LONGER) + 2.1 * error + 1e-6;
         let of_left = |length: f64, units: f64| (f64::from(FINE) * length / (units * unit)).ceil() as i16;
         let of_left = [of_left(kept.sqrt(), INSIDE_UNIT), of_left(outside(inside, error), OUTSIDE_UNIT)];
-        Self { weights, of_left, unit, fixed }
+        let sum = unit / f64::from(FINE);
+        let signs = basis.has_signs().then(|| SignWeights::new(others, inside, error, sum, of_left[1], fixed));
+        Self { weights, of_left, unit, fixed, signs }
     }
 
     /// What codes are compared with, so that every row whose score can be `least` passes.
@@ -108,13 +172,58 @@ impl LevelQuery {
         let least = (f64::from(FINE) * (least - self.fixed) / self.unit).floor() as i32;
         LevelLook { weights: &self.weights, of_left: self.of_left, least: least.saturating_sub(1) }
     }
+
+    /// Most that the score can be of a row of which the codes' sum is known, by the signs of its further components.
+    #[inline]
+    pub fn most(&self, sum: i32, row: Signs) -> f32 {
+        self.signs.as_ref().map_or(f32::INFINITY, |signs| signs.most(sum, row))
+    }
+}
+
+impl SignWeights {
+    fn new(components: &[f32], inside: f64, error: f64, sum: f64, replaced: i16, fixed: f64) -> Self {
+        let edge = (components.len() as f64).sqrt().recip() as f32;
+        let products = components.as_chunks::<8>().0.iter().map(|eight| {
+            let mut products = [0.0; 256];
+            products[0] = -eight.iter().sum::<f32>() * edge;
+            // The first `1 << bit` are known, each bit doubles them.
+            for (bit, component) in eight.iter().enumerate() {
+                let (known, next) = products.split_at_mut(1 << bit);
+                for (known, next) in known.iter().zip(next) {
+                    *next = known + 2.0 * edge * component;
+                }
+            }
+            products
+        });
+        let square: f64 = components.iter().map(|&component| f64::from(component) * f64::from(component)).sum();
+        Self {
+            products: products.collect(),
+            beside: (square.sqrt() / SIGNS_UNIT) as f32,
+            outside: (outside(inside + square, error) / SIGNS_UNIT) as f32,
+            replaced: (sum * f64::from(replaced)) as f32,
+            sum: sum as f32,
+            // Some hundred roundings of numbers below 2, each of at most 2^-24 of them.
+            fixed: (fixed + 3e-5) as f32,
+        }
+    }
+
+    /// `⟨p₁, y₁⟩ + ⟨p₂, y₂⟩ + ⟨p₃, y₃⟩`: the first part as before, without what it added for the rest; of the signed part
+    /// `y₂ = c v + e` what is along the vertex `v`, and Cauchy and Schwarz for what is beside it and for the third.
+    #[inline]
+    fn most(&self, sum: i32, row: Signs) -> f32 {
+        let bytes = row.bits.to_le_bytes();
+        let products = self.products.iter().zip(bytes).map(|(products, byte)| products[usize::from(byte)]);
+        let along = products.sum::<f32>() * (1.0 / SIGNS_UNIT as f32) * f32::from(row.along);
+        let rest = self.beside * f32::from(row.beside) + self.outside * f32::from(row.outside);
+        self.fixed + (self.sum * sum as f32 - self.replaced * f32::from(row.replaced)) + along + rest
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{LevelCode, LevelQuery, encode};
-    use crate::kernel::levels::{LevelCodes, lines_per_block, write};
-    use crate::kernel::{Line, available, portable, unit};
+    use crate::kernel::levels::{LevelCodes, LevelLook, lines_per_block, write};
+    use crate::kernel::{BLOCK, Line, available, portable, unit};
     use crate::sketch::Basis;
 
     fn noise(state: &mut u64) -> f32 {
@@ -127,18 +236,26 @@ mod tests {
         vector
     }
 
-    /// Whether a row with this code passes for a query at a bar.
-    fn passes(basis: &Basis, code: &LevelCode, query: &LevelQuery, least: f64) -> bool {
-        let mut lines = vec![Line::default(); lines_per_block(basis.components())];
+    /// Whether a row with this code passes for a query at a bar: by its levels, and by its signs.
+    fn passes(basis: &Basis, code: &LevelCode, query: &LevelQuery, least: f64) -> [bool; 2] {
+        let mut lines = vec![Line::default(); lines_per_block(basis.levelled())];
         write(&mut lines, 5, &code.levels, code.left_out).unwrap();
-        let masks = available().into_iter().map(|kernel| {
-            let mut masks = [0];
-            kernel.levels(&[query.look(least)], &LevelCodes::new(&lines, basis.components()), &mut masks);
-            masks[0] >> 5 & 1
-        });
-        let all: Vec<u64> = masks.collect();
-        assert!(all.iter().all(|&bit| bit == all[0]));
-        all[0] == 1
+        let of_kernels: Vec<_> = available()
+            .into_iter()
+            .map(|kernel| {
+                let (mut masks, mut sums) = ([0], [[0; BLOCK]]);
+                let codes = LevelCodes::new(&lines, basis.levelled());
+                // At no bar, so that the sum is written.
+                let look = LevelLook { least: i32::MIN, ..query.look(least) };
+                kernel.levels(&[look], &codes, &mut masks, &mut sums);
+                kernel.levels(&[query.look(least)], &codes, &mut masks, &mut [[0; BLOCK]]);
+                (masks[0] >> 5 & 1 == 1, sums[0][5])
+            })
+            .collect();
+        let (by_levels, sum) = of_kernels[0];
+        assert!(of_kernels.iter().all(|&of| of == (by_levels, sum)));
+        let by_signs = code.signs.is_none_or(|signs| f64::from(query.most(sum, signs)) >= least);
+        [by_levels, by_signs]
     }
 
     #[test]
@@ -167,18 +284,36 @@ mod tests {
                 let length = |some: &[f32]| some.iter().map(|c| c * c).sum::<f32>().sqrt().max(1e-9);
                 let (of_inside, of_outside) = (length(&inside), length(&outside));
                 let share = number as f32 / 300.0;
-                let towards = (0..dim).map(|at| match number % 3 {
+                // Beside the vertex that the signs name, and outside of all components.
+                let mut beside = vec![0.0; dim];
+                let mut beyond = outside.clone();
+                let signed = components.iter().zip(basis.directions()).enumerate().skip(basis.levelled());
+                for (at, (&component, direction)) in signed {
+                    let signs = code.signs.unwrap();
+                    let edge = f32::from(signs.along) / 250.0 / 8.0;
+                    let vertex = if signs.bits >> (at - basis.levelled()) & 1 == 1 { edge } else { -edge };
+                    beside.iter_mut().zip(direction).for_each(|(sum, d)| *sum += (component - vertex) * d);
+                    beyond.iter_mut().zip(direction).for_each(|(left, d)| *left -= component * d);
+                }
+                let (of_beside, of_beyond) = (length(&beside), length(&beyond));
+                let towards = (0..dim).map(|at| match number % 4 {
                     0 => row[at] + share * noise(&mut state) * 0.2,
+                    3 => {
+                        let rest = (1.0 - share) * (beside[at] / of_beside + beyond[at] / of_beyond);
+                        share * inside[at] / of_inside + rest
+                    }
                     _ => share * inside[at] / of_inside + (1.0 - share) * outside[at] / of_outside,
                 });
                 let query = normalised(towards.collect());
                 let wide: Vec<f64> = query.iter().copied().map(f64::from).collect();
                 let score = f64::from(portable::dot(&wide, &row) as f32);
                 let query = LevelQuery::new(&basis, &query, kernel);
-                assert!(passes(&basis, &code, &query, score), "dim {dim}, row {number}");
-                // The worst case there is: only lengths being rounded up is left.
-                let worst = number % 3 > 0 && dim > basis.components();
-                assert!(!worst || !passes(&basis, &code, &query, score + 0.03), "dim {dim}, row {number}");
+                assert_eq!(passes(&basis, &code, &query, score), [true, true], "dim {dim}, row {number}");
+                // The worst cases there are: only lengths being rounded up is left.
+                let above = passes(&basis, &code, &query, score + 0.03);
+                let outside_matters = dim > basis.levelled();
+                assert!(number % 4 == 0 || number % 4 == 3 || !outside_matters || !above[0], "dim {dim}, row {number}");
+                assert!(number % 4 != 3 || !basis.has_signs() || !above[1], "dim {dim}, row {number}");
             }
         }
     }

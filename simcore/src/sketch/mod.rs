@@ -24,6 +24,17 @@
 //! integers `|wᵢ| ≤ 127`, which adds `‖p₁ − p̂‖ ‖y₁‖`; then `⟨p̂, ŷ⟩ = u Σ wᵢ lᵢ + const`, and the rest of the bound is
 //! added with weights that are rounded up. See [`LevelQuery`].
 //!
+//! *Signs.* Behind the components with levels come 64 with a sign each, which are looked at for the rows that
+//! the bound above lets pass. Let `y₂` now be the row's part in these, `v` the vertex of the cube that their signs name,
+//! `y₂ = c v + e` with the stored length `c`, and `y₃` what lies outside of all components. Then
+//!
+//! ```text
+//! ⟨p₂, y₂⟩ + ⟨p₃, y₃⟩ ≤ c ⟨p₂, v⟩ + ‖p₂‖ ‖e‖ + ‖p₃‖ ‖y₃‖
+//! ```
+//!
+//! takes the place of `‖p₂‖ ‖y₂‖` above. Components that differ less need fewer bits: at a threshold of 0.8, 64 signs in 8 bytes
+//! exclude most of the rows that 64 levels let pass.
+//!
 //! *Any basis will do.* The bound needs only that the stored basis is orthonormal, and takes for what is missing from that
 //! [`Basis::error`], which is measured. Whether it is a good one decides how many rows pass, and nothing else.
 //!
@@ -80,7 +91,7 @@ mod signs;
 pub use basis::{Basis, sample_rows};
 pub use bytes::{ByteFactors, InBytes, QueryInBytes};
 pub use encoder::Encoder;
-pub use levels::{LevelCode, LevelQuery};
+pub use levels::{LevelCode, LevelQuery, Signs};
 pub use query::SketchedQuery;
 pub use rotation::Rotation;
 pub use signs::{SignCode, SignQuery};
