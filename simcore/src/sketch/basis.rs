@@ -21,7 +21,7 @@ const LEVELLED_MIN: usize = 64;
 const LEVELLED_MAX: usize = 128;
 
 /// Further components of which a code holds the sign, where the vectors have so many.
-pub const SIGNED: usize = 64;
+const SIGNED: usize = 64;
 
 /// Least share of the rows' squared lengths that must lie in the subspace: below, sign codes exclude more.
 const ENERGY_MIN: f64 = 0.35;
@@ -142,7 +142,7 @@ impl Basis {
         self.levelled
     }
 
-    /// Whether a code holds the signs of [`SIGNED`] further components.
+    /// Whether a code holds signs of further components.
     pub fn has_signs(&self) -> bool {
         self.directions.len() > self.levelled * self.dim
     }

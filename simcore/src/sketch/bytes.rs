@@ -91,7 +91,47 @@ pub(super) fn quantise(unit: &[f64], out: &mut InBytes) {
 
 #[cfg(test)]
 mod tests {
-    use super::Half;
+    use super::{Half, InBytes, QueryInBytes, quantise};
+
+    /// Steps of the bytes, and what they leave out of a vector.
+    fn stored(unit: &[f64], in_bytes: &InBytes) -> Vec<f64> {
+        let scale = in_bytes.factors.scale.value();
+        unit.iter().zip(&in_bytes.bytes).map(|(c, &byte)| c - scale * f64::from(byte)).collect()
+    }
+
+    #[test]
+    fn the_bound_counts_all_that_bytes_leave_out() {
+        let mut state = 8_u64;
+        let mut noise = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as f64 / f64::from(1_u32 << 30) - 1.0
+        };
+        let length = |vector: &[f64]| vector.iter().map(|c| c * c).sum::<f64>().sqrt();
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        for round in 0..300 {
+            let unit = |vector: Vec<f64>| -> Vec<f64> {
+                let length = length(&vector);
+                vector.into_iter().map(|c| c / length).collect()
+            };
+            let row = unit((0..384).map(|_| noise()).collect());
+            let mut in_bytes = InBytes::default();
+            quantise(&row, &mut in_bytes);
+            let left = stored(&row, &in_bytes);
+            // Towards what the row's bytes leave out, where the bound is worst.
+            let share = f64::from(round % 10) / 10.0;
+            let query = unit(row.iter().zip(&left).map(|(r, l)| share * r + l / length(&left)).collect());
+            let (mut coarse, bounded) = (InBytes::default(), QueryInBytes::new(&query));
+            quantise(&query, &mut coarse);
+            let of_bytes: i32 =
+                in_bytes.bytes.iter().zip(&coarse.bytes).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum();
+            let most = bounded.most(of_bytes, in_bytes.factors);
+            let (r, f) = (length(&left), length(&stored(&query, &coarse)));
+            assert!(most >= dot(&row, &query), "{round}");
+            let scales = in_bytes.factors.scale.value() * coarse.factors.scale.value();
+            let exact = f64::from(of_bytes) * scales + r + (1.0 + r) * f;
+            assert!(most >= exact && most <= exact + 1e-3, "{round}: {most} {exact}");
+        }
+    }
 
     #[test]
     fn halves_are_never_less_and_hardly_more() {

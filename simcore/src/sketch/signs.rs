@@ -103,3 +103,55 @@ impl SignQuery {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{SignCode, SignQuery, encode};
+    use crate::kernel::signs::{SignCodes, TRIPLE, place};
+    use crate::kernel::{BLOCK, Line, available};
+
+    #[test]
+    fn rows_at_the_edge_of_the_cone_pass_and_those_outside_of_it_do_not() {
+        let mut state = 4_u64;
+        let mut noise = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as f64 / f64::from(1_u32 << 30) - 1.0
+        };
+        for width in [64_usize, 384, 4096] {
+            for _ in 0..60 {
+                let unit = |vector: Vec<f64>| -> Vec<f64> {
+                    let length = vector.iter().map(|c| c * c).sum::<f64>().sqrt();
+                    vector.into_iter().map(|c| c / length).collect()
+                };
+                let row = unit((0..width).map(|_| noise()).collect());
+                let mut code = SignCode::default();
+                encode(&row, &mut code);
+                // The query on the great circle from the vertex through the row, as far behind it as the score says: of all
+                // queries with this score the one with the least product with the vertex.
+                let edge = (width as f64).sqrt().recip();
+                let vertex: Vec<f64> = row.iter().map(|c| if *c >= 0.0 { edge } else { -edge }).collect();
+                let cosine: f64 = row.iter().zip(&vertex).map(|(a, b)| a * b).sum();
+                let away = unit(row.iter().zip(&vertex).map(|(r, v)| r * cosine - v).collect());
+                let score = 0.8 + 0.1 * noise();
+                let query = row.iter().zip(&away).map(|(r, a)| score * r + (1.0 - score * score).sqrt() * a).collect();
+                let query = unit(query);
+
+                let mut lines = vec![Line::default(); (width / 8).next_multiple_of(TRIPLE)];
+                lines.iter_mut().zip(&code.signs).for_each(|(line, &byte)| line.0[place(9)] = byte);
+                let mut cosines = [1.0; BLOCK];
+                cosines[9] = code.cosine;
+                let codes = SignCodes { lines: &lines, cosines: &[cosines], least: &[code.cosine] };
+                for kernel in available() {
+                    let query = SignQuery::new(&query, kernel);
+                    let passes = |least| {
+                        let mut masks = [0];
+                        kernel.signs(&[query.look(least).unwrap()], &codes, &mut masks);
+                        masks[0] >> 9 & 1 == 1
+                    };
+                    assert!(passes(score), "{} {width}", kernel.name());
+                    assert!(!passes(score + 0.08), "{} {width}", kernel.name());
+                }
+            }
+        }
+    }
+}
