@@ -103,6 +103,18 @@ impl Group {
         }
     }
 
+    /// The id of the row with this number.
+    pub fn id(&self, number: u32) -> Option<u64> {
+        let (page, slot) = match self.few.len() {
+            0 => {
+                let (chunk, row) = locate(number);
+                self.chunks.get(chunk)?.page(row)?
+            }
+            _ => (&self.few, number as usize),
+        };
+        page.labels().get(slot).map(|label| label.id)
+    }
+
     fn row(&self, number: u32) -> Result<Row<'_>, Error> {
         if self.few.len() > 0 {
             return self.few.row(number as usize).ok_or(Error::Broken);

@@ -16,6 +16,7 @@ mod file;
 mod group;
 mod hunt;
 mod page;
+mod places;
 mod quarantine;
 mod search;
 mod snapshot;

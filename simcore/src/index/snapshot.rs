@@ -1,6 +1,6 @@
 //! One immutable state of the index: groups of rows. Snapshots share all that no change has touched in between.
 
-use super::{Error, group::Group, page::Page, trie::Trie};
+use super::{Error, group::Group, page::Page, places::Place, trie::Trie};
 
 /// Children of a node above the groups: many, because a search looks one group up.
 const FAN: usize = 64;
@@ -20,6 +20,11 @@ pub struct Snapshot {
 struct Enough;
 
 impl Snapshot {
+    /// The id of the row at a place.
+    pub fn id(&self, place: Place) -> Option<u64> {
+        self.groups.get(place.group)?.id(place.row)
+    }
+
     /// The ids of at most `limit` rows that are dead at `now`.
     pub fn expired(&self, now: f64, limit: usize) -> Vec<u64> {
         let mut ids = Vec::new();

@@ -1,23 +1,22 @@
 //! Changes: what the one writer knows beside the snapshot, and how a batch turns one snapshot into the next.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use super::{Error, PerRow, group::Group, page::Row, snapshot::Snapshot};
+use super::{
+    Error, PerRow,
+    group::Group,
+    page::Row,
+    places::{Place, Places},
+    snapshot::Snapshot,
+};
 use crate::kernel::Kernel;
 use crate::sketch::{Encoder, Rotation};
 
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    group: u32,
-    row: u32,
-}
-
-/// Where each id's row is. Searches do not need it.
+/// What the one writer knows beside the snapshot.
 #[derive(Debug)]
 pub struct Writer {
-    places: HashMap<u64, Place>,
+    places: Places,
     encoder: Encoder,
 }
 
@@ -39,13 +38,16 @@ pub struct Batch<'a> {
 /// Takes a row out of its group; forgets the group with its last row.
 fn take(
     snapshot: &mut Snapshot,
-    places: &mut HashMap<u64, Place>,
+    places: &mut Places,
+    id: u64,
     place: Place,
     encoder: &mut Encoder,
 ) -> Result<(), Error> {
+    places.remove(id, place)?;
     let group = snapshot.groups.get_mut(place.group).ok_or(Error::Broken)?;
     if let Some(moved) = group.swap_remove(place.row, encoder)? {
-        places.get_mut(&moved).ok_or(Error::Broken)?.row = place.row;
+        // What was the last row has the number of the one that went.
+        places.renumber(moved, Place { row: group.rows(), ..place }, place.row)?;
     }
     if group.rows() == 0 {
         snapshot.groups.remove(place.group);
@@ -57,7 +59,7 @@ fn take(
 impl Writer {
     /// The writer of an empty index.
     pub fn new(dim: usize, kernel: &'static dyn Kernel) -> Self {
-        Self { places: HashMap::new(), encoder: Encoder::new(dim, kernel) }
+        Self { places: Places::default(), encoder: Encoder::new(dim, kernel) }
     }
 
     /// What sketches are made in.
@@ -65,9 +67,9 @@ impl Writer {
         self.encoder.rotation()
     }
 
-    /// Bytes of memory that the bookkeeping owns; a slot of the table costs its pair and one control byte.
+    /// Bytes of memory that the bookkeeping owns.
     pub fn bytes(&self) -> usize {
-        self.places.capacity() * (size_of::<(u64, Place)>() + 1)
+        self.places.size()
     }
 
     /// Inserts the rows, in order; a row replaces an earlier one with its id, in whatever group that is.
@@ -78,12 +80,12 @@ impl Writer {
             let target = batch.groups.at(number)?;
             *touched.entry(target).or_insert(0) += 1;
             let row = Row { id, expires_at: batch.expires_at.at(number)?, vector };
-            match self.places.get(&id).copied() {
+            match self.places.get(id, snapshot) {
                 Some(place) if place.group == target => {
                     snapshot.groups.get_mut(target).ok_or(Error::Broken)?.replace(place.row, row, &mut self.encoder)?;
                     continue;
                 }
-                Some(place) => take(snapshot, &mut self.places, place, &mut self.encoder)?,
+                Some(place) => take(snapshot, &mut self.places, id, place, &mut self.encoder)?,
                 None => {}
             }
             if snapshot.groups.get(target).is_none() {
@@ -102,14 +104,13 @@ impl Writer {
         let before = snapshot.rows;
         let mut touched = HashMap::new();
         for &id in ids {
-            if let Entry::Occupied(entry) = self.places.entry(id) {
-                let place = entry.remove();
+            if let Some(place) = self.places.get(id, snapshot) {
                 *touched.entry(place.group).or_insert(0) += 1;
-                take(snapshot, &mut self.places, place, &mut self.encoder)?;
+                take(snapshot, &mut self.places, id, place, &mut self.encoder)?;
             }
         }
         self.settle(snapshot, touched)?;
-        self.release();
+        self.places.release();
         Ok(before - snapshot.rows)
     }
 
@@ -128,23 +129,18 @@ impl Writer {
         let Some(group) = snapshot.groups.get(number).cloned() else {
             return Ok(0);
         };
+        let mut row = 0;
         group.try_each_page(&mut |page| {
             for label in page.labels() {
-                self.places.remove(&label.id).ok_or(Error::Broken)?;
+                self.places.remove(label.id, Place { group: number, row })?;
+                row += 1;
             }
             Ok::<(), Error>(())
         })?;
         snapshot.groups.remove(number);
         let removed = group.rows() as usize;
         snapshot.rows = snapshot.rows.checked_sub(removed).ok_or(Error::Broken)?;
-        self.release();
+        self.places.release();
         Ok(removed)
-    }
-
-    /// Gives memory back once most of the table is unused; the quarter keeps the cost amortised.
-    fn release(&mut self) {
-        if self.places.len() < self.places.capacity() / 4 {
-            self.places.shrink_to(self.places.len() * 2);
-        }
     }
 }

@@ -21,7 +21,7 @@ const LEVELLED_MIN: usize = 64;
 const LEVELLED_MAX: usize = 128;
 
 /// Further components of which a code holds the sign, where the vectors have so many.
-const SIGNED: usize = 64;
+pub(super) const SIGNED: usize = 64;
 
 /// Least share of the rows' squared lengths that must lie in the subspace: below, sign codes exclude more.
 const ENERGY_MIN: f64 = 0.35;

@@ -1,6 +1,6 @@
 //! Sixteen levels per component in a [`Basis`]: codes of rows, and weights of queries.
 
-use super::basis::{Basis, Scale};
+use super::basis::{Basis, SIGNED, Scale};
 use crate::kernel::Kernel;
 use crate::kernel::levels::{FINE, LevelLook};
 
@@ -35,8 +35,9 @@ pub struct LevelCode {
 /// What a code says of the components behind those with levels.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Signs {
-    /// Component `i` in bit `i`; set if it is not negative. They name a vertex of the cube, `±1/8` in each of them.
-    pub bits: u64,
+    /// Component `8 i + j` in bit `j` of byte `i`; set if it is not negative. They name a vertex of the cube, `±1/8` in each
+    /// of them.
+    pub bits: [u8; SIGNED / 8],
     /// How far the components go along the vertex, and at most how far they are then from there.
     pub along: u8,
     /// See `along`.
@@ -78,7 +79,10 @@ pub(super) fn encode(
 /// The signs of components, of which others are `inside` long in square.
 fn signs(components: &[f32], inside: f64, error: f64, replaced: u8) -> Signs {
     let edge = (components.len() as f64).sqrt().recip();
-    let bits = (0..).zip(components).fold(0, |bits, (at, &component)| bits | u64::from(component >= 0.0) << at);
+    let mut bits = [0; SIGNED / 8];
+    for (byte, eight) in bits.iter_mut().zip(components.as_chunks::<8>().0) {
+        *byte = (0..).zip(eight).fold(0, |byte, (bit, &component)| byte | u8::from(component >= 0.0) << bit);
+    }
     let (mut square, mut along) = (0.0, 0.0);
     for &component in components {
         let component = f64::from(component);
@@ -211,8 +215,7 @@ impl SignWeights {
     /// `y₂ = c v + e` what is along the vertex `v`, and Cauchy and Schwarz for what is beside it and for the third.
     #[inline]
     fn most(&self, sum: i32, row: Signs) -> f32 {
-        let bytes = row.bits.to_le_bytes();
-        let products = self.products.iter().zip(bytes).map(|(products, byte)| products[usize::from(byte)]);
+        let products = self.products.iter().zip(row.bits).map(|(products, byte)| products[usize::from(byte)]);
         let along = products.sum::<f32>() * (1.0 / SIGNS_UNIT as f32) * f32::from(row.along);
         let rest = self.beside * f32::from(row.beside) + self.outside * f32::from(row.outside);
         self.fixed + (self.sum * sum as f32 - self.replaced * f32::from(row.replaced)) + along + rest
@@ -291,7 +294,8 @@ mod tests {
                 for (at, (&component, direction)) in signed {
                     let signs = code.signs.unwrap();
                     let edge = f32::from(signs.along) / 250.0 / 8.0;
-                    let vertex = if signs.bits >> (at - basis.levelled()) & 1 == 1 { edge } else { -edge };
+                    let vertex =
+                        if signs.bits[(at - basis.levelled()) / 8] >> (at % 8) & 1 == 1 { edge } else { -edge };
                     beside.iter_mut().zip(direction).for_each(|(sum, d)| *sum += (component - vertex) * d);
                     beyond.iter_mut().zip(direction).for_each(|(left, d)| *left -= component * d);
                 }
