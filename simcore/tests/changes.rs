@@ -156,6 +156,42 @@ fn groups_that_grow_and_shrink_through_all_sizes_answer_like_brute_force() {
 }
 
 #[test]
+fn groups_without_a_spread_of_their_own_answer_like_brute_force() {
+    let rows = 4200;
+    for dim in [8, 100, 200] {
+        let mut noise = Noise(31);
+        let one = noise.vectors(1, dim);
+        type Rows<'a> = Box<dyn FnMut(usize, &mut Noise) -> Vec<f32> + 'a>;
+        let kinds: [Rows<'_>; 5] = [
+            Box::new(|_, _| one.clone()),
+            Box::new(|row, _| one.iter().map(|c| if row % 2 == 0 { *c } else { -c }).collect()),
+            Box::new(|row, _| (0..dim).map(|at| f32::from(u8::from(at == row % dim))).collect()),
+            Box::new(|_, noise| one.iter().zip(noise.vectors(1, dim)).map(|(c, n)| c + n * 1e-6).collect()),
+            // All but the last rows are one: a basis that knows nothing of those.
+            Box::new(|row, noise| if row < 4150 { one.clone() } else { noise.vectors(1, dim) }),
+        ];
+        for (kind, mut row) in kinds.into_iter().enumerate() {
+            let index = Index::new(dim, 1).unwrap();
+            let mut oracle = Oracle::default();
+            let vectors: Vec<Vec<f32>> = (0..rows).map(|number| row(number, &mut noise)).collect();
+            let ids: Vec<u64> = (0..rows as u64).collect();
+            index.upsert(&ids, vectors.concat(), PerRow::One(0), PerRow::One(f64::INFINITY)).unwrap();
+            for (&id, vector) in ids.iter().zip(&vectors) {
+                oracle.0.insert(id, Entry { group: 0, expires_at: f64::INFINITY, vector: vector.clone() });
+            }
+            for query in [one.clone(), vectors[7].clone(), vectors[4190].clone(), noise.vectors(1, dim)] {
+                for threshold in [-1.0, 0.3, 0.9, 0.999_999] {
+                    let request = Request { groups: PerRow::One(0), k: 3, now: 0.0, threshold };
+                    let found = index.search(query.clone(), &request).unwrap();
+                    let expected = oracle.search(&query, 0, 3, 0.0, threshold);
+                    assert_eq!(cells(&found, 0, 3), expected, "kind {kind}, dim {dim}, {threshold}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn threads_change_nothing_about_the_answer() {
     let (dim, rows) = (256, 70_000_u64);
     let mut noise = Noise(9);

@@ -4,10 +4,12 @@
 mod oracle;
 
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use oracle::Noise;
+use oracle::{Noise, cells, unit};
 use simcore::index::{Error, Index, MAX_CELLS, MISSING, PerRow, Request};
+use simcore::kernel::portable::dot;
 
 type Call = fn(&Index) -> Result<(), Error>;
 
@@ -128,6 +130,58 @@ fn a_search_sees_one_state_while_others_write() {
             let found = index.search(queries.vectors(1, dim), &Request { threshold: -2.0, ..at }).unwrap();
             let live = found.ids.iter().filter(|&&id| id != MISSING).count();
             assert!(live == 0 || live == rows as usize, "{live} rows of a torn state");
+            searches += 1;
+        }
+    });
+}
+
+#[test]
+fn a_search_beside_a_writer_answers_for_a_state_that_there_was() {
+    let (dim, rows, changes) = (16, 4500_u64, 80);
+    let mut noise = Noise(21);
+    let mut state: Vec<Vec<f32>> = (0..rows).map(|_| unit(noise.vectors(1, dim))).collect();
+    let index = Index::new(dim, 1).unwrap();
+    let ids: Vec<u64> = (0..rows).collect();
+    index.upsert(&ids, state.concat(), PerRow::One(0), ALWAYS).unwrap();
+    // Every state there will be, and the change that leads to each.
+    let mut states = vec![state.clone()];
+    let mut batches = Vec::new();
+    for _ in 0..changes {
+        let ids: Vec<u64> = (0..256).map(|_| noise.below(rows)).collect();
+        let vectors: Vec<Vec<f32>> = ids.iter().map(|_| unit(noise.vectors(1, dim))).collect();
+        for (&id, vector) in ids.iter().zip(&vectors) {
+            state[id as usize] = unit(vector.clone());
+        }
+        batches.push((ids, vectors.concat()));
+        states.push(state.clone());
+    }
+    let published = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for (ids, vectors) in batches {
+                index.upsert(&ids, vectors, PerRow::One(0), ALWAYS).unwrap();
+                published.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        let mut queries = Noise(22);
+        let mut searches = 0;
+        while !writer.is_finished() || searches < 20 {
+            let query = queries.vectors(1, dim);
+            let first = published.load(Ordering::SeqCst);
+            let threshold = [-1.0, 0.6, 0.8][searches % 3];
+            let found = index.search(query.clone(), &Request { threshold, ..request(5) }).unwrap();
+            // One more may be visible than has been counted.
+            let last = (published.load(Ordering::SeqCst) + 1).min(changes);
+            let wide: Vec<f64> = unit(query).into_iter().map(f64::from).collect();
+            let answers = states[first..=last].iter().map(|state| {
+                let scored = (0..).zip(state).map(|(id, row): (u64, _)| (id, dot(&wide, row) as f32));
+                let mut all: Vec<_> = scored.filter(|&(_, score)| f64::from(score) >= threshold).collect();
+                all.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap());
+                all.resize(5, (MISSING, f32::NEG_INFINITY));
+                all
+            });
+            let found = cells(&found, 0, 5);
+            assert!(answers.into_iter().any(|answer| answer == found), "no state from {first} to {last} answers so");
             searches += 1;
         }
     });
