@@ -139,16 +139,18 @@ fn a_search_sees_one_state_while_others_write() {
 fn a_search_beside_a_writer_answers_for_a_state_that_there_was() {
     let (dim, rows, changes) = (16, 4500_u64, 80);
     let mut noise = Noise(21);
-    let mut state: Vec<Vec<f32>> = (0..rows).map(|_| unit(noise.vectors(1, dim))).collect();
+    // What is stored of a row: it is normalised when it comes in.
+    let given: Vec<Vec<f32>> = (0..rows).map(|_| noise.vectors(1, dim)).collect();
+    let mut state: Vec<Vec<f32>> = given.iter().cloned().map(unit).collect();
     let index = Index::new(dim, 1).unwrap();
     let ids: Vec<u64> = (0..rows).collect();
-    index.upsert(&ids, state.concat(), PerRow::One(0), ALWAYS).unwrap();
+    index.upsert(&ids, given.concat(), PerRow::One(0), ALWAYS).unwrap();
     // Every state there will be, and the change that leads to each.
     let mut states = vec![state.clone()];
     let mut batches = Vec::new();
     for _ in 0..changes {
         let ids: Vec<u64> = (0..256).map(|_| noise.below(rows)).collect();
-        let vectors: Vec<Vec<f32>> = ids.iter().map(|_| unit(noise.vectors(1, dim))).collect();
+        let vectors: Vec<Vec<f32>> = ids.iter().map(|_| noise.vectors(1, dim)).collect();
         for (&id, vector) in ids.iter().zip(&vectors) {
             state[id as usize] = unit(vector.clone());
         }
