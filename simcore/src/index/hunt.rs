@@ -12,7 +12,8 @@ use std::slice;
 use super::{
     Error,
     chunk::Chunk,
-    codes::{Codes, Levels},
+    codes::Codes,
+    looks::Seen,
     top::{Candidate, Top},
 };
 use crate::kernel::{BLOCK, Kernel};
@@ -46,16 +47,6 @@ struct Lead<'a> {
 struct Place<'a> {
     chunk: &'a Chunk,
     number: usize,
-}
-
-/// What the codes of a chunk said of its rows.
-#[derive(Debug, Clone, Copy)]
-pub struct Seen<'a, 'b> {
-    /// For each block which slots they do not exclude.
-    pub masks: &'b [u64],
-    /// If they hold signs of further components: these, what they are to be compared with, and the sums of the rows that
-    /// are not excluded.
-    pub levels: Option<(&'a Levels, &'a LevelQuery, &'b [[i32; BLOCK]])>,
 }
 
 /// One query's state.

@@ -15,6 +15,7 @@ mod error;
 mod file;
 mod group;
 mod hunt;
+mod looks;
 mod page;
 mod places;
 mod quarantine;

@@ -11,10 +11,11 @@ use std::thread;
 
 use super::{
     Error, Index, MISSING, PerRow,
-    chunk::{CHUNK_BLOCKS, Chunk},
+    chunk::Chunk,
     codes::Codes,
     group::Group,
-    hunt::{Hunt, Seen},
+    hunt::Hunt,
+    looks::{InBasis, Looks},
     normalise_all,
     page::Page,
     snapshot::Snapshot,
@@ -70,9 +71,6 @@ struct Job {
     first: usize,
     queries: Vec<usize>,
 }
-
-/// A basis, and the queries of a job as they are compared with codes made in it.
-type InBasis<'a> = (&'a Arc<Basis>, Vec<LevelQuery>);
 
 /// A search whose arguments are checked, on one snapshot.
 #[derive(Debug)]
@@ -251,72 +249,21 @@ impl<'a> Plan<'a> {
 
     /// Hunts in a group with sketches: chunk after chunk, each for all queries while it is in the cache.
     fn hunt_group(&self, group: &Group, job: &Job, range: Range<usize>, tops: &mut [Top]) -> Result<(), Error> {
-        let kernel = self.index.kernel;
         let chunks = chunks_of(group, &range);
+        let bases = self.bases(group, &chunks, job)?;
+        let sketched = |&query: &usize| self.sketched.get(query).and_then(Option::as_ref).ok_or(Error::Broken);
+        let sketched = job.queries.iter().map(sketched).collect::<Result<Vec<_>, Error>>()?;
         let mut hunts = Vec::with_capacity(job.queries.len());
-        for &query in &job.queries {
-            let sketched = self.sketched.get(query).and_then(Option::as_ref).ok_or(Error::Broken)?;
+        for (&query, sketched) in job.queries.iter().zip(&sketched) {
             let top = take(tops.get_mut(query).ok_or(Error::Broken)?);
-            hunts.push(Hunt::new(kernel, self.query(query)?, sketched, self.now, top, self.threshold));
+            hunts.push(Hunt::new(self.index.kernel, self.query(query)?, sketched, self.now, top, self.threshold));
         }
-        let bases = self.bases(&chunks, job)?;
-        let mut sign_looks = Vec::with_capacity(hunts.len());
-        let mut level_looks = Vec::with_capacity(hunts.len());
-        let mut looking = vec![false; hunts.len()];
-        let mut masks = vec![0; hunts.len() * CHUNK_BLOCKS];
-        let mut sums = Vec::new();
-        for (number, chunk) in chunks.iter().enumerate() {
+        let mut looks = Looks::new(self.index.kernel, sketched, &bases);
+        for (number, &chunk) in chunks.iter().enumerate() {
             self.fetch_next(&chunks, number);
-            let bars = hunts.iter_mut().map(Hunt::bar);
-            let (blocks, looks);
-            let mut of_levels = None;
-            match chunk.codes() {
-                Codes::None => return Err(Error::Broken),
-                Codes::Signs(signs) => {
-                    sign_looks.clear();
-                    for ((bar, &query), looking) in bars.zip(&job.queries).zip(&mut looking) {
-                        let sketched = self.sketched.get(query).and_then(Option::as_ref).ok_or(Error::Broken)?;
-                        let look = bar.and_then(|bar| sketched.signs(kernel).look(bar));
-                        *looking = look.is_some();
-                        sign_looks.extend(look);
-                    }
-                    let codes = signs.codes();
-                    (blocks, looks) = (codes.len(), sign_looks.len());
-                    kernel.signs(&sign_looks, &codes, masks.get_mut(..looks * blocks).ok_or(Error::Broken)?);
-                }
-                Codes::Levels(levels) => {
-                    let of_basis = bases.iter().find(|(basis, _)| Arc::ptr_eq(basis, &levels.basis));
-                    let (_, queries) = of_basis.ok_or(Error::Broken)?;
-                    level_looks.clear();
-                    for ((bar, query), looking) in bars.zip(queries).zip(&mut looking) {
-                        *looking = bar.is_some();
-                        level_looks.extend(bar.map(|bar| query.look(bar)));
-                    }
-                    let codes = levels.codes();
-                    (blocks, looks) = (codes.len(), level_looks.len());
-                    let all = ..looks * blocks;
-                    if sums.len() < looks * blocks {
-                        sums.resize(looks * blocks, [0; BLOCK]);
-                    }
-                    let (masks, sums) = (masks.get_mut(all), sums.get_mut(all));
-                    kernel.levels(&level_looks, &codes, masks.ok_or(Error::Broken)?, sums.ok_or(Error::Broken)?);
-                    of_levels = levels.basis.has_signs().then_some((levels, queries));
-                }
-            }
-            let mut seen = masks.chunks_exact(blocks.max(1)).zip(0..);
-            for (number, (hunt, &looking)) in hunts.iter_mut().zip(&looking).enumerate() {
-                let Some((masks, look)) = (if looking { seen.next() } else { None }) else {
-                    hunt.search(chunk, None)?;
-                    continue;
-                };
-                let levels = match of_levels {
-                    Some((levels, queries)) => {
-                        let sums = sums.get(look * blocks..(look + 1) * blocks).ok_or(Error::Broken)?;
-                        Some((levels, queries.get(number).ok_or(Error::Broken)?, sums))
-                    }
-                    None => None,
-                };
-                hunt.search(chunk, Some(Seen { masks, levels }))?;
+            looks.compare(chunk, hunts.iter_mut().map(Hunt::bar))?;
+            for (query, hunt) in hunts.iter_mut().enumerate() {
+                hunt.search(chunk, looks.seen(query)?)?;
             }
         }
         for (hunt, &query) in hunts.into_iter().zip(&job.queries) {
@@ -326,21 +273,26 @@ impl<'a> Plan<'a> {
     }
 
     /// The bases of the chunks' codes, and the job's queries in each.
-    fn bases<'b>(&self, chunks: &[&'b Chunk], job: &Job) -> Result<Vec<InBasis<'b>>, Error> {
-        let mut bases: Vec<InBasis<'b>> = Vec::new();
-        for chunk in chunks {
-            let Codes::Levels(levels) = chunk.codes() else { continue };
-            if bases.iter().any(|(basis, _)| Arc::ptr_eq(basis, &levels.basis)) {
-                continue;
+    fn bases<'b>(&self, group: &'b Group, chunks: &[&'b Chunk], job: &Job) -> Result<Vec<InBasis<'b>>, Error> {
+        let mut bases: Vec<&'b Arc<Basis>> = group.basis().into_iter().collect();
+        if group.is_unsettled() {
+            for chunk in chunks {
+                if let Codes::Levels(levels) = chunk.codes()
+                    && !bases.iter().any(|basis| Arc::ptr_eq(basis, &levels.basis))
+                {
+                    bases.push(&levels.basis);
+                }
             }
-            let dim = self.index.dim();
+        }
+        let dim = self.index.dim();
+        let with_queries = |basis: &'b Arc<Basis>| {
             let prepare = |&query: &usize| {
                 let vector = self.vectors.get(query * dim..(query + 1) * dim).ok_or(Error::Broken)?;
-                Ok(LevelQuery::new(&levels.basis, vector, self.index.kernel))
+                Ok(LevelQuery::new(basis, vector, self.index.kernel))
             };
-            bases.push((&levels.basis, job.queries.iter().map(prepare).collect::<Result<_, Error>>()?));
-        }
-        Ok(bases)
+            Ok((basis, job.queries.iter().map(prepare).collect::<Result<_, Error>>()?))
+        };
+        bases.into_iter().map(with_queries).collect()
     }
 
     /// Asks for the chunk after the next, and the first codes of the next: the processor foresees only what follows in
