@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from simcore import MISSING_ID
-from tests.bench.simcore import exact, peers, scale
+from tests.bench.simcore import exact, peers, quantiles, scale
 from tests.bench.simcore.timing import Contender, race
 
 PARTS = ("exact", "skewed", "large", "wide", "approximate", "groups", "writers", "memory", "growth")
@@ -21,19 +21,11 @@ SKEWED = 1
 """With this seed almost half of 100,000 vectors belong to one intent: the hardest case for a threshold."""
 
 
-def _describe(data: exact.Data) -> dict[str, Any]:
-    print(f"\n{data.name}: most frequent intent {data.largest_intent:,} rows; best cosine at quantiles .1, .5, .9:")
-    found = exact.quantiles(data)
-    for name, values in found:
-        print(f"  {name:24}{values}")
-    return {"data": data.name, "largest_intent": data.largest_intent, "best_cosine": dict(found)}
-
-
-def _exact(
-    rows: int, dim: int, cases: list[tuple[int, float, int]], rounds: int, asked: int, seed: int = SEED
-) -> dict[str, Any]:
-    data = exact.make(rows, dim, seed)
-    about = _describe(data)
+def _exact(data: exact.Data, cases: list[tuple[int, float, int]], rounds: int, asked: int) -> dict[str, Any]:
+    rows, dim = data.rows.shape
+    print(f"\n{data.name}" + (f": most frequent intent {data.largest_intent:,} rows" if data.largest_intent else ""))
+    found = quantiles.best_cosines(data.rows, data.queries, data.kind, data.kinds)
+    reference = quantiles.beside_reference(found, rows, dim)
     indexes = {name: exact.fill(data.rows, name) for name in exact.available()}
     wrong = {name: exact.mismatches(data, index, 0.8) for name, index in indexes.items()}
     print(f"  queries of {len(data.queries)} whose best row at threshold 0.8 differs from FAISS': {wrong}")
@@ -41,7 +33,10 @@ def _exact(
         exact.compare(data, k=k, threshold=t, batch=b, rounds=rounds, asked=asked, index_of=indexes)
         for k, t, b in cases
     ]
-    return {**about, "mismatches": wrong, "tables": tables}
+    return {
+        "data": data.name, "largest_intent": data.largest_intent, "best_cosine": found, "reference": reference,
+        "mismatches": wrong, "tables": tables,
+    }  # fmt: skip
 
 
 def _approximate(rounds: int, asked: int) -> dict[str, Any]:
@@ -96,13 +91,13 @@ def main() -> None:
     result: dict[str, Any] = {"unit": "milliseconds of CPU time per query, minimum of rounds", "rounds": args.rounds}
     result["machine"] = platform.processor() or platform.machine()
     if "exact" in args.only:
-        result["exact"] = _exact(100_000, 384, usual, args.rounds, args.asked)
+        result["exact"] = _exact(exact.make(100_000, 384, SEED), usual, args.rounds, args.asked)
     if "skewed" in args.only:
-        result["skewed"] = _exact(100_000, 384, usual[:2], args.rounds, args.asked, SKEWED)
+        result["skewed"] = _exact(exact.make(100_000, 384, SKEWED), usual[:2], args.rounds, args.asked)
     if "large" in args.only:
-        result["large"] = _exact(1_000_000, 384, usual, args.rounds, args.asked // 2)
+        result["large"] = _exact(exact.make(1_000_000, 384, SEED), usual, args.rounds, args.asked // 2)
     if "wide" in args.only:
-        result["wide"] = _exact(200_000, 1536, [(1, 0.9, 1)], args.rounds, args.asked // 2)
+        result["wide"] = _exact(exact.make(200_000, 1536, SEED), [(1, 0.9, 1)], args.rounds, args.asked // 2)
     if "approximate" in args.only:
         result["approximate"] = _approximate(args.rounds, args.asked)
     if "groups" in args.only:

@@ -27,11 +27,14 @@ class Data:
     rows: Floats
     queries: Floats
     kind: NDArray[np.int64]
-    largest_intent: int
+    kinds: tuple[str, ...] = KINDS
+    largest_intent: int | None = None
+    """Rows of the most frequent intent, where rows have one."""
+    what: str = ""
 
     @property
     def name(self) -> str:
-        return f"{len(self.rows):,} × {self.rows.shape[1]}"
+        return f"{len(self.rows):,} {self.what} × {self.rows.shape[1]}".replace("  ", " ")
 
 
 def make(rows: int, dim: int, seed: int) -> Data:
@@ -42,7 +45,7 @@ def make(rows: int, dim: int, seed: int) -> Data:
     for chunk in source.chunks():
         array[at : at + len(chunk)] = chunk
         at += len(chunk)
-    return Data(array, *source.queries(QUERIES), source.largest_intent)
+    return Data(array, *source.queries(QUERIES), largest_intent=source.largest_intent)
 
 
 @contextmanager
@@ -81,17 +84,6 @@ def fill(rows: Floats, name: str | None = None) -> Index:
         part = rows[start : start + CHUNK]
         index.upsert(np.arange(start, start + len(part), dtype=np.uint64), part)
     return index
-
-
-def quantiles(data: Data) -> list[tuple[str, list[float]]]:
-    """Quantiles .1, .5 and .9 of the best cosine, by kind of query."""
-    best = np.empty(len(data.queries), np.float32)
-    for start in range(0, len(best), 100):
-        best[start : start + 100] = (data.queries[start : start + 100] @ data.rows.T).max(axis=1)
-    return [
-        (name, np.quantile(best[data.kind == number], [0.1, 0.5, 0.9]).round(3).tolist())
-        for number, name in enumerate(KINDS)
-    ]
 
 
 def compare(

@@ -117,7 +117,7 @@ def memory() -> list[dict[str, Any]]:
 def growth(sizes: list[int], dim: int, rounds: int, seed: int) -> list[dict[str, Any]]:
     """Milliseconds and bytes by the number of entries.
 
-    Ten million entries of 256 dimensions take about 17 GB: the index, and 2 GB of what the vectors are made from.
+    Ten million entries of 256 dimensions take about 16 GB: the index, and 2 GB of what the vectors are made from.
     """
     print(f"\n{'entries':>12}{'t .9, ms':>12}{'t .8, ms':>12}{'bytes/entry':>14}{'build, µs/entry':>18}")
     return [_point(size, dim, rounds, seed) for size in sizes]
