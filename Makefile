@@ -90,7 +90,7 @@ $(BENCH)/.installed: tests/bench/simcore/requirements.txt
 	$(PYTHON) -m venv $(BENCH)
 	grep -v '^hnswlib' $< | $(BENCH)/bin/python -m pip --disable-pip-version-check install --quiet -r /dev/stdin
 	grep '^hnswlib' $< | $(BENCH)/bin/python -m pip --disable-pip-version-check install --quiet -r /dev/stdin \
-	  || echo "hnswlib does not build here; the bench goes on without it"
+	  >$(BENCH)/hnswlib.log 2>&1 || echo "hnswlib does not build here (see $(BENCH)/hnswlib.log); the bench goes on"
 	@touch $@
 
 clean: ## remove what was built and installed; state folders stay

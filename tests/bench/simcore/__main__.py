@@ -8,17 +8,18 @@ import platform
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from tests.bench.simcore import approximate, exact, quantiles, scale
 
-from simcore import MISSING_ID
-from tests.bench.simcore import exact, peers, quantiles, scale
-from tests.bench.simcore.timing import Contender, race
-
-PARTS = ("exact", "skewed", "large", "wide", "approximate", "groups", "writers", "memory", "growth")
+PARTS = (
+    "exact", "skewed", "large", "wide", "approximate", "approximate-large",
+    "groups", "writers", "memory", "growth",
+)  # fmt: skip
 PLOT = Path(__file__).parents[3] / "simcore" / "docs" / "growth.png"
 SEED = 2
 SKEWED = 1
 """With this seed almost half of 100,000 vectors belong to one intent: the hardest case for a threshold."""
+BUILD_LIMIT_S = 600.0
+"""CPU seconds that a peer's build may take among a million rows."""
 
 
 def _exact(data: exact.Data, cases: list[tuple[int, float, int]], rounds: int, asked: int) -> dict[str, Any]:
@@ -37,46 +38,6 @@ def _exact(data: exact.Data, cases: list[tuple[int, float, int]], rounds: int, a
         "data": data.name, "largest_intent": data.largest_intent, "best_cosine": found, "reference": reference,
         "mismatches": wrong, "tables": tables,
     }  # fmt: skip
-
-
-def _approximate(rounds: int, asked: int) -> dict[str, Any]:
-    data = exact.make(100_000, 384, SEED)
-    index = exact.fill(data.rows)
-    others, missing = peers.approximate(data.rows)
-    lines = []
-    queries = data.queries[:asked]
-    for k, threshold in ((1, 0.9), (10, -1.0)):
-        truth, scores = index.search(queries, k, now=0.0, threshold=-1.0)
-        wanted = scores >= threshold
-
-        def ours(k: int = k, threshold: float = threshold) -> None:
-            for number in range(len(queries)):
-                index.search(queries[number : number + 1], k, now=0.0, threshold=threshold)
-
-        def of(search: peers.Search, k: int = k) -> Any:
-            return lambda: [search(queries[number : number + 1], k) for number in range(len(queries))]
-
-        contenders = [Contender("simcore (exact)", ours, len(queries))]
-        contenders += [Contender(other.name, of(other.search), len(queries)) for other in others]
-        race(contenders, rounds, data.rows.max)
-        print(f"\n{data.name}, k {k}, threshold {threshold}")
-        print(f"  {'':34}{'ms':>9}{'recall':>9}{'build, s':>10}{'bytes':>8}")
-        sizes = [index.stats()["bytes"] / len(data.rows), *(other.bytes_per_row for other in others)]
-        builds = [float("nan"), *(other.build_s for other in others)]
-        recalls = [1.0]
-        for other in others:
-            found = np.concatenate([other.search(queries[n : n + 1], k) for n in range(len(queries))])
-            hit = (truth[:, :, None].astype(np.int64) == found[:, None, :]).any(axis=2)
-            recalls.append(float(hit[wanted & (truth != MISSING_ID)].mean()))
-        for contender, recall, build, size in zip(contenders, recalls, builds, sizes, strict=True):
-            print(f"  {contender.name:34}{contender.best:9.3f}{recall:9.3f}{build:10.1f}{size:8.0f}")
-            lines.append({
-                "k": k, "threshold": threshold, "name": contender.name, "ms": round(contender.best, 4),
-                "recall": round(recall, 4), "bytes": round(size),
-            })  # fmt: skip
-    for name, reason in missing.items():
-        print(f"  {name}: {reason}")
-    return {"data": data.name, "lines": lines, "missing": missing}
 
 
 def main() -> None:
@@ -99,7 +60,11 @@ def main() -> None:
     if "wide" in args.only:
         result["wide"] = _exact(exact.make(200_000, 1536, SEED), [(1, 0.9, 1)], args.rounds, args.asked // 2)
     if "approximate" in args.only:
-        result["approximate"] = _approximate(args.rounds, args.asked)
+        result["approximate"] = approximate.table(exact.make(100_000, 384, SEED), args.rounds, args.asked)
+    if "approximate-large" in args.only:
+        result["approximate-large"] = approximate.table(
+            exact.make(1_000_000, 384, SEED), args.rounds, args.asked // 2, BUILD_LIMIT_S
+        )
     if "groups" in args.only:
         result["groups"] = scale.groups(exact.make(20_000, 384, SEED), args.rounds)
     if "writers" in args.only:

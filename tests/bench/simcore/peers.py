@@ -1,11 +1,9 @@
-"""The peers: exact ones are asked for the best row, approximate ones at usual settings."""
+"""The exact peers, asked for the best rows."""
 
 from __future__ import annotations
 
 import importlib
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,17 +13,6 @@ from tests.bench.simcore.vectors import Floats
 
 Search = Callable[[Floats, int], NDArray[np.int64]]
 """Queries and k to the numbers of the rows found, (q, k)."""
-
-
-@dataclass(frozen=True)
-class Approximate:
-    """An approximate index that was built."""
-
-    name: str
-    search: Search
-    build_s: float
-    """Seconds per build, one thread."""
-    bytes_per_row: float
 
 
 def faiss() -> Any:
@@ -67,110 +54,3 @@ def numpy_product(rows: Floats) -> Search:
         return np.take_along_axis(best, order, axis=1)
 
     return search
-
-
-def _built(make: Callable[[], Any]) -> tuple[Any, float]:
-    before = time.thread_time()
-    index = make()
-    return index, time.thread_time() - before
-
-
-def _faiss_approximate(rows: Floats) -> list[Approximate]:
-    library = faiss()
-    dim = rows.shape[1]
-
-    def searcher(index: Any) -> Search:
-        return lambda queries, k: index.search(queries, k)[1]
-
-    def serialised(index: Any) -> float:
-        return len(library.serialize_index(index)) / len(rows)
-
-    found: list[tuple[str, Any, float, str, str]] = []
-    for name, recipe, settings in [
-        ("FAISS HNSW32", "HNSW32", "efSearch=64"),
-        ("FAISS HNSW32", "HNSW32", "efSearch=256"),
-        ("FAISS IVF1024", "IVF1024,Flat", "nprobe=16"),
-        ("FAISS IVF1024", "IVF1024,Flat", "nprobe=64"),
-        ("FAISS IVF1024 RaBitQ", "IVF1024,RaBitQ", "nprobe=64"),
-    ]:
-
-        def make(recipe: str = recipe) -> Any:
-            index = library.index_factory(dim, recipe, library.METRIC_INNER_PRODUCT)
-            index.train(rows)
-            index.add(rows)
-            return index
-
-        reused = next((entry[1:3] for entry in found if entry[0] == recipe), None)
-        index, seconds = reused or _built(make)
-        found.append((recipe, index, seconds, name, settings))
-
-    def with_settings(index: Any, settings: str) -> Search:
-        def search(queries: Floats, k: int) -> NDArray[np.int64]:
-            library.ParameterSpace().set_index_parameters(index, settings)
-            answer: NDArray[np.int64] = searcher(index)(queries, k)
-            return answer
-
-        return search
-
-    return [
-        Approximate(f"{name}, {settings}", with_settings(index, settings), seconds, serialised(index))
-        for _, index, seconds, name, settings in found
-    ]
-
-
-def _usearch(rows: Floats) -> list[Approximate]:
-    library = importlib.import_module("usearch.index")
-
-    def make() -> Any:
-        index = library.Index(ndim=rows.shape[1], metric="ip", dtype="f32", connectivity=16, expansion_add=128)
-        index.add(np.arange(len(rows)), rows, threads=1)
-        return index
-
-    index, seconds = _built(make)
-
-    def by(expansion: int) -> Search:
-        def search(queries: Floats, k: int) -> NDArray[np.int64]:
-            index.expansion_search = expansion
-            keys = index.search(queries, k, threads=1).keys
-            return np.asarray(keys).astype(np.int64).reshape(len(queries), -1)
-
-        return search
-
-    size = index.memory_usage / len(rows)
-    return [Approximate(f"usearch, expansion {e}", by(e), seconds, size) for e in (64, 256)]
-
-
-def _hnswlib(rows: Floats) -> list[Approximate]:
-    library = importlib.import_module("hnswlib")
-
-    def make() -> Any:
-        index = library.Index(space="ip", dim=rows.shape[1])
-        index.init_index(max_elements=len(rows), M=16, ef_construction=200)
-        index.set_num_threads(1)
-        index.add_items(rows, num_threads=1)
-        return index
-
-    index, seconds = _built(make)
-
-    def by(width: int) -> Search:
-        def search(queries: Floats, k: int) -> NDArray[np.int64]:
-            index.set_ef(max(width, k))
-            return index.knn_query(queries, k, num_threads=1)[0].astype(np.int64)
-
-        return search
-
-    # Its file holds what its memory holds: links, vectors and labels.
-    size = index.index_file_size() / len(rows)
-    return [Approximate(f"hnswlib M 16, ef {ef}", by(ef), seconds, size) for ef in (64, 256)]
-
-
-def approximate(rows: Floats) -> tuple[list[Approximate], dict[str, str]]:
-    """All that can be had here, and why the others cannot."""
-    found: list[Approximate] = []
-    missing: dict[str, str] = {}
-    for name, build in {"hnswlib": _hnswlib, "usearch": _usearch, "FAISS": _faiss_approximate}.items():
-        try:
-            found += build(rows)
-        except ImportError as error:
-            missing[name] = f"not installed: {error}"
-    return found, missing
