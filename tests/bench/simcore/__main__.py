@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
-from tests.bench.simcore import approximate, exact, quantiles, scale
+from tests.bench.simcore import approximate, exact, quantiles, scale, text
 
 PARTS = (
-    "exact", "skewed", "large", "wide", "approximate", "approximate-large",
+    "text", "exact", "skewed", "large", "wide", "approximate", "approximate-large",
     "groups", "writers", "memory", "growth",
 )  # fmt: skip
 PLOT = Path(__file__).parents[3] / "simcore" / "docs" / "growth.png"
@@ -47,10 +48,18 @@ def main() -> None:
     parser.add_argument("--asked", type=int, default=200, help="queries per round of ours; fewer of slow peers")
     parser.add_argument("--largest", type=int, default=10_000_000, help="entries of the last point of the growth")
     parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS))
+    parser.add_argument("--texts", type=Path, help="of the part text: one a line, or JSON lines; else docstrings")
+    parser.add_argument(
+        "--embedding-python", type=Path, default=sys.executable, help="has services.embedding's packages"
+    )
     args = parser.parse_args()
     usual = [(1, 0.9, 1), (1, 0.8, 1), (10, -1.0, 1), (1, 0.9, 16)]
     result: dict[str, Any] = {"unit": "milliseconds of CPU time per query, minimum of rounds", "rounds": args.rounds}
     result["machine"] = platform.processor() or platform.machine()
+    # First, because it may lack the model; then nothing was measured in vain.
+    if "text" in args.only:
+        cases = [*usual[:2], (1, 0.7, 1), *usual[2:]]
+        result["text"] = _exact(text.load(args.texts, args.embedding_python), cases, args.rounds, args.asked)
     if "exact" in args.only:
         result["exact"] = _exact(exact.make(100_000, 384, SEED), usual, args.rounds, args.asked)
     if "skewed" in args.only:
