@@ -104,9 +104,9 @@ impl Levels {
         self.signs.truncate(rows);
     }
 
-    /// What is said of a row's further components.
-    pub fn signs(&self, number: usize) -> Option<&sketch::Signs> {
-        self.signs.get(number)
+    /// What is said of the further components of a block's rows, of which this is the first.
+    pub fn signs(&self, first: usize) -> Option<&[sketch::Signs]> {
+        self.signs.get(first..self.signs.len().min(first + BLOCK))
     }
 
     /// The codes as kernels take them.

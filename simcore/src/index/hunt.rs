@@ -12,12 +12,11 @@ use std::slice;
 use super::{
     Error,
     chunk::Chunk,
-    codes::Codes,
     looks::Seen,
     top::{Candidate, Top},
 };
 use crate::kernel::{BLOCK, Kernel};
-use crate::sketch::{LevelQuery, SketchedQuery};
+use crate::sketch::{LevelQuery, Signs, SketchedQuery};
 
 /// If at least one row in this many of a block passes the codes, the bytes of the whole block are compared in one go.
 const DENSE: u32 = 4;
@@ -49,6 +48,19 @@ struct Place<'a> {
     number: usize,
 }
 
+/// A block with rows whose levels reach.
+#[derive(Debug)]
+struct Doubt<'a> {
+    chunk: &'a Chunk,
+    /// The number of its first row in the chunk.
+    first: usize,
+    /// The slots of these rows.
+    mask: u64,
+    sums: [i32; BLOCK],
+    signs: &'a [Signs],
+    query: &'a LevelQuery,
+}
+
 /// One query's state.
 #[derive(Debug)]
 pub struct Hunt<'a> {
@@ -59,9 +71,8 @@ pub struct Hunt<'a> {
     top: Top,
     /// Least score that counts.
     least: f64,
-    /// Rows of the last chunk whose levels reach, with their sums, and what their signs are to be compared with.
-    doubts: Vec<(Place<'a>, i32)>,
-    doubter: Option<&'a LevelQuery>,
+    /// Blocks of the last chunk with rows whose levels reach; the signs of these have been asked for.
+    doubts: Vec<Doubt<'a>>,
     /// Rows that passed all codes, and whose bytes have been asked for.
     passed: Vec<Place<'a>>,
     leads: Vec<Lead<'a>>,
@@ -87,7 +98,6 @@ impl<'a> Hunt<'a> {
             top,
             least,
             doubts: Vec::new(),
-            doubter: None,
             passed: Vec::new(),
             leads: Vec::new(),
             resting: 0,
@@ -124,14 +134,11 @@ impl<'a> Hunt<'a> {
                 continue;
             }
             if let Some(Seen { levels: Some((levels, query, sums)), .. }) = seen {
-                self.doubter = Some(query);
-                let sums = sums.get(block).ok_or(Error::Broken)?;
-                for slot in Slots(mask) {
-                    let number = block * BLOCK + slot;
-                    let signs = levels.signs(number).ok_or(Error::Broken)?;
-                    self.kernel.fetch(std::ptr::from_ref(signs).cast(), size_of_val(signs));
-                    self.doubts.push((Place { chunk, number }, *sums.get(slot).ok_or(Error::Broken)?));
-                }
+                let first = block * BLOCK;
+                let signs = levels.signs(first).ok_or(Error::Broken)?;
+                self.kernel.fetch(signs.as_ptr().cast(), size_of_val(signs));
+                let sums = *sums.get(block).ok_or(Error::Broken)?;
+                self.doubts.push(Doubt { chunk, first, mask, sums, signs, query });
                 continue;
             }
             let count = mask.count_ones();
@@ -167,16 +174,18 @@ impl<'a> Hunt<'a> {
 
     /// Compares the signs of the rows whose levels reached in the last chunk.
     fn compare_signs(&mut self) -> Result<(), Error> {
-        let (mut doubts, Some(query)) = (take(&mut self.doubts), self.doubter.take()) else { return Ok(()) };
-        let (mut passed, mut rows) = (0, 0);
+        let mut doubts = take(&mut self.doubts);
+        let Some(rows) = doubts.first().map(|doubt| doubt.chunk.len()) else { return Ok(()) };
+        let mut passed = 0;
         // Rounded down: a bound that is this least score passes.
         let least = (self.least as f32).next_down();
-        for (row, sum) in doubts.drain(..) {
-            let Codes::Levels(levels) = row.chunk.codes() else { return Err(Error::Broken) };
-            rows = row.chunk.len();
-            if query.most(sum, *levels.signs(row.number).ok_or(Error::Broken)?) >= least {
-                passed += 1;
-                self.pass(row)?;
+        for Doubt { chunk, first, mask, sums, signs, query } in doubts.drain(..) {
+            for slot in Slots(mask) {
+                let (sum, signs) = (sums.get(slot).ok_or(Error::Broken)?, signs.get(slot).ok_or(Error::Broken)?);
+                if query.most(*sum, signs) >= least {
+                    passed += 1;
+                    self.pass(Place { chunk, number: first + slot })?;
+                }
             }
         }
         self.doubts = doubts;

@@ -16,7 +16,7 @@ const ROUNDS: usize = 4;
 /// Components of which a code holds the level: one of so many dimensions,
 const DIMENSIONS_PER_COMPONENT: usize = 12;
 /// but at least so many, where the vectors have them,
-const LEVELLED_MIN: usize = 64;
+const LEVELLED_MIN: usize = 56;
 /// and at most so many.
 const LEVELLED_MAX: usize = 128;
 

@@ -122,14 +122,14 @@ pub struct LevelQuery {
     unit: f64,
     /// The part of the bound that is the same for all rows.
     fixed: f64,
-    signs: Option<SignWeights>,
+    signs: Option<Box<SignWeights>>,
 }
 
 /// A query's components of which rows have signs.
 #[derive(Debug)]
 struct SignWeights {
     /// For each eight of them their products with the parts of the vertices that a byte of signs names.
-    products: Vec<[f32; 256]>,
+    products: [[f32; 256]; SIGNED / 8],
     /// Per unit of what is beside the vertex, and outside of all components; and of what these replace.
     beside: f32,
     outside: f32,
@@ -166,7 +166,8 @@ impl LevelQuery {
         let of_left = |length: f64, units: f64| (f64::from(FINE) * length / (units * unit)).ceil() as i16;
         let of_left = [of_left(kept.sqrt(), INSIDE_UNIT), of_left(outside(inside, error), OUTSIDE_UNIT)];
         let sum = unit / f64::from(FINE);
-        let signs = basis.has_signs().then(|| SignWeights::new(others, inside, error, sum, of_left[1], fixed));
+        let signs = basis.has_signs();
+        let signs = signs.then(|| Box::new(SignWeights::new(others, inside, error, sum, of_left[1], fixed)));
         Self { weights, of_left, unit, fixed, signs }
     }
 
@@ -179,7 +180,7 @@ impl LevelQuery {
 
     /// Most that the score can be of a row of which the codes' sum is known, by the signs of its further components.
     #[inline]
-    pub fn most(&self, sum: i32, row: Signs) -> f32 {
+    pub fn most(&self, sum: i32, row: &Signs) -> f32 {
         self.signs.as_ref().map_or(f32::INFINITY, |signs| signs.most(sum, row))
     }
 }
@@ -187,8 +188,8 @@ impl LevelQuery {
 impl SignWeights {
     fn new(components: &[f32], inside: f64, error: f64, sum: f64, replaced: i16, fixed: f64) -> Self {
         let edge = (components.len() as f64).sqrt().recip() as f32;
-        let products = components.as_chunks::<8>().0.iter().map(|eight| {
-            let mut products = [0.0; 256];
+        let mut products = [[0.0; 256]; SIGNED / 8];
+        for (products, eight) in products.iter_mut().zip(components.as_chunks::<8>().0) {
             products[0] = -eight.iter().sum::<f32>() * edge;
             // The first `1 << bit` are known, each bit doubles them.
             for (bit, component) in eight.iter().enumerate() {
@@ -197,11 +198,10 @@ impl SignWeights {
                     *next = known + 2.0 * edge * component;
                 }
             }
-            products
-        });
+        }
         let square: f64 = components.iter().map(|&component| f64::from(component) * f64::from(component)).sum();
         Self {
-            products: products.collect(),
+            products,
             beside: (square.sqrt() / SIGNS_UNIT) as f32,
             outside: (outside(inside + square, error) / SIGNS_UNIT) as f32,
             replaced: (sum * f64::from(replaced)) as f32,
@@ -214,7 +214,7 @@ impl SignWeights {
     /// `⟨p₁, y₁⟩ + ⟨p₂, y₂⟩ + ⟨p₃, y₃⟩`: the first part as before, without what it added for the rest; of the signed part
     /// `y₂ = c v + e` what is along the vertex `v`, and Cauchy and Schwarz for what is beside it and for the third.
     #[inline]
-    fn most(&self, sum: i32, row: Signs) -> f32 {
+    fn most(&self, sum: i32, row: &Signs) -> f32 {
         let products = self.products.iter().zip(row.bits).map(|(products, byte)| products[usize::from(byte)]);
         let along = products.sum::<f32>() * (1.0 / SIGNS_UNIT as f32) * f32::from(row.along);
         let rest = self.beside * f32::from(row.beside) + self.outside * f32::from(row.outside);
@@ -257,7 +257,7 @@ mod tests {
             .collect();
         let (by_levels, sum) = of_kernels[0];
         assert!(of_kernels.iter().all(|&of| of == (by_levels, sum)));
-        let by_signs = code.signs.is_none_or(|signs| f64::from(query.most(sum, signs)) >= least);
+        let by_signs = code.signs.is_none_or(|signs| f64::from(query.most(sum, &signs)) >= least);
         [by_levels, by_signs]
     }
 
