@@ -28,6 +28,9 @@ const WORTH: usize = 4;
 /// Chunks that do without codes after one that was not worth it.
 const REST: u32 = 4;
 
+/// Rows of a block whose signs are asked for one by one: with more of them, the processor fetches what follows by itself.
+const FEW: usize = 4;
+
 /// Rows collected before the best of them are scored.
 const LEADS: usize = 64;
 
@@ -136,7 +139,9 @@ impl<'a> Hunt<'a> {
             if let Some(Seen { levels: Some((levels, query, sums)), .. }) = seen {
                 let first = block * BLOCK;
                 let signs = levels.signs(first).ok_or(Error::Broken)?;
-                self.kernel.fetch(signs.as_ptr().cast(), size_of_val(signs));
+                for signs in Slots(mask).take(FEW).filter_map(|slot| signs.get(slot)) {
+                    self.kernel.fetch(std::ptr::from_ref(signs).cast(), size_of_val(signs));
+                }
                 let sums = *sums.get(block).ok_or(Error::Broken)?;
                 self.doubts.push(Doubt { chunk, first, mask, sums, signs, query });
                 continue;
