@@ -26,7 +26,7 @@ from services.cache.removal import Removal
 from services.cache.scope import Addresses
 from services.cache.stats import Report, Stats
 from services.cache.storing import Storing
-from services.cache.values import CommitResult, LookupResult, Policy, Query, Selector
+from services.cache.values import Asked, CommitResult, LookupResult, Policy, Query, Selector
 from services.cache.writer import Writer
 from services.chassis.deadline import Deadline
 from services.chassis.errors import NotFound, Reason
@@ -168,11 +168,11 @@ class Cache:
             await self._background.aclose()
             self._executor.shutdown(wait=False, cancel_futures=True)
 
-    async def lookup(self, tenant: str, query: Query, policy: Policy, token: str, deadline: Deadline) -> LookupResult:
+    async def lookup(self, tenant: str, asked: Asked, deadline: Deadline) -> LookupResult:
         """Look for a stored answer; on a miss, who makes it."""
         begun = self._outside.monotonic()
-        result = await self._lookups.lookup(tenant, query, policy, token, deadline)
-        self.stats.count(tenant, query.namespace, result, self._outside.monotonic() - begun)
+        result = await self._lookups.lookup(tenant, asked, deadline)
+        self.stats.count(tenant, asked.query.namespace, result, self._outside.monotonic() - begun)
         return result
 
     async def wait(self, tenant: str, lease_id: str, token: str, deadline: Deadline) -> WaitResult:

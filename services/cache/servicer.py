@@ -11,6 +11,7 @@ from services.cache.fill_values import Granted
 from services.cache.metrics import CacheMetrics
 from services.cache.proto import (
     read_lease_id,
+    read_lookup,
     read_namespace,
     read_policy,
     read_query,
@@ -65,10 +66,7 @@ class CacheServicer:
     async def Lookup(self, request: pb.LookupRequest, call: Call) -> pb.LookupResponse:  # noqa: N802
         """Look for a stored answer."""
         begun = self._monotonic()
-        query, policy = read_query(request), read_policy(request.policy)
-        result = await self._cache.lookup(
-            call.caller.tenant, query, policy, read_token(request.fill_token), call.deadline
-        )
+        result = await self._cache.lookup(call.caller.tenant, read_lookup(request), call.deadline)
         self._metrics.looked_up(result, self._monotonic() - begun)
         response = write_lookup(result, lookup_id=secrets.token_hex(12), lease=self._lease)
         write_embedding(response, result, embedder=self._embedder)

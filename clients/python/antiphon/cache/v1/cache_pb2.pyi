@@ -247,7 +247,9 @@ class Decision(_message.Message):
     AGE_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     similarity: _builtins.float
-    """Cosine between the questions, -1 to 1; 1 for an exact hit. Absent when nothing was compared."""
+    """Cosine between the questions, -1 to 1; 1 for an exact hit. Absent when nothing was compared, or nothing in the scope
+    is at least as similar as 0.7 or the threshold, whichever is less.
+    """
     p_wrong: _builtins.float
     """Calibrated probability that the entry is wrong for this question. Absent without a fitted verifier."""
     threshold: _builtins.float
@@ -256,7 +258,9 @@ class Decision(_message.Message):
     """The question that the entry was stored under, at most 1,000 characters. Only of the caller's own scope."""
     @_builtins.property
     def veto_reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Why the nearest entry was not served, for example `below_threshold`, `uncalibrated`, `too_old`."""
+        """Why the nearest entry was not served, for example `below_threshold`, `uncalibrated`, `too_old`; `nothing_similar` if
+        the scope has entries and none is near enough to be compared (see `similarity`).
+        """
 
     @_builtins.property
     def age(self) -> _duration_pb2.Duration:
@@ -1093,7 +1097,8 @@ Global___LookupCounts: _TypeAlias = LookupCounts  # noqa: Y015
 @_typing.final
 class SimilarityHistogram(_message.Message):
     """How alike questions were to the nearest stored one: cosines of the best candidate of each lookup that reached the
-    semantic tier and found something in its scope.
+    semantic tier and found something similar in its scope. Entries below a cosine of 0.7, or below the threshold if that is
+    less, are not looked for: such lookups are not in here and count as `nothing_similar` in `GetStatsResponse.vetoes`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1284,7 +1289,7 @@ class GetStatsResponse(_message.Message):
 
     @_builtins.property
     def vetoes(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """Why the nearest entry was not served, by reason."""
+        """Why the nearest entry was not served, by reason; see `Decision.veto_reasons`."""
 
     @_builtins.property
     def usage_saved(self) -> _llm_pb2.Usage:
