@@ -156,6 +156,9 @@ class Bench:
         query = ask(what) if isinstance(what, str) else what
         return await self.cache.lookup(tenant, Asked(query, policy or Policy(), token), self.deadline())
 
+    async def look_many(self, asked: Sequence[Asked], *, tenant: str = TENANT) -> list[LookupResult]:
+        return await self.cache.lookup_many(tenant, asked, self.deadline())
+
     async def put(
         self, what: Query | str, text: str = "an answer", policy: Policy | None = None, *, tenant: str = TENANT
     ) -> Entry:
