@@ -24,9 +24,9 @@ from services.cache.values import Vector
 from simcore import MISSING_ID, Index, IndexPoisoned
 
 INLINE_ROWS = 32_768
-"""Rows that a search on the event loop may read, those of all its questions together: at 384 dimensions that takes some
-0.4 ms, and 1.2 ms where no row can be left out. Handing it to a thread costs a tenth of that, but many milliseconds where
-there is more work than cores, and then the decision's budget. `tests/bench` measures both."""
+"""Rows that a search on the event loop may read, those of all its questions together: at 384 dimensions it takes some
+0.4 ms, and 1.2 ms where no row can be left out. Handing it to a thread costs a tenth of that, but many milliseconds
+where there is more work than cores, and then the decision's budget. `tests/bench` measures both."""
 
 STEP = 1_000
 """Entries that a long walk handles before it lets others run: about 1 ms."""
