@@ -15,6 +15,7 @@ class Veto(StrEnum):
     """Why the nearest entry was not served."""
 
     BELOW_THRESHOLD = "below_threshold"
+    NOTHING_SIMILAR = "nothing_similar"
     TOO_OLD = "too_old"
     EXPIRED = "expired"
     UNCALIBRATED = "uncalibrated"

@@ -42,14 +42,15 @@ class Embeddings:
         """Of the questions that are being embedded."""
         self._known: OrderedDict[str, Vector | None] = OrderedDict()
 
-    def budget(self, address: Address) -> float:
-        """Seconds that embedding this question may take: `SECONDS_PER_WINDOW` for each window, at most 2 s.
+    def budget(self, *addresses: Address, most: float = MOST_SECONDS) -> float:
+        """Seconds that embedding these questions may take: `SECONDS_PER_WINDOW` for each window, at most `most`.
 
-        Windows of other questions that are being embedded count, too: this one waits for them, in its batch or before
+        Windows of other questions that are being embedded count, too: these wait for them, in their batch or before
         it, and a burst of new questions is no reason to give all of them up.
         """
-        own = 0 if address.entry_id in self._running else self._embedder.windows(address.question.text)
-        return min(SECONDS_PER_WINDOW * (self._windows + own), MOST_SECONDS)
+        texts = {one.entry_id: one.question.text for one in addresses if one.entry_id not in self._running}
+        own = sum(map(self._embedder.windows, texts.values()))
+        return min(SECONDS_PER_WINDOW * (self._windows + own), most)
 
     async def of(self, address: Address, *, within: float) -> Embedding:
         """The question's embedding. Raises TimeoutError after `within` seconds, and what the embedder raises.

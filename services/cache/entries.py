@@ -10,6 +10,7 @@ import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
@@ -22,16 +23,26 @@ from services.cache.scope import Address
 from services.cache.values import Vector
 from simcore import MISSING_ID, Index, IndexPoisoned
 
-INLINE_ROWS = 8_192
-"""A scope of at most this many rows is searched on the event loop: at 384 dimensions it takes about 0.5 ms. Handing it
-to a thread costs a tenth of that, but many milliseconds where there is more work than cores, and then the decision's
-budget. `tests/bench` measures both."""
+INLINE_ROWS = 32_768
+"""Rows that a search on the event loop may read, those of all its questions together: at 384 dimensions it takes some
+0.4 ms, and 1.2 ms where no row can be left out. Handing it to a thread costs a tenth of that, but many milliseconds
+where there is more work than cores, and then the decision's budget. `tests/bench` measures both."""
 
 STEP = 1_000
 """Entries that a long walk handles before it lets others run: about 1 ms."""
 
 MIN_STALE = 1_000
 """Of outdated items in the expiry queue before it is rebuilt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """At most `most` entries of the question's scope whose cosine to `vector` is at least `least`."""
+
+    address: Address
+    vector: Vector
+    most: int
+    least: float
 
 
 class Entries:
@@ -121,35 +132,38 @@ class Entries:
                 del self._namespaces[entry.tenant]
         return True
 
-    async def nearest(self, address: Address, vector: Vector, k: int, now: float) -> list[Candidate]:
-        """The at most `k` entries of the question's scope that are most similar, best first, none expired at `now`.
+    async def nearest(self, sought: Sequence[Sought], now: float) -> list[list[Candidate]]:
+        """For each the entries of its scope that are most similar, best first, none expired at `now`.
 
-        Raises simcore.IndexPoisoned.
+        One search of the index for all. Raises simcore.IndexPoisoned.
         """
-        bucket = self._buckets.get((address.tenant, address.namespace))
-        group = bucket.groups.get(address.scope) if bucket else None
-        if bucket is None or group is None:
-            return []
-        search = partial(self._index.search, vector.reshape(1, -1), min(k, group.rows), now=now, groups=group.number)
+        found: list[list[Candidate]] = [[] for _ in sought]
+        groups = [(place, group) for place, one in enumerate(sought) if (group := self._group(one.address))]
+        if not groups:
+            return found
+        search = partial(
+            self._index.search,
+            np.stack([sought[place].vector for place, _ in groups]),
+            max(min(sought[place].most, group.rows) for place, group in groups),
+            now=now,
+            threshold=min(sought[place].least for place, _ in groups),
+            groups=np.array([group.number for _, group in groups], np.uint32),
+        )
         try:
-            if group.rows <= INLINE_ROWS:
+            if sum(group.rows for _, group in groups) <= INLINE_ROWS:
                 rows, scores = search()
             else:
                 rows, scores = await asyncio.get_running_loop().run_in_executor(self._executor, search)
         except IndexPoisoned:
             self.broken.set()
             raise
-        found = []
-        for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True):
-            entry = self._by_row.get(row) if row != MISSING_ID else None
-            if entry is not None and self.current(entry):
-                found.append(Candidate(entry, score))
+        for (place, _), row, score in zip(groups, rows.tolist(), scores.tolist(), strict=True):
+            found[place] = self._candidates(sought[place], row, score)
         return found
 
     def rows(self, address: Address) -> int:
         """Vectors in the question's scope."""
-        bucket = self._buckets.get((address.tenant, address.namespace))
-        group = bucket.groups.get(address.scope) if bucket else None
+        group = self._group(address)
         return group.rows if group else 0
 
     def raise_epoch(self, tenant: str, namespace: str, epoch: int) -> Bucket | None:
@@ -216,6 +230,21 @@ class Entries:
             if bucket is not None and entry is not None and entry.ver == given.ver and entry.id not in bucket.rows:
                 vectors[self._add_row(bucket, entry)] = vector
         self._index_rows(vectors)
+
+    def _group(self, address: Address) -> Group | None:
+        bucket = self._buckets.get((address.tenant, address.namespace))
+        return bucket.groups.get(address.scope) if bucket else None
+
+    def _candidates(self, sought: Sought, rows: list[int], scores: list[float]) -> list[Candidate]:
+        """What a search found for one of its questions, where others may have wanted more, or less similar ones."""
+        found = []
+        for row, score in zip(rows[: sought.most], scores, strict=False):
+            if row == MISSING_ID or score < sought.least:
+                break
+            entry = self._by_row.get(row)
+            if entry is not None and self.current(entry):
+                found.append(Candidate(entry, score))
+        return found
 
     def _take(self, entry: Entry, *, with_row: bool) -> bool:
         key = entry.tenant, entry.namespace

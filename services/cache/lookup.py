@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from services.cache.decision import Choice, Rule, Veto, choose, judge_exact, rule_for
+from services.cache.decision import Candidate, Choice, Rule, Veto, choose, judge_exact, rule_for
 from services.cache.draft import Draft
 from services.cache.embeddings import Embedding, Embeddings
-from services.cache.entries import Entries
+from services.cache.entries import Entries, Sought
 from services.cache.fill_values import Granted, InProgress
 from services.cache.fills import Fills
 from services.cache.ports import Readiness
 from services.cache.scope import Address, Addresses
 from services.cache.storing import Storing
-from services.cache.values import (
-    BypassReason,
-    Decision,
-    LookupResult,
-    Mode,
-    Outcome,
-    Policy,
-    Query,
-    Vector,
-)
+from services.cache.values import Asked, BypassReason, Decision, LookupResult, Mode, Outcome, Policy, Vector
 from services.chassis.deadline import Deadline
 from services.chassis.errors import AntiphonError, Exhausted
 from simcore import IndexQuarantined
 
 CANDIDATES = 4
 """How many are looked at first; more only while all of them are close enough but too old."""
+
+NOTED_SIMILARITY = 0.7
+"""What is less similar is not looked for, unless the rule would serve it: it is far from every threshold that keeps
+wrong answers out, and the index could leave out hardly any row, which doubles the time of a search."""
 
 MARGIN_SECONDS = 0.02
 """Of the caller's time that embedding leaves for the rest of the call."""
@@ -65,31 +60,87 @@ class Lookups:
         self._now = now
         self._monotonic = monotonic
 
-    async def lookup(self, tenant: str, query: Query, policy: Policy, token: str, deadline: Deadline) -> LookupResult:
-        """Serve a stored answer, or say who makes it. `token` identifies the caller's attempt, or is empty."""
-        if policy.mode is Mode.BYPASS:
-            return _bypass(BypassReason.POLICY)
-        if self._readiness.hydrating:
-            return _bypass(BypassReason.HYDRATING)
-        address = self._addresses.of(tenant, query)
-        rule = rule_for(policy, min_similarity=self._min_similarity, semantic=address.question.semantic)
-        ask = _Ask(address, policy, rule, token, self._monotonic())
+    async def lookup(self, tenant: str, asked: Asked, deadline: Deadline) -> LookupResult:
+        """Serve a stored answer, or say who makes it."""
+        ask = self.begin(tenant, asked)
+        if isinstance(ask, LookupResult):
+            return ask
+        begun = self._monotonic()
+        if (known := self.known(ask)) is not None:
+            return known
+        spent = self._monotonic() - begun
         try:
-            return await self._look(ask, deadline)
-        except _Bypassed as bypassed:
-            return _bypass(bypassed.reason)
+            embedding = await self.embed(ask, self._embeddings.budget(ask.address), deadline)
+            nearest = self.seek(ask, embedding.vector)
+            if isinstance(nearest, Search):
+                (nearest,) = await self.search([nearest], self._budget - spent)
+        except Bypassed as bypassed:
+            return bypass(bypassed.reason)
+        return self.finish(ask, embedding, nearest)
 
-    async def _look(self, ask: _Ask, deadline: Deadline) -> LookupResult:
+    def begin(self, tenant: str, asked: Asked) -> Ask | LookupResult:
+        """What is asked and by which rule, or at once the result if nothing is to be looked for."""
+        if asked.policy.mode is Mode.BYPASS:
+            return bypass(BypassReason.POLICY)
+        if self._readiness.hydrating:
+            return bypass(BypassReason.HYDRATING)
+        address = self._addresses.of(tenant, asked.query)
+        rule = rule_for(asked.policy, min_similarity=self._min_similarity, semantic=address.question.semantic)
+        return Ask(address, asked.policy, rule, asked.token)
+
+    def known(self, ask: Ask) -> LookupResult | None:
+        """The result, if it takes neither an embedding nor a search."""
         exact = self._exact(ask)
         if exact.entry is not None:
             return LookupResult(Outcome.EXACT, exact.entry, exact.decision)
         if ask.fills and (busy := self._fills.in_progress(self._storing.fill_key(ask.address), ask.token)) is not None:
             # Its holder has just looked and found nothing; looking again would cost an embedding for each follower.
             return LookupResult(Outcome.MISS, decision=exact.decision, fill=busy)
-        embedding = await self._embed(ask, deadline)
-        # The answer may have come while this call was waiting for its embedding, or comes while it is searching.
-        exact = self._exact(ask)
-        nearest = Choice(None, Decision()) if exact.entry else await self._nearest(ask, embedding.vector)
+        return None
+
+    async def embed(self, ask: Ask, within: float, deadline: Deadline) -> Embedding:
+        """The question's embedding, if there is a use for it. Raises Bypassed."""
+        if not ask.embeds:
+            return Embedding(None, 0)
+        try:
+            return await self._embeddings.of(ask.address, within=min(within, deadline.remaining() - MARGIN_SECONDS))
+        except TimeoutError:
+            raise Bypassed(BypassReason.EMBEDDING_TIMEOUT) from None
+        except AntiphonError as error:
+            raise Bypassed(BypassReason.EMBEDDER_UNAVAILABLE) from error
+
+    def seek(self, ask: Ask, vector: Vector | None) -> Choice | Search:
+        """What the semantic tier chooses without a search, or what to search for."""
+        # The answer may have come while this call was waiting for its embedding.
+        if ask.policy.mode is Mode.REFRESH or self._exact(ask).entry is not None:
+            return Choice(None, Decision())
+        if vector is None or ask.rule.threshold is None:
+            return Choice(None, Decision(vetoes=(ask.rule.exact_only or Veto.EXACT_ONLY,)))
+        return Search(ask, vector, ask.rule.threshold)
+
+    async def search(self, searches: Sequence[Search], within: float) -> list[Choice]:
+        """What the semantic tier chooses for each, mostly with one search of the index. Raises Bypassed."""
+        choices = [Choice(None, Decision())] * len(searches)
+        left, most = list(range(len(searches))), CANDIDATES
+        try:
+            async with asyncio.timeout(max(within, 0.0)):
+                while left:
+                    now = self._now()
+                    found = await self._entries.nearest([searches[place].sought(most) for place in left], now)
+                    for place, candidates in zip(left, found, strict=True):
+                        choices[place] = self._choose(searches[place], candidates, now)
+                    full = [place for place, candidates in zip(left, found, strict=True) if len(candidates) == most]
+                    left = [place for place in full if not choices[place].exhausted]
+                    most *= 4
+        except TimeoutError:
+            raise Bypassed(BypassReason.DECISION_TIMEOUT) from None
+        except IndexQuarantined as error:  # it is being rebuilt; the one who hit the fault was told
+            raise Bypassed(BypassReason.HYDRATING) from error
+        return choices
+
+    def finish(self, ask: Ask, embedding: Embedding, nearest: Choice) -> LookupResult:
+        """The result, and the right to fill what is missing."""
+        # The answer may have come while this call was searching.
         exact = self._exact(ask)
         if exact.entry is not None:
             return LookupResult(Outcome.EXACT, exact.entry, exact.decision, embedding_tokens=embedding.tokens)
@@ -101,83 +152,71 @@ class Lookups:
                 embedding_tokens=embedding.tokens,
                 nearest=nearest.decision.similarity,
             )
+        try:
+            fill = self._fill(ask, embedding.vector) if ask.fills else None
+        except Exhausted:
+            return bypass(BypassReason.OVERLOADED)
         decision = nearest.decision if nearest.decision.vetoes and not exact.decision.vetoes else exact.decision
         return LookupResult(
             Outcome.MISS,
             decision=decision,
-            fill=self._fill(ask, embedding.vector) if ask.fills else None,
+            fill=fill,
             vector=embedding.vector,
             embedding_tokens=embedding.tokens,
             nearest=nearest.decision.similarity,
         )
 
-    def _exact(self, ask: _Ask) -> Choice:
+    def _exact(self, ask: Ask) -> Choice:
         if ask.policy.mode is Mode.REFRESH:
             return Choice(None, Decision())
         return judge_exact(self._entries.get(ask.address), ask.address, ask.rule, self._now())
 
-    async def _embed(self, ask: _Ask, deadline: Deadline) -> Embedding:
-        # A refresh does not read, but what it stores is to be found.
-        if not ask.address.question.semantic or (ask.rule.threshold is None and ask.policy.mode is not Mode.REFRESH):
-            return Embedding(None, 0)
-        begun = self._monotonic()
-        try:
-            budget = min(self._embeddings.budget(ask.address), deadline.remaining() - MARGIN_SECONDS)
-            return await self._embeddings.of(ask.address, within=budget)
-        except TimeoutError:
-            raise _Bypassed(BypassReason.EMBEDDING_TIMEOUT) from None
-        except AntiphonError as error:
-            raise _Bypassed(BypassReason.EMBEDDER_UNAVAILABLE) from error
-        finally:
-            ask.started += self._monotonic() - begun
+    def _choose(self, search: Search, candidates: Sequence[Candidate], now: float) -> Choice:
+        ask = search.ask
+        if not candidates and self._entries.rows(ask.address):
+            return Choice(None, Decision(threshold=search.threshold, vetoes=(Veto.NOTHING_SIMILAR,)))
+        return choose(candidates, ask.address, ask.rule, search.threshold, now)
 
-    async def _nearest(self, ask: _Ask, vector: Vector | None) -> Choice:
-        if ask.policy.mode is Mode.REFRESH:
-            return Choice(None, Decision())
-        if vector is None or ask.rule.threshold is None:
-            return Choice(None, Decision(vetoes=(ask.rule.exact_only or Veto.EXACT_ONLY,)))
-        try:
-            async with asyncio.timeout(max(self._budget - (self._monotonic() - ask.started), 0.0)):
-                return await self._search(ask, vector, ask.rule.threshold)
-        except TimeoutError:
-            raise _Bypassed(BypassReason.DECISION_TIMEOUT) from None
-        except IndexQuarantined as error:  # it is being rebuilt; the one who hit the fault was told
-            raise _Bypassed(BypassReason.HYDRATING) from error
-
-    async def _search(self, ask: _Ask, vector: Vector, threshold: float) -> Choice:
-        wanted = CANDIDATES
-        while True:
-            now = self._now()
-            found = await self._entries.nearest(ask.address, vector, wanted, now)
-            choice = choose(found, ask.address, ask.rule, threshold, now)
-            if choice.exhausted or wanted >= self._entries.rows(ask.address):
-                return choice
-            wanted *= 4
-
-    def _fill(self, ask: _Ask, vector: Vector | None) -> Granted | InProgress:
+    def _fill(self, ask: Ask, vector: Vector | None) -> Granted | InProgress:
         draft = self._storing.draft(ask.address, ask.policy, vector)
-        try:
-            return self._fills.acquire(self._storing.fill_key(ask.address), ask.token, draft)
-        except Exhausted as error:
-            raise _Bypassed(BypassReason.OVERLOADED) from error
+        return self._fills.acquire(self._storing.fill_key(ask.address), ask.token, draft)
 
 
-@dataclass(slots=True)
-class _Ask:
-    """One lookup on its way. `started` (monotonic) moves on by the time that the embedding took."""
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One lookup on its way."""
 
     address: Address
     policy: Policy
     rule: Rule
     token: str
-    started: float
 
     @property
     def fills(self) -> bool:
+        """Whether a miss grants a fill."""
         return self.policy.mode is not Mode.ONLY_IF_CACHED
 
+    @property
+    def embeds(self) -> bool:
+        """Whether the question's embedding is of use. A refresh does not read, but what it stores is to be found."""
+        searched = self.rule.threshold is not None or self.policy.mode is Mode.REFRESH
+        return searched and self.address.question.semantic
 
-class _Bypassed(Exception):
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """One lookup on its way through the semantic tier. `threshold` is its rule's."""
+
+    ask: Ask
+    vector: Vector
+    threshold: float
+
+    def sought(self, most: int) -> Sought:
+        """What the memory has to find for it."""
+        return Sought(self.ask.address, self.vector, most, min(self.threshold, NOTED_SIMILARITY))
+
+
+class Bypassed(Exception):
     """The lookup cannot be answered in time, or a part is down."""
 
     def __init__(self, reason: BypassReason) -> None:
@@ -185,5 +224,6 @@ class _Bypassed(Exception):
         self.reason = reason
 
 
-def _bypass(reason: BypassReason) -> LookupResult:
+def bypass(reason: BypassReason) -> LookupResult:
+    """The result of a lookup that the cache was not asked for."""
     return LookupResult(Outcome.BYPASS, bypass_reason=reason)

@@ -28,7 +28,7 @@ class CacheMetrics:
         )
         self._similarity = self._histogram(
             "similarity",
-            "Cosine of what a semantic hit served, or of the nearest entry that was not served.",
+            "Cosine of what a semantic hit served, or of the nearest entry that was not served, if any was similar.",
             SIMILARITY_BOUNDS,
             "result",
         )

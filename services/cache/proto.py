@@ -19,6 +19,7 @@ from services.cache.flight import WaitResult
 from services.cache.histogram import LATENCY_BOUNDS, SIMILARITY_BOUNDS
 from services.cache.stats import Report, Tally
 from services.cache.values import (
+    Asked,
     ByIds,
     BySource,
     ByTags,
@@ -78,6 +79,11 @@ def read_namespace(value: str, path: str = "namespace") -> str:
     if not _NAMESPACE.fullmatch(value):
         raise invalid(path, "must be 1 to 128 of a-z A-Z 0-9 . _ : / -")
     return value
+
+
+def read_lookup(request: pb.LookupRequest) -> Asked:
+    """One lookup."""
+    return Asked(read_query(request), read_policy(request.policy), read_token(request.fill_token))
 
 
 def read_query(request: pb.LookupRequest | pb.PutRequest) -> Query:

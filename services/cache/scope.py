@@ -6,6 +6,7 @@ of what is hashed can never match an entry of another version.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import uuid
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ VERSION = 1
 """Raise it whenever anything below, the encoding or the normal form changes."""
 
 _VERIFIED = b"antiphon fingerprint key"
-_ENTRY_IDS = uuid.UUID("6f1d7d3e-3a0f-5f0e-9a43-0b7a86f2f1c5")
+_ENTRY_IDS = uuid.UUID("6f1d7d3e-3a0f-5f0e-9a43-0b7a86f2f1c5").bytes
 """UUID namespace (RFC 9562 §5.5) of entry ids."""
 
 
@@ -73,7 +74,12 @@ class Addresses:
 
 def entry_id(scope: str, key: str) -> str:
     """The id under which the answer to this question in this scope is stored; the same on every replica."""
-    return str(uuid.uuid5(_ENTRY_IDS, f"{scope}/{key}"))
+    # As `uuid.uuid5`, at a quarter of its time: a start checks every id that is stored.
+    digest = bytearray(hashlib.sha1(_ENTRY_IDS + f"{scope}/{key}".encode(), usedforsecurity=False).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    text = digest.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def verifier(key: bytes) -> str:

@@ -6,11 +6,13 @@ import secrets
 from collections.abc import Callable
 
 from antiphon.cache.v1 import cache_pb2 as pb
+from services.cache.batch_proto import BatchResponse, read_batch
 from services.cache.cache import Cache
 from services.cache.fill_values import Granted
 from services.cache.metrics import CacheMetrics
 from services.cache.proto import (
     read_lease_id,
+    read_lookup,
     read_namespace,
     read_policy,
     read_query,
@@ -23,11 +25,14 @@ from services.cache.proto import (
     write_report,
     write_wait,
 )
+from services.cache.values import Asked, LookupResult
 from services.chassis.call import Call
+from services.chassis.errors import InvalidRequest
 from services.chassis.handler import unary
 from services.llm.proto import invalid, write_timestamp
 
 DEADLINE = 5.0
+BATCH_DEADLINE = 30.0
 WAIT_DEADLINE = 60.0
 """Seconds for calls whose callers set no deadline."""
 
@@ -65,14 +70,27 @@ class CacheServicer:
     async def Lookup(self, request: pb.LookupRequest, call: Call) -> pb.LookupResponse:  # noqa: N802
         """Look for a stored answer."""
         begun = self._monotonic()
-        query, policy = read_query(request), read_policy(request.policy)
-        result = await self._cache.lookup(
-            call.caller.tenant, query, policy, read_token(request.fill_token), call.deadline
-        )
+        result = await self._cache.lookup(call.caller.tenant, read_lookup(request), call.deadline)
         self._metrics.looked_up(result, self._monotonic() - begun)
-        response = write_lookup(result, lookup_id=secrets.token_hex(12), lease=self._lease)
-        write_embedding(response, result, embedder=self._embedder)
-        return response
+        return self._lookup_response(result)
+
+    @unary(deadline=BATCH_DEADLINE, slow=BATCH_DEADLINE, parts="lookups")
+    async def BatchLookup(self, request: pb.BatchLookupRequest, call: Call) -> pb.BatchLookupResponse:  # noqa: N802
+        """Make many lookups."""
+        begun = self._monotonic()
+        asked = await read_batch(request)
+        valid = [one for one in asked if isinstance(one, Asked)]
+        results = iter(await self._cache.lookup_many(call.caller.tenant, valid, call.deadline))
+        seconds = self._monotonic() - begun
+        response = BatchResponse()
+        for one in asked:
+            if isinstance(one, InvalidRequest):
+                response.add_error(one)
+                continue
+            result = next(results)
+            self._metrics.looked_up(result, seconds)
+            response.add(self._lookup_response(result))
+        return response.message
 
     @unary(deadline=WAIT_DEADLINE, limit=WAITERS, slow=WAIT_DEADLINE)
     async def WaitFill(self, request: pb.WaitFillRequest, call: Call) -> pb.WaitFillResponse:  # noqa: N802
@@ -139,6 +157,11 @@ class CacheServicer:
         """Read counters and sizes."""
         namespace = read_namespace(request.namespace) if request.namespace else None
         return write_report(await self._cache.report(call.caller.tenant, namespace))
+
+    def _lookup_response(self, result: LookupResult) -> pb.LookupResponse:
+        response = write_lookup(result, lookup_id=secrets.token_hex(12), lease=self._lease)
+        write_embedding(response, result, embedder=self._embedder)
+        return response
 
     def _lease(self, granted: Granted) -> pb.Lease:
         return write_lease(granted, now=self._now(), monotonic=self._monotonic())

@@ -43,7 +43,8 @@ class CacheSettings(SuiteSettings):
         default=0.05,
         gt=0,
         le=10,
-        description="Seconds that a lookup may take without the embedding; then it ends as a bypass.",
+        description="Seconds that a lookup may take without the embedding, in a batch every 16 of them together; "
+        "then it ends as a bypass.",
     )
     search_threads: int = Field(default=1, ge=1, le=256, description="Threads for one search of a large scope.")
     lease: float = Field(

@@ -50,6 +50,15 @@ class Policy:
     tags: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One lookup as its caller wants it. `token` tells this attempt from others, or is empty."""
+
+    query: Query
+    policy: Policy = Policy()
+    token: str = ""
+
+
 class Outcome(StrEnum):
     """How a lookup ended."""
 
@@ -84,7 +93,8 @@ class Decision:
 class LookupResult:
     """The whole answer to one lookup; `entry` is what is served, `vector` the question's embedding if it was needed.
 
-    `nearest`: on a semantic hit the cosine of what is served, on a miss that of the nearest entry in the semantic tier.
+    `nearest`: on a semantic hit the cosine of what is served, on a miss that of the nearest entry in the semantic tier,
+    or None if there is nothing similar.
     """
 
     outcome: Outcome
@@ -136,6 +146,7 @@ Selector = ByIds | ByTags | BySource
 
 __all__ = [
     "Answer",
+    "Asked",
     "ByIds",
     "BySource",
     "ByTags",

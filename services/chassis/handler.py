@@ -37,7 +37,7 @@ from services.chassis.errors import DeadlineExceeded, InvalidRequest, Reason
 from services.chassis.limits import DEFAULT_GROUP, Limits
 from services.chassis.status import Outcome, outcome
 from services.chassis.telemetry import Telemetry
-from services.chassis.unknown_enums import finder
+from services.chassis.unknown_enums import finder, refuse_unknown
 
 NO_DEADLINE = math.inf
 """For streams that are meant to last until their caller leaves."""
@@ -64,19 +64,26 @@ class _Spec:
     limit: str
     slow: float
     metered: bool
+    parts: str = ""
 
 
 def unary(
-    *, deadline: float, limit: str = DEFAULT_GROUP, slow: float = SLOW_SECONDS, metered: bool = False
+    *,
+    deadline: float,
+    limit: str = DEFAULT_GROUP,
+    slow: float = SLOW_SECONDS,
+    metered: bool = False,
+    parts: str = "",
 ) -> Callable[[UnaryMethod[ServicerT, RequestT, ResponseT]], UnaryMethod[ServicerT, RequestT, ResponseT]]:
     """Mark a method that answers with one message.
 
     `deadline` (seconds) holds when the caller set none. `limit` names the group of `Limits` whose places it takes.
     `metered`: it buys tokens, which `Server.charge` is told of, and is refused while the caller's key has none left.
+    `parts`: the field with the parts of a batch; the method looks for unknown enum numbers in them by itself.
     """
 
     def mark(method: UnaryMethod[ServicerT, RequestT, ResponseT]) -> UnaryMethod[ServicerT, RequestT, ResponseT]:
-        setattr(method, _SPEC, _Spec(False, deadline, limit, slow, metered))
+        setattr(method, _SPEC, _Spec(False, deadline, limit, slow, metered, parts))
         return method
 
     return mark
@@ -158,7 +165,7 @@ class _Rpc:
         self._body = body
         self._request = GetMessageClass(method.input_type)
         self._response = GetMessageClass(method.output_type)
-        self._unknown_enum = finder(method.input_type)
+        self._unknown_enum = finder(method.input_type, besides=spec.parts)
         self._telemetry = telemetry
         self._metrics = telemetry.method(self._name)
         try:
@@ -240,8 +247,7 @@ class _Rpc:
             raise InvalidRequest(
                 f"the bytes are not a {self._request.DESCRIPTOR.full_name}", reason=Reason.MALFORMED_MESSAGE
             ) from None
-        if self._unknown_enum is not None and (path := self._unknown_enum(request)) is not None:
-            raise InvalidRequest("the enum number is not known to this server", field=path)
+        refuse_unknown(self._unknown_enum, request)
         return request
 
     def _serialise(self, response: object) -> bytes:

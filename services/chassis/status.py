@@ -14,6 +14,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from antiphon.errors.v1 import errors_pb2
 from services.chassis import errors
 
 DOMAIN = "antiphon"
@@ -63,7 +64,18 @@ def outcome(error: BaseException) -> Outcome:
     return Outcome(code, defect.reason.value, _status(code, message, defect), reference)
 
 
+def part_status(error: errors.AntiphonError) -> errors_pb2.Status:
+    """The error of one part of a call, as a call of its own would have ended."""
+    code = next(code for kind, code in CODES.items() if isinstance(error, kind))
+    return errors_pb2.Status.FromString(_message(code, error.message, error).SerializeToString())
+
+
 def _status(code: grpc.StatusCode, message: str, error: errors.AntiphonError) -> grpc.Status:
+    status: grpc.Status = rpc_status.to_status(_message(code, message, error))
+    return status
+
+
+def _message(code: grpc.StatusCode, message: str, error: errors.AntiphonError) -> status_pb2.Status:
     details = [
         _packed(error_details_pb2.ErrorInfo(reason=error.reason.value, domain=DOMAIN, metadata=dict(error.metadata)))
     ]
@@ -79,8 +91,7 @@ def _status(code: grpc.StatusCode, message: str, error: errors.AntiphonError) ->
         )
         details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
     number: int = code.value[0]
-    status: grpc.Status = rpc_status.to_status(status_pb2.Status(code=number, message=short, details=details))
-    return status
+    return status_pb2.Status(code=number, message=short, details=details)
 
 
 def _packed(

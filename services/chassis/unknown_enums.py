@@ -12,6 +12,8 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from services.chassis.errors import InvalidRequest
+
 _JSON = frozenset({"google.protobuf.Struct", "google.protobuf.ListValue", "google.protobuf.Value"})
 """Their enum has one number, and any other is read as null like it; a message holds millions of them."""
 
@@ -19,9 +21,18 @@ Find = Callable[[Message], str | None]
 """The path of the first unknown enum number in a message (`query.messages[2].role`), or None."""
 
 
-def finder(descriptor: Descriptor) -> Find | None:
-    """A function that looks through messages of this type; None if no enum can be reached from it."""
-    return _Finders().of(descriptor)
+def finder(descriptor: Descriptor, *, besides: str = "") -> Find | None:
+    """A function that looks through messages of this type; None if no enum can be reached from it.
+
+    `besides`: the name of a field of the message that is left out.
+    """
+    return _Finders().of(descriptor, besides)
+
+
+def refuse_unknown(find: Find | None, message: Message) -> None:
+    """Raise InvalidRequest for an enum number that is not known, with its path."""
+    if find is not None and (path := find(message)) is not None:
+        raise InvalidRequest("the enum number is not known to this server", field=path)
 
 
 class _Finders:
@@ -30,8 +41,12 @@ class _Finders:
     def __init__(self) -> None:
         self._walks: dict[str, _Walk] = {}
 
-    def of(self, descriptor: Descriptor) -> Find | None:
-        return self._walk(descriptor).find if _reaches_enum(descriptor, set()) else None
+    def of(self, descriptor: Descriptor, besides: str) -> Find | None:
+        root = _Walk()
+        for field in descriptor.fields:
+            if field.name != besides:
+                self._add(root, field)
+        return root.find if root.enums or root.messages or root.many else None
 
     def _walk(self, descriptor: Descriptor) -> _Walk:
         walk = self._walks.get(descriptor.full_name)

@@ -79,6 +79,8 @@ def payload_values(fields: Mapping[str, pb.Value]) -> dict[str, Json]:
 
 def value_of(message: pb.Value) -> Json:
     kind = message.WhichOneof("kind")
+    if kind == "string_value":  # most of them are text
+        return message.string_value
     if kind == "struct_value":
         return payload_values(message.struct_value.fields)
     if kind == "list_value":

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from antiphon.llm.v1 import llm_pb2
 from antiphon_client import AsyncCacheClient, AsyncCompletionClient
 from services.embedding.create import create
 from services.embedding.settings import EmbeddingSettings
+from tests.bench import searching
 from tests.bench.echo import METHOD
 from tests.bench.flooded import beside_a_flood
 from tests.bench.measure import Line, measure
@@ -32,6 +33,7 @@ from tests.suite_process import SuiteProcess, environment
 
 ROUNDS = 5
 ENTRIES = 10_000
+BATCH = 16
 NAMESPACE = "bench"
 LOOKUP = "/antiphon.cache.v1.CacheService/Lookup"
 PATIENCE = 60.0
@@ -145,6 +147,19 @@ async def _run(rounds: int) -> dict[str, object]:
                 found = await cache.lookup(cache_pb2.LookupRequest(query=_query(reworded(number % ENTRIES))))
                 assert found.outcome == cache_pb2.OUTCOME_SEMANTIC, found
 
+            async def sixteen(ask: Callable[[int], str], number: int, outcome: int) -> None:
+                numbers = range(number * BATCH, (number + 1) * BATCH)
+                lookups = [cache_pb2.LookupRequest(query=_query(ask(n % ENTRIES))) for n in numbers]
+                found = await cache.batch_lookup(cache_pb2.BatchLookupRequest(lookups=lookups), timeout=PATIENCE)
+                assert {result.response.outcome for result in found.results} == {outcome}, found
+
+            async def batch_exact(number: int) -> None:
+                await sixteen(question, number, cache_pb2.OUTCOME_EXACT)
+
+            async def batch_semantic(number: int) -> None:
+                # Other questions than those that were looked up alone, whose embeddings are remembered.
+                await sixteen(reworded, number + ENTRIES // BATCH // 2, cache_pb2.OUTCOME_SEMANTIC)
+
             async def complete_cached(_: int) -> None:
                 done = await completion.complete(cached)
                 assert done.info.cache.outcome == cache_pb2.OUTCOME_EXACT, done
@@ -162,12 +177,15 @@ async def _run(rounds: int) -> dict[str, object]:
                 Line("bare grpc.aio echo", (echo_pid,), call_echo, 1600),
                 Line("Lookup EXACT", (cache_pid,), lookup_exact, 1600),
                 Line("Lookup SEMANTIC, 10,000 entries", (cache_pid,), lookup_semantic, 320, concurrency=4),
+                Line("BatchLookup of 16 EXACT, each", (cache_pid,), batch_exact, 100, concurrency=4, worth=BATCH),
+                Line("BatchLookup of 16 SEMANTIC, each", (cache_pid,), batch_semantic, 20, concurrency=1, worth=BATCH),
                 Line("Complete from the cache (completion + cache)", (completion_pid, cache_pid), complete_cached, 800),
                 Line("StreamComplete miss, 50 tokens (all processes)", everything, stream_miss, 160, concurrency=4),
             ]
             await measure(lines, rounds)
             flooded = await beside_a_flood(lookup_patiently, running.address("cache"), LOOKUP, rounds)
     embedding, search = await _embedding_cpu(), _search_cpu()
+    searches = await searching.measured(rounds)
     floor = lines[0].best
     print(f"{'':48}{'CPU µs':>10}{'× echo':>9}{'worst':>10}{'wall µs':>10}")
     for line in lines:
@@ -176,6 +194,9 @@ async def _run(rounds: int) -> dict[str, object]:
     print(f"{'  of SEMANTIC: embedding one text (in process)':48}{embedding:10.0f}{embedding / floor:9.2f}")
     print(f"{'  of SEMANTIC: search (in process)':48}{search:10.0f}{search / floor:9.2f}")
     print(f"{'  SEMANTIC without embedding':48}{semantic - embedding:10.0f}{(semantic - embedding) / floor:9.2f}")
+    print(f"{'searches in process, wall clock':48}{'median µs':>10}")
+    for name, microseconds in searches.items():
+        print(f"{name:48}{microseconds:10.0f}")
     print(f"{'one caller, wall clock':48}{'median µs':>10}{'× idle':>9}{'worst':>10}")
     idle = min(flooded["idle"].medians)
     for kind, latency in flooded.items():
@@ -187,6 +208,7 @@ async def _run(rounds: int) -> dict[str, object]:
         **{line.name: {"best": round(line.best), "rounds": [round(r) for r in line.rounds]} for line in lines},
         "embedding": round(embedding),
         "search": round(search),
+        "searches": {name: round(microseconds) for name, microseconds in searches.items()},
         "Lookup EXACT beside a flood": {
             kind: {"median": round(min(latency.medians)), "worst": round(max(latency.worst))}
             for kind, latency in flooded.items()

@@ -15,13 +15,17 @@ Body = Callable[[int], Awaitable[None]]
 
 @dataclass
 class Line:
-    """One figure: `calls` calls per round by `concurrency` callers, charged to the processes `pids`."""
+    """One figure: `calls` calls per round by `concurrency` callers, charged to the processes `pids`.
+
+    A call that does the work of several counts as `worth` calls in the figures.
+    """
 
     name: str
     pids: Sequence[int]
     body: Body
     calls: int
     concurrency: int = 16
+    worth: int = 1
     rounds: list[float] = field(default_factory=list)
     """CPU microseconds of the server processes per call, by round."""
     wall: list[float] = field(default_factory=list)
@@ -52,7 +56,7 @@ async def _round(line: Line) -> None:
     async with asyncio.TaskGroup() as group:
         for _ in range(line.concurrency):
             group.create_task(caller(line.calls // line.concurrency))
-    done = line.calls // line.concurrency * line.concurrency
+    done = line.calls // line.concurrency * line.concurrency * line.worth
     line.wall.append((time.perf_counter() - began) / done * 1e6)
     line.rounds.append((_cpu(line.pids) - before) / done * 1e6)
 

@@ -27,6 +27,7 @@ _BY_REASON: Mapping[str, str] = {
     "EXPIRED_CREDENTIAL": "have the operator make a new one with `antiphon key create`",
     "METHOD_NOT_ALLOWED": "use an api_key whose role may call this method",
     "TENANT_NOT_ALLOWED": "leave the tenant out: it is that of the api_key",
+    "RESPONSE_FULL": "ask for the rest in another call",
     "IDEMPOTENCY_KEY_REUSED": "use a new idempotency_key for every new request",
 }
 

@@ -40,6 +40,14 @@ class AsyncCacheClient(AsyncChannelOwner):
         """Look for a stored answer."""
         return await unary(self._stub.Lookup(request, timeout=timeout, metadata=self._credential.metadata(metadata)))
 
+    async def batch_lookup(
+        self, request: cache_pb2.BatchLookupRequest, *, timeout: float = 30.0, metadata: Metadata = ()
+    ) -> cache_pb2.BatchLookupResponse:
+        """Make up to 256 lookups; `errors.from_status` reads the error of one."""
+        return await unary(
+            self._stub.BatchLookup(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+        )
+
     async def wait_fill(
         self, request: cache_pb2.WaitFillRequest, *, timeout: float = 60.0, metadata: Metadata = ()
     ) -> cache_pb2.WaitFillResponse:
@@ -112,6 +120,13 @@ class CacheClient(SyncChannelOwner):
         """Look for a stored answer."""
         with raised():
             return self._stub.Lookup(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+
+    def batch_lookup(
+        self, request: cache_pb2.BatchLookupRequest, *, timeout: float = 30.0, metadata: Metadata = ()
+    ) -> cache_pb2.BatchLookupResponse:
+        """Make up to 256 lookups; `errors.from_status` reads the error of one."""
+        with raised():
+            return self._stub.BatchLookup(request, timeout=timeout, metadata=self._credential.metadata(metadata))
 
     def wait_fill(
         self, request: cache_pb2.WaitFillRequest, *, timeout: float = 60.0, metadata: Metadata = ()

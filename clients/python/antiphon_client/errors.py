@@ -31,6 +31,8 @@ from antiphon_client._hints import hint
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from antiphon.errors.v1 import errors_pb2
+
 DOMAIN = "antiphon"
 _DETAILS_KEY = "grpc-status-details-bin"
 
@@ -155,6 +157,9 @@ _BY_CODE: Mapping[grpc.StatusCode, type[AntiphonError]] = {
 }
 
 
+_BY_NUMBER: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+
 def _details(trailing: Iterable[Any]) -> status_pb2.Status:
     status = status_pb2.Status()
     for key, value in trailing:
@@ -165,10 +170,19 @@ def _details(trailing: Iterable[Any]) -> status_pb2.Status:
 
 def from_rpc_error(error: grpc.RpcError) -> AntiphonError:
     """Return the typed error for what gRPC raised, from its status and its `google.rpc` details."""
-    code = error.code()
+    return _typed(error.code(), error.details() or "", _details(error.trailing_metadata() or ()).details)
+
+
+def from_status(status: errors_pb2.Status) -> AntiphonError:
+    """Return the typed error of one part of a call (`BatchLookupResult.error`), to be raised or looked at."""
+    code = _BY_NUMBER.get(status.code, grpc.StatusCode.UNKNOWN)
+    return _typed(code, status.message, status.details)
+
+
+def _typed(code: grpc.StatusCode, message: str, details: Iterable[Any]) -> AntiphonError:
     reason, fields, metadata = "", {}, {}
     retry_after: float | None = None
-    for packed in _details(error.trailing_metadata() or ()).details:
+    for packed in details:
         info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
         if packed.Unpack(info) and info.domain == DOMAIN:
             reason, metadata = info.reason, dict(info.metadata)
@@ -178,7 +192,7 @@ def from_rpc_error(error: grpc.RpcError) -> AntiphonError:
             retry_after = retry.retry_delay.ToMilliseconds() / 1e3
     kind = _BY_CODE.get(code, InternalError)
     return kind(
-        error.details() or code.name,
+        message or code.name,
         reason=reason,
         fields=fields,
         retry_after=retry_after,

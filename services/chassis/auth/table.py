@@ -18,6 +18,7 @@ TABLE: Table = {
     "antiphon.completion.v1.CompletionService/Complete": _CLIENTS,
     "antiphon.completion.v1.CompletionService/StreamComplete": _CLIENTS,
     "antiphon.cache.v1.CacheService/Lookup": _SUITE,
+    "antiphon.cache.v1.CacheService/BatchLookup": _SUITE,
     "antiphon.cache.v1.CacheService/WaitFill": _SUITE,
     "antiphon.cache.v1.CacheService/RenewFill": _SUITE,
     "antiphon.cache.v1.CacheService/Commit": _SUITE,

@@ -12,7 +12,7 @@ from services.cache.adapters.entry_store import StoredEntries
 from services.cache.cache import Cache, Limits, Outside
 from services.cache.entry import Entry
 from services.cache.scope import verifier
-from services.cache.values import CommitResult, LookupResult, Mode, Policy, Query
+from services.cache.values import Asked, CommitResult, LookupResult, Mode, Policy, Query
 from services.chassis.deadline import Deadline
 from services.chassis.errors import Reason, Unavailable
 from services.llm.values import Answer
@@ -108,7 +108,7 @@ class StoredCache:
 
     async def look(self, what: Query | str, policy: Policy = ONLY, token: str = "") -> LookupResult:
         query = ask(what) if isinstance(what, str) else what
-        return await self.cache.lookup(TENANT, query, policy, token, Deadline.after(10))
+        return await self.cache.lookup(TENANT, Asked(query, policy, token), Deadline.after(10))
 
     async def text(self, what: Query | str) -> str | None:
         """The answer that is served, if one is."""

@@ -20,9 +20,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from antiphon.cache.v1 import cache_pb2 as pb
 from antiphon.llm.v1 import llm_pb2 as llm
-from antiphon_client import AsyncCacheClient
+from antiphon_client import AsyncCacheClient, CacheClient
 from antiphon_client.channel import OPTIONS, open_channel
-from antiphon_client.errors import AntiphonError, InvalidArgumentError, NotFoundError
+from antiphon_client.errors import AntiphonError, InvalidArgumentError, NotFoundError, from_status
 from tests.integration.cache.conftest import emptied
 from tests.integration.edgestore.store_process import StoreProcess
 
@@ -353,6 +353,74 @@ async def test_a_whole_conversation_with_the_contract(client: AsyncCacheClient) 
         pb.OUTCOME_MISS,
     }
     assert (await client.get_stats(pb.GetStatsRequest())).lookups.miss >= 2
+
+
+async def test_a_batch_answers_in_order_and_each_for_itself(client: AsyncCacheClient, shared: CacheProcess) -> None:
+    for text in ("How do I reset my password?", "What does the planet Saturn weigh?"):
+        stored = pb.PutRequest(query=query(text, namespace="batch"), answer=answer(text))
+        await client.put(stored)
+
+    def lookup(text: str, **fields: object) -> pb.LookupRequest:
+        return pb.LookupRequest(query=query(text, namespace="batch"), **fields)  # type: ignore[arg-type]
+
+    unknown = lookup("?")
+    unknown.policy.mode = 99  # type: ignore[assignment]
+    request = pb.BatchLookupRequest(
+        lookups=[
+            lookup("What does the planet Saturn weigh?"),
+            lookup("Nobody asked this before, did they?", fill_token="a"),
+            pb.LookupRequest(query=query(namespace="with space")),
+            lookup("How can I reset my password?"),
+            unknown,
+            lookup("Nobody asked this before, did they?", fill_token="b"),
+        ]
+    )
+    results = (await client.batch_lookup(request)).results
+    exact, missed, wrong, semantic, too_new, repeated = results
+    assert (exact.response.outcome, exact.response.answer.text) == (
+        pb.OUTCOME_EXACT,
+        request.lookups[0].query.messages[0].parts[0].text,
+    )
+    assert (semantic.response.outcome, semantic.response.answer.text) == (
+        pb.OUTCOME_SEMANTIC,
+        "How do I reset my password?",
+    )
+    assert len(missed.response.embedding.vector) == 4 * 384
+    assert missed.response.fill.granted.id == repeated.response.fill.in_progress_lease_id != ""
+    for result, field in ((wrong, "query.namespace"), (too_new, "policy.mode")):
+        error = from_status(result.error)
+        assert isinstance(error, InvalidArgumentError)
+        assert (error.reason, list(error.fields)) == ("INVALID_FIELD", [field])
+    again = await client.batch_lookup(request)
+    assert again.results[1].response.fill == missed.response.fill
+    assert len({result.response.lookup_id for result in (*results, *again.results)}) == 9, "and none for errors"
+
+    def blocking() -> pb.BatchLookupResponse:
+        with CacheClient(shared.address) as made:
+            return made.batch_lookup(request)
+
+    assert [result.response.outcome for result in (await asyncio.to_thread(blocking)).results] == [
+        result.response.outcome for result in results
+    ]
+    stats = await client.get_stats(pb.GetStatsRequest(namespace="batch"))
+    counts = stats.lookups
+    assert (counts.exact, counts.semantic, counts.miss, counts.fills_granted) == (3, 3, 6, 3)
+    alone = await client.lookup(request.lookups[3])
+    alone.lookup_id = semantic.response.lookup_id
+    alone.decision.age.Clear()
+    semantic.response.decision.age.Clear()
+    alone.ClearField("embedding_usage")
+    semantic.response.ClearField("embedding_usage")
+    assert alone == semantic.response
+
+
+async def test_a_batch_is_some_but_not_too_many(client: AsyncCacheClient) -> None:
+    one = pb.LookupRequest(query=query(), policy=pb.CachePolicy(mode=pb.CACHE_MODE_BYPASS))
+    assert len((await client.batch_lookup(pb.BatchLookupRequest(lookups=[one] * 256))).results) == 256
+    for lookups, reason in (([], "MISSING_FIELD"), ([one] * 257, "INVALID_FIELD")):
+        with pytest.raises(InvalidArgumentError) as caught:
+            await client.batch_lookup(pb.BatchLookupRequest(lookups=lookups))
+        assert (caught.value.reason, list(caught.value.fields)) == (reason, ["lookups"])
 
 
 async def test_a_thousand_equal_questions_are_one_fill(client: AsyncCacheClient) -> None:

@@ -77,6 +77,9 @@ REQUESTS: Mapping[str, Callable[[], Message]] = {
     "CacheService/Lookup": lambda: cache_pb2.LookupRequest(
         query=query("?"), policy=cache_pb2.CachePolicy(mode=cache_pb2.CACHE_MODE_ONLY_IF_CACHED)
     ),
+    "CacheService/BatchLookup": lambda: cache_pb2.BatchLookupRequest(
+        lookups=[cache_pb2.LookupRequest(query=query("?")), cache_pb2.LookupRequest(query=query("!"))]
+    ),
     "CacheService/WaitFill": lambda: cache_pb2.WaitFillRequest(lease_id="none"),
     "CacheService/RenewFill": lambda: cache_pb2.RenewFillRequest(lease_id="none"),
     "CacheService/Commit": lambda: cache_pb2.CommitRequest(lease_id="none", answer=answer("!")),

@@ -40,6 +40,7 @@ ALLOWED = {
     "CompletionService/Complete": CLIENTS,
     "CompletionService/StreamComplete": CLIENTS,
     "CacheService/Lookup": SUITE,
+    "CacheService/BatchLookup": SUITE,
     "CacheService/WaitFill": SUITE,
     "CacheService/RenewFill": SUITE,
     "CacheService/Commit": SUITE,
@@ -67,6 +68,7 @@ LABELS = {
         f"request.{path}" for path in ("messages.tool_call_id", "messages.tool_calls.id", "session_id", "request_id")
     },
     "CacheService/Lookup": {"query.messages.tool_call_id", "query.messages.tool_calls.id"},
+    "CacheService/BatchLookup": {"lookups.query.messages.tool_call_id", "lookups.query.messages.tool_calls.id"},
     "CacheService/Put": {
         "query.messages.tool_call_id",
         "query.messages.tool_calls.id",

@@ -12,7 +12,7 @@ import numpy as np
 from services.cache.cache import Cache, Limits, Outside
 from services.cache.entry import Entry
 from services.cache.ports import Epoch, Write
-from services.cache.values import LookupResult, Policy, Query, Vector
+from services.cache.values import Asked, LookupResult, Policy, Query, Vector
 from services.chassis.deadline import Deadline
 from services.chassis.errors import AntiphonError, Reason, Unavailable
 from services.llm.values import Answer, Cost, FinishReason, Message, Role, TextPart, Usage
@@ -154,7 +154,10 @@ class Bench:
         self, what: Query | str, policy: Policy | None = None, *, token: str = "", tenant: str = TENANT
     ) -> LookupResult:
         query = ask(what) if isinstance(what, str) else what
-        return await self.cache.lookup(tenant, query, policy or Policy(), token, self.deadline())
+        return await self.cache.lookup(tenant, Asked(query, policy or Policy(), token), self.deadline())
+
+    async def look_many(self, asked: Sequence[Asked], *, tenant: str = TENANT) -> list[LookupResult]:
+        return await self.cache.lookup_many(tenant, asked, self.deadline())
 
     async def put(
         self, what: Query | str, text: str = "an answer", policy: Policy | None = None, *, tenant: str = TENANT

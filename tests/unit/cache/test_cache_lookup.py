@@ -66,6 +66,26 @@ async def test_another_question_is_a_miss_that_says_how_far_it_was(bench: Bench)
     assert missed.vector is not None
 
 
+@pytest.mark.parametrize(("cosine", "veto"), [(0.705, "below_threshold"), (0.695, "nothing_similar")])
+async def test_what_is_far_away_is_not_compared(bench: Bench, cosine: float, veto: str) -> None:
+    await bench.put(ASKED)
+    bench.embedder.alike("What is the weather like?", ASKED, cosine)
+    missed = await bench.look("What is the weather like?")
+    assert (missed.decision.vetoes, missed.decision.threshold) == ((veto,), 0.9)
+    assert missed.nearest == missed.decision.similarity == (pytest.approx(cosine, abs=1e-5) if cosine > 0.7 else None)
+    nowhere = await bench.look(ask("What is the weather like?", namespace="empty"))
+    assert (nowhere.decision.vetoes, nowhere.nearest) == ((), None)
+
+
+async def test_a_low_threshold_is_searched_down_to() -> None:
+    async with benched(min_similarity=0.4) as bench:
+        await bench.put(ASKED)
+        bench.embedder.alike("far away", ASKED, 0.405)
+        bench.embedder.alike("further away", ASKED, 0.395)
+        assert (await bench.look("far away", ONLY)).outcome is Outcome.SEMANTIC
+        assert (await bench.look("further away", ONLY)).decision.vetoes == ("nothing_similar",)
+
+
 async def test_similarity_equal_to_the_threshold_is_enough(bench: Bench) -> None:
     await bench.put(ASKED)
     similarity = (await bench.look(REWORDED, ONLY)).decision.similarity
@@ -445,7 +465,7 @@ async def test_statistics_tell_what_happened(bench: Bench) -> None:
     assert (one.entries_total, one.entries_valid) == (1, 1)
     assert one.tally.outcomes == {Outcome.EXACT: 1, Outcome.SEMANTIC: 1, Outcome.MISS: 2, Outcome.BYPASS: 1}
     assert (one.tally.fills_granted, one.tally.fills_in_progress) == (1, 1)
-    assert one.tally.vetoes["below_threshold"] == 1
+    assert one.tally.vetoes["nothing_similar"] == 1
     assert (one.tally.usage_saved.input, one.tally.usage_saved.output) == (20, 40)
     assert (one.tally.cost_saved.nano_usd, one.tally.cost_saved.price_version) == (600, "p1")
     both = await bench.cache.report(TENANT, None)

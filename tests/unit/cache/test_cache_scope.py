@@ -6,6 +6,7 @@ import dataclasses
 import re
 import sys
 import unicodedata
+import uuid
 from typing import Never
 
 import pytest
@@ -28,6 +29,7 @@ from services.llm.values import (
 )
 from tests.unit.cache.cache_parts import KEY, TENANT, ask, user
 
+ENTRY_IDS = uuid.UUID("6f1d7d3e-3a0f-5f0e-9a43-0b7a86f2f1c5")
 LONGEST = 1_000
 ADDRESSES = Addresses(KEY, embedder="known_1", longest=LONGEST)
 SYSTEM = Message(Role.SYSTEM, (TextPart("Be brief."),))
@@ -323,3 +325,9 @@ def test_one_that_is_too_long_still_has_an_address_of_its_own() -> None:
     text = "word " * LONGEST
     assert ADDRESSES.of(TENANT, ask(text)) == ADDRESSES.of(TENANT, ask(text))
     assert ADDRESSES.of(TENANT, ask(text)).key != ADDRESSES.of(TENANT, ask(text + "x")).key
+
+
+@given(st.text(max_size=80), st.text(max_size=80))
+def test_an_entrys_id_is_a_uuid_by_name(scope_: str, key: str) -> None:
+    """As RFC 9562 §5.5 makes them: ids are in the store, and must never change."""
+    assert entry_id(scope_, key) == str(uuid.uuid5(ENTRY_IDS, f"{scope_}/{key}"))

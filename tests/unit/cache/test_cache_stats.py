@@ -49,10 +49,10 @@ async def test_a_tenant_sees_its_own_and_nothing_of_another() -> None:
         assert (mine.lookups.exact, mine.lookups.semantic, mine.lookups.miss, mine.lookups.bypass) == (1, 1, 1, 1)
         assert mine.lookups.fills_granted == 1
         assert dict(mine.bypasses) == {"policy": 1}
-        assert dict(mine.vetoes) == {"below_threshold": 1}
+        assert dict(mine.vetoes) == {"nothing_similar": 1}
         assert (mine.usage_saved.input_tokens, mine.usage_saved.output_tokens) == (20, 40)
         assert (mine.cost_saved.nano_usd, mine.cost_saved.price_version) == (600, "p1")
-        assert sum(mine.similarity_histogram.hits) == sum(mine.similarity_histogram.misses) == 1
+        assert (sum(mine.similarity_histogram.hits), sum(mine.similarity_histogram.misses)) == (1, 0)
         assert await told(bench, OTHER) == untouched
 
         await bench.put(ASKED, tenant=OTHER)
@@ -122,7 +122,7 @@ async def test_similarities_of_hits_and_misses_stand_apart() -> None:
         assert list(shown.bounds) == list(SIMILARITY_BOUNDS)
         assert len(shown.hits) == len(shown.misses) == len(shown.bounds) + 1
         assert _filled(shown.hits) == {_bucket(0.95): 2, _bucket(0.9): 1}
-        assert _filled(shown.misses) == {_bucket(0.89): 1, _bucket(0.33): 1}
+        assert _filled(shown.misses) == {_bucket(0.89): 1}, "0.335 is far away: nothing similar"
 
 
 async def test_only_what_reached_the_semantic_tier_has_a_similarity() -> None:
@@ -200,8 +200,9 @@ async def test_metrics_show_the_same_of_all_tenants_and_name_none() -> None:
         metrics = CacheMetrics(registry)
         metrics.watch(bench.cache, lambda: 0)
         bench.embedder.alike(REWORDED, ASKED, 0.955)
+        bench.embedder.alike("How far away is the planet Saturn?", ASKED, 0.85)
         await bench.put(ask(ASKED, namespace="secret-namespace"), tenant="secret-tenant")
-        for text in (ASKED, REWORDED, "far away from everything, nothing like it"):
+        for text in (ASKED, REWORDED, "How far away is the planet Saturn?", "far away from everything"):
             found = await bench.look(ask(text, namespace="secret-namespace"), tenant="secret-tenant")
             metrics.looked_up(found, 0.004)
         metrics.looked_up(LookupResult(Outcome.BYPASS, bypass_reason=BypassReason.POLICY), 0.0)
@@ -216,7 +217,8 @@ async def test_metrics_show_the_same_of_all_tenants_and_name_none() -> None:
         assert value("similarity_bucket", result="hit", le="0.95") == 0
         assert value("similarity_bucket", result="hit", le="0.96") == 1
         assert value("similarity_count", result="miss") == 1
-        assert value("lookup_duration_seconds_bucket", outcome="miss", le="0.005") == 1
+        assert value("vetoes_total", reason="below_threshold") == value("vetoes_total", reason="nothing_similar") == 1
+        assert value("lookup_duration_seconds_bucket", outcome="miss", le="0.005") == 2
         assert value("entries") == 1
         labels = [sample.labels for metric in registry.collect() for sample in metric.samples]
         assert {name for each in labels for name in each} == {"outcome", "reason", "result", "le", "direction", "event"}

@@ -3,6 +3,7 @@
 isort:skip_file
 The semantic cache."""
 
+from antiphon.errors.v1 import errors_pb2 as _errors_pb2
 from antiphon.llm.v1 import llm_pb2 as _llm_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -247,7 +248,9 @@ class Decision(_message.Message):
     AGE_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     similarity: _builtins.float
-    """Cosine between the questions, -1 to 1; 1 for an exact hit. Absent when nothing was compared."""
+    """Cosine between the questions, -1 to 1; 1 for an exact hit. Absent when nothing was compared, or nothing in the scope
+    is at least as similar as 0.7 or the threshold, whichever is less.
+    """
     p_wrong: _builtins.float
     """Calibrated probability that the entry is wrong for this question. Absent without a fitted verifier."""
     threshold: _builtins.float
@@ -256,7 +259,9 @@ class Decision(_message.Message):
     """The question that the entry was stored under, at most 1,000 characters. Only of the caller's own scope."""
     @_builtins.property
     def veto_reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Why the nearest entry was not served, for example `below_threshold`, `uncalibrated`, `too_old`."""
+        """Why the nearest entry was not served, for example `below_threshold`, `uncalibrated`, `too_old`; `nothing_similar` if
+        the scope has entries and none is near enough to be compared (see `similarity`).
+        """
 
     @_builtins.property
     def age(self) -> _duration_pb2.Duration:
@@ -525,6 +530,89 @@ class LookupResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LookupResponse: _TypeAlias = LookupResponse  # noqa: Y015
+
+@_typing.final
+class BatchLookupRequest(_message.Message):
+    """Request of `BatchLookup`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOOKUPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lookups(self) -> _containers.RepeatedCompositeFieldContainer[Global___LookupRequest]:
+        """The lookups, each with its own policy and `fill_token`. Required, at most 256, and 16 MiB altogether."""
+
+    def __init__(
+        self,
+        *,
+        lookups: _abc.Iterable[Global___LookupRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lookups", b"lookups"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchLookupRequest: _TypeAlias = BatchLookupRequest  # noqa: Y015
+
+@_typing.final
+class BatchLookupResult(_message.Message):
+    """What became of one lookup of a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def response(self) -> Global___LookupResponse:
+        """As `Lookup` would have answered."""
+
+    @_builtins.property
+    def error(self) -> _errors_pb2.Status:
+        """Why there is no answer, as `Lookup` would have failed: INVALID_ARGUMENT, with the path of the field from the
+        `LookupRequest` on. And RESOURCE_EXHAUSTED (RESPONSE_FULL) for stored answers beyond 10 MiB altogether, so that the
+        response stays within the limit of messages: ask for these again.
+        """
+
+    def __init__(
+        self,
+        *,
+        response: Global___LookupResponse | None = ...,
+        error: _errors_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "response", b"response", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "response", b"response", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["response", "error"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___BatchLookupResult: _TypeAlias = BatchLookupResult  # noqa: Y015
+
+@_typing.final
+class BatchLookupResponse(_message.Message):
+    """Response of `BatchLookup`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchLookupResult]:
+        """One for each lookup, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___BatchLookupResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchLookupResponse: _TypeAlias = BatchLookupResponse  # noqa: Y015
 
 @_typing.final
 class WaitFillRequest(_message.Message):
@@ -1093,7 +1181,8 @@ Global___LookupCounts: _TypeAlias = LookupCounts  # noqa: Y015
 @_typing.final
 class SimilarityHistogram(_message.Message):
     """How alike questions were to the nearest stored one: cosines of the best candidate of each lookup that reached the
-    semantic tier and found something in its scope.
+    semantic tier and found something similar in its scope. Entries below a cosine of 0.7, or below the threshold if that is
+    less, are not looked for: such lookups are not in here and count as `nothing_similar` in `GetStatsResponse.vetoes`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1284,7 +1373,7 @@ class GetStatsResponse(_message.Message):
 
     @_builtins.property
     def vetoes(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """Why the nearest entry was not served, by reason."""
+        """Why the nearest entry was not served, by reason; see `Decision.veto_reasons`."""
 
     @_builtins.property
     def usage_saved(self) -> _llm_pb2.Usage:

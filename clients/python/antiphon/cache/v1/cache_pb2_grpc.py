@@ -31,7 +31,7 @@ class CacheServiceStub(object):
     Scope before similarity: an answer is served only inside the tenant, namespace, requested model, embedder and
     fingerprint (tools, options and all messages except the last) that it was stored under.
 
-    Default deadlines, if the caller sets none: 5 s; `WaitFill` 60 s.
+    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s.
     """
 
     def __init__(self, channel):
@@ -44,6 +44,11 @@ class CacheServiceStub(object):
                 '/antiphon.cache.v1.CacheService/Lookup',
                 request_serializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.LookupRequest.SerializeToString,
                 response_deserializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.LookupResponse.FromString,
+                _registered_method=True)
+        self.BatchLookup = channel.unary_unary(
+                '/antiphon.cache.v1.CacheService/BatchLookup',
+                request_serializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.BatchLookupRequest.SerializeToString,
+                response_deserializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.BatchLookupResponse.FromString,
                 _registered_method=True)
         self.WaitFill = channel.unary_unary(
                 '/antiphon.cache.v1.CacheService/WaitFill',
@@ -93,7 +98,7 @@ class CacheServiceServicer(object):
     Scope before similarity: an answer is served only inside the tenant, namespace, requested model, embedder and
     fingerprint (tools, options and all messages except the last) that it was stored under.
 
-    Default deadlines, if the caller sets none: 5 s; `WaitFill` 60 s.
+    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s.
     """
 
     def Lookup(self, request, context):
@@ -104,6 +109,22 @@ class CacheServiceServicer(object):
         search runs out, or the embedder is down, the outcome is BYPASS, never an error.
 
         Errors: INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchLookup(self, request, context):
+        """Makes many lookups by the rules of `Lookup`, as if one after the other: of equal questions the first that fills is
+        GRANTED, the later ones learn that it is IN_PROGRESS. Questions are embedded together and compared in one search, so
+        that many cost less than as many calls of `Lookup`. One call counts once for the limits of calls.
+
+        A lookup that is wrong has an error of its own in its place and holds up no other; see `BatchLookupResult`. Idempotent
+        if each lookup has its own `fill_token`. The time budgets are for all together, within the deadline: 0.5 s for each
+        window that has to be embedded, at most 10 s; for search the operator's (50 ms) for every 16 lookups begun. What is not
+        done by then is a BYPASS, never an error.
+
+        Errors of the call: INVALID_ARGUMENT if there is no lookup in it, or too many.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -196,6 +217,11 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     request_deserializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.LookupRequest.FromString,
                     response_serializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.LookupResponse.SerializeToString,
             ),
+            'BatchLookup': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchLookup,
+                    request_deserializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.BatchLookupRequest.FromString,
+                    response_serializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.BatchLookupResponse.SerializeToString,
+            ),
             'WaitFill': grpc.unary_unary_rpc_method_handler(
                     servicer.WaitFill,
                     request_deserializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.WaitFillRequest.FromString,
@@ -250,7 +276,7 @@ class CacheService(object):
     Scope before similarity: an answer is served only inside the tenant, namespace, requested model, embedder and
     fingerprint (tools, options and all messages except the last) that it was stored under.
 
-    Default deadlines, if the caller sets none: 5 s; `WaitFill` 60 s.
+    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s.
     """
 
     @staticmethod
@@ -270,6 +296,33 @@ class CacheService(object):
             '/antiphon.cache.v1.CacheService/Lookup',
             antiphon_dot_cache_dot_v1_dot_cache__pb2.LookupRequest.SerializeToString,
             antiphon_dot_cache_dot_v1_dot_cache__pb2.LookupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchLookup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/antiphon.cache.v1.CacheService/BatchLookup',
+            antiphon_dot_cache_dot_v1_dot_cache__pb2.BatchLookupRequest.SerializeToString,
+            antiphon_dot_cache_dot_v1_dot_cache__pb2.BatchLookupResponse.FromString,
             options,
             channel_credentials,
             insecure,

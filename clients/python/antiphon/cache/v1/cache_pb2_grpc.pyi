@@ -32,7 +32,7 @@ class CacheServiceStub:
     Scope before similarity: an answer is served only inside the tenant, namespace, requested model, embedder and
     fingerprint (tools, options and all messages except the last) that it was stored under.
 
-    Default deadlines, if the caller sets none: 5 s; `WaitFill` 60 s.
+    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s.
     """
 
     @_typing.overload
@@ -47,6 +47,18 @@ class CacheServiceStub:
     search runs out, or the embedder is down, the outcome is BYPASS, never an error.
 
     Errors: INVALID_ARGUMENT.
+    """
+    BatchLookup: _grpc.UnaryUnaryMultiCallable[_cache_pb2.BatchLookupRequest, _cache_pb2.BatchLookupResponse]
+    """Makes many lookups by the rules of `Lookup`, as if one after the other: of equal questions the first that fills is
+    GRANTED, the later ones learn that it is IN_PROGRESS. Questions are embedded together and compared in one search, so
+    that many cost less than as many calls of `Lookup`. One call counts once for the limits of calls.
+
+    A lookup that is wrong has an error of its own in its place and holds up no other; see `BatchLookupResult`. Idempotent
+    if each lookup has its own `fill_token`. The time budgets are for all together, within the deadline: 0.5 s for each
+    window that has to be embedded, at most 10 s; for search the operator's (50 ms) for every 16 lookups begun. What is not
+    done by then is a BYPASS, never an error.
+
+    Errors of the call: INVALID_ARGUMENT if there is no lookup in it, or too many.
     """
     WaitFill: _grpc.UnaryUnaryMultiCallable[_cache_pb2.WaitFillRequest, _cache_pb2.WaitFillResponse]
     """Waits for a fill that someone else holds: returns the answer, or the lease itself when its holder gave up or its time
@@ -103,7 +115,7 @@ class CacheServiceAsyncStub(CacheServiceStub):
     Scope before similarity: an answer is served only inside the tenant, namespace, requested model, embedder and
     fingerprint (tools, options and all messages except the last) that it was stored under.
 
-    Default deadlines, if the caller sets none: 5 s; `WaitFill` 60 s.
+    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -115,6 +127,18 @@ class CacheServiceAsyncStub(CacheServiceStub):
     search runs out, or the embedder is down, the outcome is BYPASS, never an error.
 
     Errors: INVALID_ARGUMENT.
+    """
+    BatchLookup: _aio.UnaryUnaryMultiCallable[_cache_pb2.BatchLookupRequest, _cache_pb2.BatchLookupResponse]  # type: ignore[assignment]
+    """Makes many lookups by the rules of `Lookup`, as if one after the other: of equal questions the first that fills is
+    GRANTED, the later ones learn that it is IN_PROGRESS. Questions are embedded together and compared in one search, so
+    that many cost less than as many calls of `Lookup`. One call counts once for the limits of calls.
+
+    A lookup that is wrong has an error of its own in its place and holds up no other; see `BatchLookupResult`. Idempotent
+    if each lookup has its own `fill_token`. The time budgets are for all together, within the deadline: 0.5 s for each
+    window that has to be embedded, at most 10 s; for search the operator's (50 ms) for every 16 lookups begun. What is not
+    done by then is a BYPASS, never an error.
+
+    Errors of the call: INVALID_ARGUMENT if there is no lookup in it, or too many.
     """
     WaitFill: _aio.UnaryUnaryMultiCallable[_cache_pb2.WaitFillRequest, _cache_pb2.WaitFillResponse]  # type: ignore[assignment]
     """Waits for a fill that someone else holds: returns the answer, or the lease itself when its holder gave up or its time
@@ -170,7 +194,7 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     Scope before similarity: an answer is served only inside the tenant, namespace, requested model, embedder and
     fingerprint (tools, options and all messages except the last) that it was stored under.
 
-    Default deadlines, if the caller sets none: 5 s; `WaitFill` 60 s.
+    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s.
     """
 
     @_abc_1.abstractmethod
@@ -186,6 +210,24 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         search runs out, or the embedder is down, the outcome is BYPASS, never an error.
 
         Errors: INVALID_ARGUMENT.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchLookup(
+        self,
+        request: _cache_pb2.BatchLookupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.BatchLookupResponse, _abc.Awaitable[_cache_pb2.BatchLookupResponse]]:
+        """Makes many lookups by the rules of `Lookup`, as if one after the other: of equal questions the first that fills is
+        GRANTED, the later ones learn that it is IN_PROGRESS. Questions are embedded together and compared in one search, so
+        that many cost less than as many calls of `Lookup`. One call counts once for the limits of calls.
+
+        A lookup that is wrong has an error of its own in its place and holds up no other; see `BatchLookupResult`. Idempotent
+        if each lookup has its own `fill_token`. The time budgets are for all together, within the deadline: 0.5 s for each
+        window that has to be embedded, at most 10 s; for search the operator's (50 ms) for every 16 lookups begun. What is not
+        done by then is a BYPASS, never an error.
+
+        Errors of the call: INVALID_ARGUMENT if there is no lookup in it, or too many.
         """
 
     @_abc_1.abstractmethod

@@ -3,16 +3,20 @@
 isort:skip_file
 Why a call of the Antiphon services failed."""
 
+from collections import abc as _abc
+from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 10):
-    from typing import TypeAlias as _TypeAlias
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    from typing_extensions import TypeAlias as _TypeAlias
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -96,6 +100,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED: the API key has used up its requests or tokens per minute; `RetryInfo` says when to come again."""
     ERROR_REASON_IDEMPOTENCY_KEY_REUSED: _ErrorReason.ValueType  # 36
     """INVALID_ARGUMENT: the idempotency key was used before, with another request."""
+    ERROR_REASON_RESPONSE_FULL: _ErrorReason.ValueType  # 37
+    """RESOURCE_EXHAUSTED: the response is full; what has this error found no room in it and can be asked for again."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The machine-readable reason of an error.
@@ -180,4 +186,42 @@ ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 35
 """RESOURCE_EXHAUSTED: the API key has used up its requests or tokens per minute; `RetryInfo` says when to come again."""
 ERROR_REASON_IDEMPOTENCY_KEY_REUSED: ErrorReason.ValueType  # 36
 """INVALID_ARGUMENT: the idempotency key was used before, with another request."""
+ERROR_REASON_RESPONSE_FULL: ErrorReason.ValueType  # 37
+"""RESOURCE_EXHAUSTED: the response is full; what has this error found no room in it and can be asked for again."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
+
+@_typing.final
+class Status(_message.Message):
+    """How one part of a call ended whose other parts may have ended well.
+
+    The fields, and so the bytes, are those of `google.rpc.Status`: any library that reads that one reads this. It is
+    declared here so that the contracts need nothing but `google/protobuf`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
+    code: _builtins.int
+    """A `google.rpc.Code`: the number of the gRPC status that a call of its own would have ended with. Never OK."""
+    message: _builtins.str
+    """One sentence for a person."""
+    @_builtins.property
+    def details(self) -> _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]:
+        """The details that such a call would have had: `google.rpc.ErrorInfo`, `RetryInfo`, `BadRequest`."""
+
+    def __init__(
+        self,
+        *,
+        code: _builtins.int = ...,
+        message: _builtins.str = ...,
+        details: _abc.Iterable[_any_pb2.Any] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "details", b"details", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Status: _TypeAlias = Status  # noqa: Y015

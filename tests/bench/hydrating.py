@@ -1,0 +1,129 @@
+"""`python -m tests.bench.hydrating`: how fast a cache reads what the embedded store has; JSON on the last line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from services.cache.adapters.entry_store import StoredEntries
+from services.cache.entries import Entries
+from services.cache.entry import MICROSECONDS, Entry, Source
+from services.cache.ports import Write
+from services.cache.scope import entry_id
+from services.llm.values import Answer, FinishReason
+from services.storage import Connection
+from tests.bench.questions import question
+from tests.integration.cache.stored_cache import place_of
+from tests.integration.edgestore.store_process import StoreProcess
+
+DIM = 384
+ROUNDS = 3
+WRITTEN = 500
+"""Entries in one request while the store is filled."""
+
+
+def _entries(count: int) -> Iterator[Write]:
+    """Yield entries of one scope with answers of fifty words."""
+    rng = np.random.default_rng(1)
+    scope, now_us = hashlib.sha256(b"scope").hexdigest(), int(time.time() * MICROSECONDS)
+    answer = Answer(text=" ".join(["word"] * 50), finish_reason=FinishReason.STOP, model="small")
+    for number in range(count):
+        key = hashlib.sha256(str(number).encode()).hexdigest()
+        vector = rng.standard_normal(DIM).astype(np.float32)
+        entry = Entry(
+            id=entry_id(scope, key),
+            tenant="default",
+            namespace="default",
+            scope=scope,
+            key=key,
+            question=question(number),
+            answer=answer,
+            created_us=now_us,
+            updated_us=now_us,
+            expires_us=now_us + 86_400 * MICROSECONDS,
+            ver=now_us + number,
+            epoch=0,
+            source=Source.PUT,
+        )
+        yield Write(entry, vector / np.linalg.norm(vector))
+
+
+async def _read(store: StoredEntries) -> tuple[int, float]:
+    """Read everything the way a start does; return how many, and the seconds in memory and index."""
+    with ThreadPoolExecutor(1) as executor:
+        entries = Entries(DIM, max_entries=100_000_000, threads=1, executor=executor)
+        kept = 0.0
+        async with aclosing(store.load(now_us=int(time.time() * MICROSECONDS))) as pages:  # type: ignore[type-var]
+            async for page in pages:
+                begun = time.process_time()
+                entries.put_many([(write.entry, write.vector) for write in page])
+                kept += time.process_time() - begun
+                await asyncio.sleep(0)
+        return len(entries), kept
+
+
+def _cpu(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
+async def _run(count: int, rounds: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        process = StoreProcess(Path(folder) / "state")
+        process.start()
+        assert process._process is not None
+        pid = process._process.pid
+        connection = Connection(lambda: place_of(process), timeout=60.0)
+        try:
+            store = StoredEntries(connection, embedder="bench", dim=DIM)
+            await store.is_empty()
+            left = _entries(count)
+            while batch := list(islice(left, WRITTEN)):
+                await store.save(batch)
+            return _best([await _round(store, pid) for _ in range(rounds)])
+        finally:
+            await connection.aclose()
+            process.close()
+
+
+async def _round(store: StoredEntries, pid: int) -> dict[str, float]:
+    wall, own, other = time.perf_counter(), time.process_time(), _cpu(pid)
+    count, kept = await _read(store)
+    return {
+        "entries per second": count / (time.perf_counter() - wall),
+        "cache, CPU µs per entry": (time.process_time() - own) / count * 1e6,
+        "  of it memory and index": kept / count * 1e6,
+        "store, CPU µs per entry": (_cpu(pid) - other) / count * 1e6,
+    }
+
+
+def _best(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: (max if "second" in name else min)(one[name] for one in rounds) for name in rounds[0]}
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--entries", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    args = parser.parse_args()
+    figures = asyncio.run(_run(args.entries, args.rounds))
+    for name, figure in figures.items():
+        print(f"{name:32}{figure:10,.0f}")
+    print(json.dumps({"entries": args.entries, **{name.strip(): round(figure) for name, figure in figures.items()}}))
+
+
+if __name__ == "__main__":
+    main()
