@@ -7,6 +7,7 @@
 
 #[cfg(feature = "extension-module")]
 mod bindings;
+pub mod decision;
 pub mod guard;
 pub mod index;
 pub mod kernel;

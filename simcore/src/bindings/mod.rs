@@ -1,6 +1,7 @@
 //! What Python sees: arguments are converted and copied, the index does the work without the GIL.
 
 mod arguments;
+mod decision;
 mod guard;
 
 use std::path::PathBuf;
@@ -190,6 +191,8 @@ impl Index {
 mod _native {
     use super::{Bound, PyModule, PyModuleMethods, PyResult, PyTuple};
 
+    #[pymodule_export]
+    use super::decision::{Judgement, Verifier};
     #[pymodule_export]
     use super::guard::{Guard, GuardReport, compare};
     #[pymodule_export]
