@@ -72,6 +72,16 @@ features! {
     Quoted "quoted" Down "Content without partner inside quotation marks; at most 3.";
     TailOut "tail_out" Down "Content without partner in the last sentence of either text; at most 6.";
     HeadNoun "head_noun" Down "The last content token of each text has no partner in the other.";
+    InPlace "in_place" Down "Texts side by side: places where content stands in place of other content; at most 3.";
+    PutIn "put_in" Down "Places where one text has content that the other leaves out; at most 3.";
+    NegPut "neg_put" Down "Places of which only one side denies; at most 2.";
+    PrepPut "prep_put" Down "Places where one preposition stands for another; at most 2.";
+    StopPut "stop_put" Down "Places where stop words stand for others; at most 3.";
+    Exchange "exchange" Down "Pairs of places whose words are exchanged; at most 2.";
+    Moves "moves" Down "Words that stand in another place; at most 2.";
+    Blocks "blocks" Free "Places in which the texts differ, at most 8; 9 if they have too little in common.";
+    Frame "frame" Free "Share of tokens outside such places; 0 if they have too little in common.";
+    Quantity "quantity" Down "Differences in all, only, most, more, both …; at most 2.";
     Stop "stop" Up "Jaccard index of the stop words.";
     Derived "derived" Down "Partners that share only a root; at most 3.";
     Synonyms "synonyms" Down "Partners that are listed synonyms; at most 3.";

@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::number::Number;
 use super::stem;
 
 /// Properties of a word or token, as bits.
@@ -49,6 +50,8 @@ pub mod flag {
     pub const PRONOUNS: u32 = 0x3f << 16;
     /// Opens a question; shifted by the number of its kind.
     pub const ASKS: u32 = 1 << 22;
+    /// Says how much of something: all, only, most.
+    pub const QUANTITY: u32 = 1 << 31;
     /// All bits of question words.
     pub const ASKING: u32 = 0x1ff << 22;
 }
@@ -188,6 +191,7 @@ impl Lexicon {
                 "joining" => flag::JOINING,
                 "be" => flag::BE,
                 "degree" => flag::DEGREE,
+                "quantity" => flag::QUANTITY,
                 _ => {
                     let pronoun = PRONOUNS.iter().position(|other| *other == name).map(|at| flag::PRONOUN << at);
                     let asks = ASKING.iter().position(|other| *other == name).map(|at| flag::ASKS << at);
@@ -268,7 +272,8 @@ impl Lexicon {
             }
         }
         for (a, b) in OPPOSITES.iter().flat_map(|file| lines(file)).filter_map(|line| line.split_once(' ')) {
-            let pair = (self.word(a).lemma, self.word(b).lemma);
+            let key = |word| self.ordinal(word).map_or_else(|| self.word(word).lemma, |rank| Number::Ordinal(rank).key(0));
+            let pair = (key(a), key(b));
             self.opposites.extend([pair, (pair.1, pair.0)]);
         }
         for (a, b) in lines(SYNONYMS).filter_map(|line| line.split_once(' ')) {

@@ -27,6 +27,9 @@ pub fn measure(a: &Analysed, b: &Analysed, pairing: &Pairing, features: &mut Fea
     modifiers(a, b, pairing, features);
     pronouns(a, b, features);
     questions(a, b, features);
+    let quantities = |text: &Analysed| text.tokens.iter().filter(|token| token.is(flag::QUANTITY)).map(|token| (token.key, 0)).collect::<Vec<_>>();
+    let (only_a, only_b) = unmatched(&quantities(a), &quantities(b));
+    features.count(Feature::Quantity, only_a.len().max(only_b.len()), 2);
 }
 
 fn opposites(a: &Analysed, b: &Analysed, pairing: &Pairing, features: &mut Features) {

@@ -6,6 +6,7 @@
 //! few other languages they know function words, negations and numbers, and of the rest nothing, which the features
 //! say (`foreign`, `foreign_out`).
 
+mod align;
 mod analysed;
 mod code;
 mod features;
@@ -50,8 +51,9 @@ pub fn compare(query: &Analysed, cached: &Analysed) -> Report {
     features.count(Feature::Typos, pairing.typos, 3);
     overlap::measure(query, cached, &pairing, &mut features);
     meaning::measure(query, cached, &pairing, &mut features);
-    order::measure(query, cached, &mut features);
+    order::measure(query, cached, &pairing, &mut features);
     code::measure(query, cached, &mut features);
+    align::measure(query, &pairing.a_keys, cached, &pairing.b_keys, &mut features);
     foreign(query, cached, &mut features);
     let reasons = reasons(&features);
     Report { features, reasons }

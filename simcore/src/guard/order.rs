@@ -5,6 +5,7 @@ use rustc_hash::FxHashMap;
 use super::analysed::{Analysed, Token};
 use super::features::{Feature, Features};
 use super::lexicon::flag;
+use super::pairing::Pairing;
 
 /// Content tokens whose order is looked at; a long text that was turned round shows it in its beginning too.
 const LOOKED_AT: usize = 512;
@@ -20,8 +21,8 @@ struct Shared {
 }
 
 /// Sets all features of order; `exact` texts have none.
-pub fn measure(a: &Analysed, b: &Analysed, features: &mut Features) {
-    let shared = shared(a, b);
+pub fn measure(a: &Analysed, b: &Analysed, pairing: &Pairing, features: &mut Features) {
+    let shared = shared((a, &pairing.a_keys), (b, &pairing.b_keys));
     inversions(a, b, &shared, features);
     let passive = a.passive != b.passive;
     swaps(a, b, &shared, passive, features);
@@ -32,11 +33,12 @@ pub fn measure(a: &Analysed, b: &Analysed, features: &mut Features) {
 }
 
 /// Content tokens that are unique in both texts, in the order of the first.
-fn shared(a: &Analysed, b: &Analysed) -> Vec<Shared> {
-    let unique = |text: &Analysed| {
+fn shared(a: (&Analysed, &[u64]), b: (&Analysed, &[u64])) -> Vec<Shared> {
+    let unique = |(text, keys): (&Analysed, &[u64])| {
         let mut places: FxHashMap<u64, Option<usize>> = FxHashMap::default();
-        for (at, token) in text.tokens.iter().enumerate().filter(|(_, token)| token.content()).take(LOOKED_AT) {
-            places.entry(token.key).and_modify(|place| *place = None).or_insert(Some(at));
+        let content = text.tokens.iter().zip(keys).enumerate().filter(|(_, (token, _))| token.content());
+        for (at, (_, key)) in content.take(LOOKED_AT) {
+            places.entry(*key).and_modify(|place| *place = None).or_insert(Some(at));
         }
         places
     };

@@ -24,7 +24,7 @@ pub fn measure(a: &Analysed, b: &Analysed, pairing: &Pairing, features: &mut Fea
     features.set(Feature::Length, (1.0 + n_a.min(n_b) as f32).ln());
     features.set(Feature::Ratio, if n_a.max(n_b) == 0 { 1.0 } else { n_a.min(n_b) as f32 / n_a.max(n_b) as f32 });
     features.set(Feature::Sentences, (a.sentences.max(b.sentences).max(1) as f32).ln());
-    features.set(Feature::Bigram, bigrams(a, b));
+    features.set(Feature::Bigram, bigrams(&pairing.a_keys, &pairing.b_keys));
     features.set(Feature::Stop, stops(a, b));
     sentences(a, b, pairing, features);
     ends(a, b, pairing, features);
@@ -41,10 +41,10 @@ fn jaccard(x: &[(u64, usize)], y: &[(u64, usize)]) -> f32 {
     if all == 0 { 1.0 } else { both as f32 / all as f32 }
 }
 
-fn bigrams(a: &Analysed, b: &Analysed) -> f32 {
-    let pairs = |text: &Analysed| -> Vec<(u64, usize)> {
-        text.tokens.windows(2).filter_map(|pair| match pair {
-            [x, y] => Some((x.key ^ y.key.rotate_left(29), 0)),
+fn bigrams(a: &[u64], b: &[u64]) -> f32 {
+    let pairs = |keys: &[u64]| -> Vec<(u64, usize)> {
+        keys.windows(2).filter_map(|pair| match pair {
+            [x, y] => Some((x ^ y.rotate_left(29), 0)),
             _ => None,
         }).collect()
     };

@@ -19,6 +19,10 @@ pub struct Pairing {
     pub a: Vec<usize>,
     /// Positions in the cached text without partner, rising.
     pub b: Vec<usize>,
+    /// Keys of the query's tokens, equal to those of their partners however they were found.
+    pub a_keys: Vec<u64>,
+    /// The same of the cached text.
+    pub b_keys: Vec<u64>,
     /// Partners that share a root only.
     pub derived: usize,
     /// Partners by the list of synonyms.
@@ -65,7 +69,8 @@ pub fn pair(a: &Analysed, b: &Analysed) -> Pairing {
         text.tokens.iter().enumerate().filter(|(_, token)| token.content()).map(|(at, token)| (token.key, at)).collect()
     };
     let (only_a, only_b) = unmatched(&content(a), &content(b));
-    let mut pairing = Pairing { a: only_a, b: only_b, ..Pairing::default() };
+    let keys = |text: &Analysed| text.tokens.iter().map(|token| token.key).collect();
+    let mut pairing = Pairing { a: only_a, b: only_b, a_keys: keys(a), b_keys: keys(b), ..Pairing::default() };
     if pairing.a.is_empty() && pairing.b.is_empty() {
         return pairing;
     }
@@ -103,8 +108,10 @@ impl Pairing {
         while let Some(x) = self.a.get(i).filter(|_| i < LOOKED_AT).and_then(|at| a.tokens.get(*at)) {
             let partner = self.b.iter().take(LOOKED_AT).position(|at| b.tokens.get(*at).is_some_and(|y| rule(a, x, b, y)));
             if let Some(j) = partner {
-                self.a.remove(i);
-                self.b.remove(j);
+                let (x, y) = (self.a.remove(i), self.b.remove(j));
+                if let (Some(key), Some(slot)) = (self.a_keys.get(x), self.b_keys.get_mut(y)) {
+                    *slot = *key;
+                }
                 found += 1;
             } else {
                 i += 1;
