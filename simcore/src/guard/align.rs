@@ -107,7 +107,7 @@ pub fn measure(a: &Analysed, a_keys: &[u64], b: &Analysed, b_keys: &[u64], featu
     for (at, (block, (x, y))) in blocks.iter().zip(&sides).enumerate() {
         let tokens_a = a.tokens.get(block.a.0..block.a.1).unwrap_or_default();
         let tokens_b = b.tokens.get(block.b.0..block.b.1).unwrap_or_default();
-        let holds = |tokens: &[Token], bits: u32| tokens.iter().any(|token| token.is(bits));
+        let holds = |tokens: &[Token], bits: u64| tokens.iter().any(|token| token.is(bits));
         let content = |tokens: &[Token]| tokens.iter().any(Token::content);
         let others = sides.iter().enumerate().filter(|(other, _)| *other > at);
         if !x.is_empty() && !y.is_empty() {

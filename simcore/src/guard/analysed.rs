@@ -20,7 +20,7 @@ pub struct Token {
     /// How much it tells, 0 … 1.
     pub idf: f32,
     /// Bits of [`flag`].
-    pub flags: u32,
+    pub flags: u64,
     /// Closed classes.
     pub classes: Classes,
     /// Where it stands in [`Analysed::lower`].
@@ -31,7 +31,7 @@ pub struct Token {
 
 impl Token {
     /// Whether any of the flags is set.
-    pub fn is(&self, bits: u32) -> bool {
+    pub fn is(&self, bits: u64) -> bool {
         self.flags & bits != 0
     }
 
@@ -53,7 +53,7 @@ pub struct Analysed {
     /// What language it seems to be in.
     pub language: Language,
     /// The kinds of question that it asks, as bits after [`flag::ASKS`]; the first that was found.
-    pub asks: u32,
+    pub asks: u64,
     /// Whether someone is done something to "by" someone.
     pub passive: bool,
 }
@@ -238,7 +238,12 @@ impl<'a> Reader<'a> {
                 return (phrase.word.lemma, 1 + phrase.rest.len(), phrase.word.classes);
             }
         }
-        let word = self.lexicon.word(self.lower(at));
+        let word = match self.lower(at) {
+            "min" => self.lexicon.word("minute"),
+            "h" => self.lexicon.word("hour"),
+            "g" => self.lexicon.word("gram"),
+            other => self.lexicon.word(other),
+        };
         if self.lexicon.measures(&word) { (word.lemma, 1, word.classes) } else { (0, 0, Classes::default()) }
     }
 
@@ -279,6 +284,11 @@ impl<'a> Reader<'a> {
                 return taken + more;
             }
         }
+        if text == "half" && self.matches(at, &["an", "hour"]) {
+            let minute = self.lexicon.word("minute");
+            self.push_number(at, at + 3, &Number::Value(30.0), minute.lemma, minute.classes);
+            return 3;
+        }
         if let Some(rank) = self.lexicon.ordinal(text) {
             let mut word = self.lexicon.word(text);
             word.lemma = Number::Ordinal(rank).key(0);
@@ -318,10 +328,9 @@ impl<'a> Reader<'a> {
         if original.contains('_') || camel || (original.contains('.') && !original.ends_with('.') && word.flags & flag::KNOWN == 0) {
             word.flags |= flag::CODE;
         }
-        if let Number::Code(code) = number::read(text)
-            && text.starts_with(|c: char| c.is_ascii_digit())
-        {
-            word.lemma = key(&code);
+        // Forms of a word are one word, but those of an identifier are two identifiers.
+        if word.flags & flag::CODE != 0 || self.piece(at).is_some_and(|piece| piece.code) {
+            word.lemma = key(original);
         }
         word
     }
@@ -345,31 +354,46 @@ fn currency(sign: &str) -> &'static str {
 }
 
 /// The kind of question: that of the last sentence which asks something, since the question follows its context.
-fn asks(tokens: &[Token]) -> u32 {
+fn asks(tokens: &[Token]) -> u64 {
     let mut found = 0;
     let mut sentence = u32::MAX;
     for (at, token) in tokens.iter().enumerate() {
         let bits = token.flags & flag::ASKING;
         let opens = at == 0 || tokens.get(at - 1).is_some_and(|last| last.sentence != token.sentence);
-        let kind = kind_asked(bits, opens, tokens.get(at + 1));
+        let kind = kind_asked(bits, opens, tokens.get(at + 1..).unwrap_or_default());
         if kind != 0 && (token.sentence != sentence) {
             found = kind;
             sentence = token.sentence;
         }
     }
-    found
+    if found != 0 {
+        return found;
+    }
+    // "Birthplace of Ann" asks where, without a word that asks.
+    tokens.iter().take(NAMED_WITHIN).find_map(named).unwrap_or_default()
 }
 
-fn kind_asked(bits: u32, opens: bool, next: Option<&Token>) -> u32 {
+/// Tokens behind "what" among which the noun stands that says what is asked: "what is the exact birth date".
+const NAMED_WITHIN: usize = 6;
+
+fn named(token: &Token) -> Option<u64> {
+    let nouns = token.flags & flag::NOUNS;
+    (nouns != 0).then_some(nouns / flag::NOUN * flag::ASKS)
+}
+
+fn kind_asked(bits: u64, opens: bool, rest: &[Token]) -> u64 {
     let [when, where_, who, why, how, what, yesno, count, measure] = std::array::from_fn(|i| flag::ASKS << i);
     if bits & how != 0 {
-        let next = next.map_or(0, |next| next.flags & flag::ASKING);
+        let next = rest.first().map_or(0, |next| next.flags & flag::ASKING);
         return if next & (count | measure) != 0 { count } else { how };
     }
     if bits & yesno != 0 {
         return if opens { yesno } else { 0 };
     }
-    bits & (when | where_ | who | why | what)
+    if bits & what != 0 {
+        return rest.iter().take(NAMED_WITHIN).find_map(named).unwrap_or(what);
+    }
+    bits & (when | where_ | who | why)
 }
 
 /// A form of "be", then a participle, then "by" within a few words: "was written by", "is Ann loved by".

@@ -45,6 +45,8 @@ features! {
     OutMax "out_max" Down "The larger number, at most 8.";
     EntSub "ent_sub" Down "Both sides have a name that the other lacks: how many pairs, at most 3.";
     EntOne "ent_one" Down "Exactly one side has names that the other lacks: how many, at most 3.";
+    KeySub "key_sub" Down "The smaller number of names, numbers and members of closed classes that the other side lacks, at most 3.";
+    KeyOne "key_one" Down "The larger one.";
     NumSub "num_sub" Down "Both sides have a number (with its unit) that the other lacks: how many pairs, at most 3.";
     NumOne "num_one" Down "Exactly one side has numbers that the other lacks: how many, at most 3.";
     Ant "ant" Down "Opposites, one on either side only; at most 2.";
@@ -53,6 +55,8 @@ features! {
     Moved "moved" Down "The same without those that only \"and\", \"or\", \"vs\" or a comma parts in both texts.";
     AdjFlip "adj_flip" Down "Adjacent content tokens in the opposite order in the other text; at most 3.";
     SwapCls "swap_cls" Down "Two names, or two members of one closed class, in opposite order, passive voice undone; at most 2.";
+    Turned "turned" Down "Two words round one preposition that stand the other way round: a list to a tuple; at most 2.";
+    Reversed "reversed" Down "Three words in the opposite order: who does what to whom; passive voice undone; at most 2.";
     RoleSwap "role_swap" Down "A preposition governs another of two shared words than in the other text; at most 2.";
     RoleDir "role_dir" Down "A shared word is governed by another preposition of direction; at most 2.";
     DirOne "dir_one" Down "Prepositions of direction that one text has more of; at most 3.";

@@ -13,47 +13,53 @@ use super::stem;
 /// Properties of a word or token, as bits.
 pub mod flag {
     /// Carries no content of its own.
-    pub const STOP: u32 = 1;
+    pub const STOP: u64 = 1;
     /// In the dictionary of frequent words, or in any other list.
-    pub const KNOWN: u32 = 1 << 1;
+    pub const KNOWN: u64 = 1 << 1;
     /// Denies.
-    pub const NEGATION: u32 = 1 << 2;
+    pub const NEGATION: u64 = 1 << 2;
     /// A preposition.
-    pub const PREPOSITION: u32 = 1 << 3;
+    pub const PREPOSITION: u64 = 1 << 3;
     /// A preposition that says which way.
-    pub const DIRECTION: u32 = 1 << 4;
+    pub const DIRECTION: u64 = 1 << 4;
     /// Opens a part that narrows what is asked ("for", "without", "on").
-    pub const MODIFIER: u32 = 1 << 5;
+    pub const MODIFIER: u64 = 1 << 5;
     /// Joins things whose order does not matter.
-    pub const JOINING: u32 = 1 << 6;
+    pub const JOINING: u64 = 1 << 6;
     /// A form of "be".
-    pub const BE: u32 = 1 << 7;
+    pub const BE: u64 = 1 << 7;
     /// Narrows what is asked by itself ("free", "online").
-    pub const DEGREE: u32 = 1 << 8;
+    pub const DEGREE: u64 = 1 << 8;
     /// A name: capitalised inside a sentence, or bearing a digit or underscore.
-    pub const NAME: u32 = 1 << 9;
+    pub const NAME: u64 = 1 << 9;
     /// A number, with its unit if it has one.
-    pub const NUMBER: u32 = 1 << 10;
+    pub const NUMBER: u64 = 1 << 10;
     /// Part of code; compared exactly.
-    pub const CODE: u32 = 1 << 11;
+    pub const CODE: u64 = 1 << 11;
     /// Inside quotation marks.
-    pub const QUOTED: u32 = 1 << 12;
+    pub const QUOTED: u64 = 1 << 12;
     /// An operator; no word.
-    pub const OPERATOR: u32 = 1 << 13;
+    pub const OPERATOR: u64 = 1 << 13;
     /// An ordinal.
-    pub const ORDINAL: u32 = 1 << 14;
+    pub const ORDINAL: u64 = 1 << 14;
     /// In one of the lists of words that English questions are made of.
-    pub const ENGLISH: u32 = 1 << 15;
+    pub const ENGLISH: u64 = 1 << 15;
     /// A pronoun of the group `he`, `she`, `they`, `self`, `you`, `we`; shifted by the group's number.
-    pub const PRONOUN: u32 = 1 << 16;
+    pub const PRONOUN: u64 = 1 << 16;
     /// All pronoun bits.
-    pub const PRONOUNS: u32 = 0x3f << 16;
+    pub const PRONOUNS: u64 = 0x3f << 16;
     /// Opens a question; shifted by the number of its kind.
-    pub const ASKS: u32 = 1 << 22;
+    pub const ASKS: u64 = 1 << 22;
     /// Says how much of something: all, only, most.
-    pub const QUANTITY: u32 = 1 << 31;
+    pub const QUANTITY: u64 = 1 << 31;
+    /// Names what "when", "where", "why" or "how many" asks for; shifted by the number of the kind.
+    pub const NOUN: u64 = 1 << 32;
+    /// All bits of such nouns.
+    pub const NOUNS: u64 = 0x1ff << 32;
+    /// A preposition that says where something goes; they stand for each other.
+    pub const ONTO: u64 = 1 << 41;
     /// All bits of question words.
-    pub const ASKING: u32 = 0x1ff << 22;
+    pub const ASKING: u64 = 0x1ff << 22;
 }
 
 /// Kinds of question words, in the order of their bits after [`flag::ASKS`].
@@ -69,7 +75,7 @@ pub struct Word {
     /// How much the word tells, 0 … 1.
     pub idf: f32,
     /// Bits of [`flag`].
-    pub flags: u32,
+    pub flags: u64,
     /// Which closed classes it belongs to.
     pub classes: Classes,
     /// Key of its lemma, after aliases.
@@ -192,10 +198,12 @@ impl Lexicon {
                 "be" => flag::BE,
                 "degree" => flag::DEGREE,
                 "quantity" => flag::QUANTITY,
+                "onto" => flag::ONTO,
                 _ => {
                     let pronoun = PRONOUNS.iter().position(|other| *other == name).map(|at| flag::PRONOUN << at);
                     let asks = ASKING.iter().position(|other| *other == name).map(|at| flag::ASKS << at);
-                    pronoun.or(asks).unwrap_or_default()
+                    let noun = name.strip_prefix("noun_").and_then(|kind| ASKING.iter().position(|other| *other == kind));
+                    pronoun.or(asks).or(noun.map(|at| flag::NOUN << at)).unwrap_or_default()
                 }
             };
             for word in words.split_whitespace() {
@@ -271,7 +279,15 @@ impl Lexicon {
                 }
             }
         }
-        for (a, b) in OPPOSITES.iter().flat_map(|file| lines(file)).filter_map(|line| line.split_once(' ')) {
+        let pairs = OPPOSITES.iter().flat_map(|file| lines(file)).flat_map(|line| match line.split_once(" / ") {
+            // Every word before the stroke is the opposite of every word behind it.
+            Some((left, right)) => left
+                .split_whitespace()
+                .flat_map(|a| right.split_whitespace().map(move |b| (a, b)))
+                .collect::<Vec<_>>(),
+            None => line.split_once(' ').into_iter().collect(),
+        });
+        for (a, b) in pairs {
             let key = |word| self.ordinal(word).map_or_else(|| self.word(word).lemma, |rank| Number::Ordinal(rank).key(0));
             let pair = (key(a), key(b));
             self.opposites.extend([pair, (pair.1, pair.0)]);
@@ -327,7 +343,7 @@ impl Lexicon {
         }
     }
 
-    fn mark(&mut self, name: &'static str, bits: u32) {
+    fn mark(&mut self, name: &'static str, bits: u64) {
         let mut word = self.word(name);
         word.flags |= bits;
         self.words.insert(name, word);

@@ -69,6 +69,10 @@ fn names(a: &Analysed, b: &Analysed, pairing: &Pairing, features: &mut Features)
     };
     let (x, y) = (lacks(a, &pairing.a, b, &pairing.b), lacks(b, &pairing.b, a, &pairing.a));
     subs(features, Feature::EntSub, Feature::EntOne, x, y);
+    let telling = |token: &&Token| token.is(flag::NAME | flag::NUMBER | flag::ORDINAL) || token.classes.first().is_some_and(|class| *class != 0);
+    let (x, y) = (at(a, &pairing.a).filter(telling).count(), at(b, &pairing.b).filter(telling).count());
+    features.count(Feature::KeySub, x.min(y), 3);
+    features.count(Feature::KeyOne, x.max(y), 3);
 }
 
 fn numbers(a: &Analysed, b: &Analysed, pairing: &Pairing, features: &mut Features) {
@@ -146,13 +150,16 @@ fn pronouns(a: &Analysed, b: &Analysed, features: &mut Features) {
 
 fn questions(a: &Analysed, b: &Analysed, features: &mut Features) {
     let [when, where_, who, why, how, what, yesno, count, _] = std::array::from_fn(|i| flag::ASKS << i);
-    let hard = when | where_ | who | why | count | yesno;
-    if a.asks == b.asks || a.asks == 0 || b.asks == 0 {
+    if a.asks == b.asks || (a.asks | b.asks) & !(what | how) == 0 {
         return;
     }
-    if a.asks & hard != 0 && b.asks & hard != 0 {
+    // "How can I" and "is it possible to" ask for the same; "what" may ask for anything.
+    let both = a.asks | b.asks;
+    let loose = what | if both & yesno != 0 { how } else { 0 };
+    let hard = when | where_ | who | why | count | yesno | how;
+    if a.asks & hard & !loose != 0 && b.asks & hard & !loose != 0 {
         features.set(Feature::WhHard, 1.0);
-    } else if (a.asks | b.asks) & !(how | what) != 0 {
+    } else {
         features.set(Feature::WhSoft, 1.0);
     }
 }

@@ -27,6 +27,7 @@ pub fn measure(a: &Analysed, b: &Analysed, pairing: &Pairing, features: &mut Fea
     let passive = a.passive != b.passive;
     swaps(a, b, &shared, passive, features);
     roles(a, b, &shared, features);
+    turns(a, b, &shared, passive, features);
     let directions = |text: &Analysed| text.tokens.iter().filter(|token| token.is(flag::DIRECTION)).map(|token| (token.key, 0)).collect::<Vec<_>>();
     let (only_a, only_b) = super::pairing::unmatched(&directions(a), &directions(b));
     features.count(Feature::DirOne, only_a.len().max(only_b.len()), 3);
@@ -37,8 +38,10 @@ fn shared(a: (&Analysed, &[u64]), b: (&Analysed, &[u64])) -> Vec<Shared> {
     let unique = |(text, keys): (&Analysed, &[u64])| {
         let mut places: FxHashMap<u64, Option<usize>> = FxHashMap::default();
         let content = text.tokens.iter().zip(keys).enumerate().filter(|(_, (token, _))| token.content());
-        for (at, (_, key)) in content.take(LOOKED_AT) {
-            places.entry(*key).and_modify(|place| *place = None).or_insert(Some(at));
+        for (at, (token, key)) in content.take(LOOKED_AT) {
+            // A name that is said twice still has its first place.
+            let name = token.is(flag::NAME);
+            places.entry(*key).and_modify(|place| *place = place.filter(|_| name)).or_insert(Some(at));
         }
         places
     };
@@ -68,7 +71,7 @@ fn inversions(a: &Analysed, b: &Analysed, shared: &[Shared], features: &mut Feat
             inverted += 1;
             let symmetric = joined(a, x.a, y.a) && joined(b, x.b, y.b);
             moved += usize::from(!symmetric);
-            flips += usize::from(y.a == x.a + 1 && x.b == y.b + 1);
+            flips += usize::from(!symmetric && y.a == x.a + 1 && x.b == y.b + 1);
         }
     }
     features.set(Feature::Inv, inverted as f32 / steps);
@@ -82,7 +85,11 @@ fn swaps(a: &Analysed, b: &Analysed, shared: &[Shared], passive: bool, features:
         class || (x.is(flag::NAME) && y.is(flag::NAME))
     };
     let (mut swapped, mut kept) = (0, 0);
-    for pair in shared.windows(2) {
+    let telling = |pair: &&Shared| {
+        a.tokens.get(pair.a).is_some_and(|token| token.is(flag::NAME) || token.classes.first().is_some_and(|class| *class != 0))
+    };
+    let names: Vec<Shared> = shared.iter().filter(telling).copied().collect();
+    for pair in names.windows(2) {
         let [first, second] = pair else { continue };
         let (Some(x), Some(y)) = (a.tokens.get(first.a), a.tokens.get(second.a)) else { continue };
         if kin(x, y) || b.tokens.get(first.b).zip(b.tokens.get(second.b)).is_some_and(|(x, y)| kin(x, y)) {
@@ -134,4 +141,27 @@ fn roles(a: &Analysed, b: &Analysed, shared: &[Shared], features: &mut Features)
     let exchanged = lost.iter().filter(|key| gained.contains(key)).count();
     features.count(Feature::RoleSwap, exchanged, 2);
     features.count(Feature::RoleDir, directed, 2);
+}
+
+/// The preposition that alone, but for other stop words, stands between two positions.
+fn between(text: &Analysed, x: usize, y: usize) -> Option<&Token> {
+    let tokens = text.tokens.get(x.min(y) + 1..x.max(y))?;
+    let mut prepositions = tokens.iter().filter(|token| token.is(flag::PREPOSITION));
+    let found = prepositions.next()?;
+    (prepositions.next().is_none() && tokens.iter().all(|token| !token.content())).then_some(found)
+}
+
+fn turns(a: &Analysed, b: &Analysed, shared: &[Shared], passive: bool, features: &mut Features) {
+    let mut turned = 0;
+    for pair in shared.windows(2) {
+        let [x, y] = pair else { continue };
+        if y.b < x.b
+            && let (Some(p), Some(q)) = (between(a, x.a, y.a), between(b, x.b, y.b))
+        {
+            turned += usize::from(p.key == q.key || (p.is(flag::ONTO) && q.is(flag::ONTO)));
+        }
+    }
+    let triples = shared.windows(3).filter(|triple| matches!(triple, [x, y, z] if z.b < y.b && y.b < x.b)).count();
+    features.count(Feature::Turned, turned, 2);
+    features.count(Feature::Reversed, if passive { 0 } else { triples }, 2);
 }

@@ -76,8 +76,8 @@ pub fn pair(a: &Analysed, b: &Analysed) -> Pairing {
     }
     // A stop word of one text may be what a content word of the other is: "one" and "1" are not, "less" and "fewer" are.
     pairing.derived = pairing.join(a, b, |a, x, b, y| {
-        let plain = !(x.is(flag::NUMBER | flag::CODE) || y.is(flag::NUMBER | flag::CODE));
-        plain && (x.root == y.root && !opposed(a, x, b, y))
+        let plain = !x.is(flag::NUMBER) && !y.is(flag::NUMBER) && !(x.is(flag::CODE) && y.is(flag::CODE));
+        plain && x.root == y.root && !opposed(a, x, b, y)
     });
     pairing.typos = pairing.join(a, b, slipped);
     pairing.compounds(a, b);

@@ -29,8 +29,6 @@ pub struct Piece {
     pub sentence: u32,
     /// The first of its sentence.
     pub first: bool,
-    /// No space stands before it.
-    pub glued: bool,
     /// Part of code.
     pub code: bool,
     /// Inside quotation marks.
@@ -106,7 +104,6 @@ struct Scanner<'a> {
     pieces: Vec<Piece>,
     sentence: u32,
     fresh: bool,
-    glued: bool,
     fenced: bool,
     ticked: bool,
     quoted: bool,
@@ -123,7 +120,6 @@ pub fn scan(text: &str) -> Scanned {
         pieces: Vec::with_capacity(text.len() / 5 + 4),
         sentence: 0,
         fresh: true,
-        glued: false,
         fenced: false,
         ticked: false,
         quoted: false,
@@ -177,12 +173,10 @@ impl Scanner<'_> {
             span: (self.at, end),
             sentence: self.sentence,
             first: self.fresh,
-            glued: self.glued,
             code,
             quoted: self.quoted,
         });
         self.fresh = false;
-        self.glued = true;
         self.at = end;
     }
 
@@ -255,14 +249,14 @@ impl Scanner<'_> {
     /// A name with a bracket right behind it calls something: all up to the closing bracket is code.
     fn call(&mut self, end: usize) {
         let rest = self.text.get(end..).unwrap_or_default();
-        if !rest.starts_with('(') || rest.starts_with("(s)") || rest.starts_with("(es)") {
+        if !rest.starts_with(['(', '[']) || rest.starts_with("(s)") || rest.starts_with("(es)") {
             return;
         }
         let mut depth = 0_usize;
         for (offset, c) in rest.char_indices().take(200) {
             match c {
-                '(' => depth += 1,
-                ')' => depth -= 1,
+                '(' | '[' => depth += 1,
+                ')' | ']' => depth -= 1,
                 '\n' => return,
                 _ => {}
             }
@@ -280,7 +274,6 @@ impl Scanner<'_> {
             '\n' => {
                 self.end_sentence();
                 self.at = after;
-                self.glued = false;
                 self.line_begins();
             }
             '.' | '!' | '?' | '。' | '!' | '?' | '؟' | '।' if !self.operator_follows() => {
@@ -288,12 +281,10 @@ impl Scanner<'_> {
                     self.end_sentence();
                 }
                 self.at = after;
-                self.glued = false;
             }
             '"' => {
                 self.quoted = !self.quoted;
                 self.at = after;
-                self.glued = false;
             }
             '$' | '€' | '£' | '¥' | '₹' | '%' | '°' if !(c == '%' && self.in_code()) => {
                 self.push(Kind::Unit, after);
@@ -301,7 +292,6 @@ impl Scanner<'_> {
             _ if OPERATORS.contains(c) => self.operator(),
             _ => {
                 self.at = after;
-                self.glued = false;
             }
         }
     }
@@ -320,7 +310,6 @@ impl Scanner<'_> {
             self.ticked = !self.ticked && closes;
             self.at += 1;
         }
-        self.glued = false;
     }
 
     fn end_sentence(&mut self) {
@@ -346,10 +335,13 @@ impl Scanner<'_> {
         let spaced = before.is_some_and(|c| c == ' ') && after.is_some_and(|c| c == ' ');
         let digits = before.is_some_and(|c| c.is_ascii_digit()) && after.is_some_and(|c| c.is_ascii_digit());
         let counts = match sign {
-            "-" => self.in_code() || (digits && false) || self.flag(before, after),
-            "--" => self.in_code() || operand(after) && before.is_none_or(char::is_whitespace),
+            "-" => self.in_code() || self.flag(before, after),
+            "--" if operand(after) && before.is_none_or(char::is_whitespace) => true,
             ":" | "?" | "??" | "!" | "!!" | "?!" | "!?" | "???" | "!!!" | "---" => self.in_code() && !sign.starts_with('!'),
-            "/" | "&" => self.in_code() || (spaced && sign == "/"),
+            "/" => self.in_code() || spaced,
+            "&" => self.in_code(),
+            "://" => false,
+            "**" | "//" | "--" | "==" => self.in_code() || spaced || (operand(before) && operand(after)),
             "+" | "*" | "=" | "<" | ">" | "%" | "^" | "|" | "~" => {
                 self.in_code() || spaced || (operand(before) && operand(after)) || digits
             }
@@ -359,8 +351,6 @@ impl Scanner<'_> {
             self.push(Kind::Operator, end);
         } else {
             self.at = end;
-            // "well-known" is two pieces, the second of which stands no freer than the first.
-            self.glued = sign == "-" && operand(before) && operand(after);
         }
     }
 
