@@ -8,12 +8,25 @@ from __future__ import annotations
 
 from typing import Final
 
-from simcore._native import FEATURES, GUARD_VERSION, Guard, GuardReport, Index, IndexPoisoned, IndexQuarantined, compare
+from simcore._native import (
+    DIRECTIONS,
+    FEATURES,
+    GUARD_VERSION,
+    Guard,
+    GuardReport,
+    Index,
+    IndexPoisoned,
+    IndexQuarantined,
+    Judgement,
+    Verifier,
+    compare,
+)
 
 MISSING_ID: Final = 2**64 - 1
 """The id in a search's cell for which no row was found; its score is minus infinity."""
 
 __all__ = [
+    "DIRECTIONS",
     "FEATURES",
     "GUARD_VERSION",
     "MISSING_ID",
@@ -22,5 +35,7 @@ __all__ = [
     "Index",
     "IndexPoisoned",
     "IndexQuarantined",
+    "Judgement",
+    "Verifier",
     "compare",
 ]

@@ -78,6 +78,10 @@ def cluster(pairs: list[Pairs], streams: list[Stream]) -> Texts:
     for group in pairs:
         for a, b in zip(group.a, group.b, strict=True):
             texts.join(texts.of(a), texts.of(b))
+        if group.name == "templates":
+            block: dict[str, int] = {}
+            for a, kind in zip(group.a, group.kind, strict=True):
+                texts.join(texts.of(a), block.setdefault(kind, texts.of(a)))
     for stream in streams:
         first: dict[str, int] = {}
         for text, cls in zip(stream.text, stream.cls, strict=True):

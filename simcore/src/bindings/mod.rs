@@ -203,6 +203,8 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let directions = crate::guard::DIRECTIONS.map(crate::guard::Direction::name);
+        module.add("DIRECTIONS", PyTuple::new(module.py(), directions)?)?;
         module.add("FEATURES", PyTuple::new(module.py(), crate::guard::NAMES)?)
     }
 }

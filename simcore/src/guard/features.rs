@@ -14,6 +14,17 @@ pub enum Direction {
     Free,
 }
 
+impl Direction {
+    /// The name that Python sees.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Free => "free",
+        }
+    }
+}
+
 macro_rules! features {
     ($($variant:ident $name:literal $direction:ident $doc:literal;)*) => {
         /// A feature; its number is its place in [`Features`].
