@@ -11,7 +11,7 @@ MANIFEST := --manifest-path simcore/Cargo.toml
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-pythons lint gen bench bench-simcore setup model clean
-.PHONY: campaign-simcore campaign-isolation test-faults-sabotage
+.PHONY: fit-decision campaign-decision campaign-simcore campaign-isolation test-faults-sabotage
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -52,6 +52,14 @@ bench-simcore: setup $(BENCH)/.installed ## measure exact search beside FAISS, n
 
 test-faults-sabotage: setup model ## for each fault row: remove its handling and see its test fail
 	$(BIN)/python -m tests.faults.sabotage
+
+fit-decision: setup model ## fit the cache's verifier on the sets in DATA=; FOLDS= a folder for one per fold
+	$(PIP) install --quiet -c constraints.txt --group fit
+	$(BIN)/python -m tools.fit_decision $(DATA) --scratch $(or $(SCRATCH),.antiphon/fit-decision) --write \
+	  $(if $(FOLDS),--folds-to $(FOLDS))
+
+campaign-decision: setup ## compare both readings of the verifier on the pairs in DATA=
+	DECISION_CAMPAIGN_DATA=$(DATA) $(BIN)/python -m pytest -s tests/unit/simcore/test_verifier.py
 
 campaign-simcore: setup ## compare a million searches with brute force
 	SIMCORE_CAMPAIGN_CASES=1000000 $(CARGO) test --quiet --locked $(MANIFEST) --test campaign -- --nocapture

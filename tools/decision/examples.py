@@ -69,7 +69,7 @@ class Texts:
         """A fold for every text; a cluster is in one fold."""
         roots = np.array([self.root(at) for at in range(len(self._parent))])
         _, cluster = np.unique(roots, return_inverse=True)
-        return np.random.default_rng(seed).integers(0, count, cluster.max() + 1)[cluster]
+        return np.asarray(np.random.default_rng(seed).integers(0, count, cluster.max() + 1)[cluster], np.int64)
 
 
 def cluster(pairs: list[Pairs], streams: list[Stream]) -> Texts:
@@ -96,13 +96,20 @@ def measure(cached: list[str], query: list[str]) -> NDArray[np.float32]:
     by_query: dict[str, list[int]] = defaultdict(list)
     for at, text in enumerate(query):
         by_query[text].append(at)
-    for text, at in by_query.items():
-        rows[at] = Guard(text).measure([cached[i] for i in at])
+    for text, places in by_query.items():
+        rows[places] = Guard(text).measure([cached[i] for i in places])
     return rows
 
 
 def _examples(
-    name: str, texts: Texts, cached: list[str], query: list[str], label: list[bool], cosine: Floats, kind: list[str]
+    name: str,
+    texts: Texts,
+    *,
+    cached: list[str],
+    query: list[str],
+    label: list[bool],
+    cosine: Floats,
+    kind: list[str],
 ) -> Examples:
     guard = measure(cached, query)
     x = np.hstack([logdist(cosine)[:, None].astype(np.float32), guard])
@@ -113,13 +120,19 @@ def _examples(
 def of_pairs(group: Pairs, texts: Texts, vectors: Vectors) -> Examples:
     """One example for each pair of a set."""
     cosine = np.einsum("ij,ij->i", vectors.of(group.a), vectors.of(group.b)).astype(np.float64)
-    return _examples(group.name, texts, group.a, group.b, group.label, cosine, group.kind)
+    return _examples(
+        group.name, texts, cached=group.a, query=group.b, label=group.label, cosine=cosine, kind=group.kind
+    )
 
 
 def of_stream(stream: Stream, texts: Texts, vectors: Vectors) -> tuple[Examples, list[list[tuple[int, int]]]]:
     """Each text with its nearest earlier ones; also, per arrival, (row, earlier arrival) by falling cosine."""
     rows = vectors.of(stream.text)
-    cached, query, label, cosine, rank = [], [], [], [], []
+    cached: list[str] = []
+    query: list[str] = []
+    label: list[bool] = []
+    cosine: list[float] = []
+    rank: list[str] = []
     near: list[list[tuple[int, int]]] = []
     for at in range(len(rows)):
         scores = rows[:at] @ rows[at]
@@ -135,4 +148,7 @@ def of_stream(stream: Stream, texts: Texts, vectors: Vectors) -> tuple[Examples,
             cosine.append(float(scores[other]))
             rank.append(str(place))
         near.append(found)
-    return _examples(stream.name, texts, cached, query, label, np.array(cosine), rank), near
+    made = _examples(
+        stream.name, texts, cached=cached, query=query, label=label, cosine=np.array(cosine), kind=rank
+    )
+    return made, near

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,9 +62,8 @@ def stream(stream_: Stream, examples: Examples, near: list[list[tuple[int, int]]
     return Result(percent(hits, count), percent(wrong, hits))
 
 
-def pairs(examples: Examples, v: Floats, rule: Rule, of: Callable[[str], bool] = lambda kind: True) -> Result:
-    """Serve or not, pair by pair; `of` chooses kinds."""
-    chosen = np.array([of(kind) for kind in examples.kind], bool)
-    served = (examples.cosine >= rule.cosine) & (v >= rule.v) & chosen
-    right, trap = examples.label & chosen, ~examples.label & chosen
+def pairs(examples: Examples, v: Floats, rule: Rule) -> Result:
+    """Serve or not, pair by pair."""
+    served = (examples.cosine >= rule.cosine) & (v >= rule.v)
+    right, trap = examples.label, ~examples.label
     return Result(percent(served[right].sum(), right.sum()), percent(served[trap].sum(), trap.sum()))

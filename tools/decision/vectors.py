@@ -67,7 +67,7 @@ class Vectors:
     def of(self, texts: Iterable[str]) -> NDArray[np.float32]:
         """The unit vectors of some texts, (n, dim)."""
         rows = self._rows[[self._place[text] for text in texts]]
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
 def embedded(scratch: Path, texts: Iterable[str]) -> Vectors:

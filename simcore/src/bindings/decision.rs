@@ -100,7 +100,9 @@ impl Verifier {
         let size: usize = cached_texts.iter().map(String::len).sum();
         let judge = |query: &Analysed| {
             let candidates = cached_texts.iter().zip(&cosines);
-            candidates.map(|(text, cosine)| self.0.judge(query, &Analysed::new(text), *cosine)).collect::<Result<Vec<_>, _>>()
+            candidates
+                .map(|(text, cosine)| self.0.judge(query, &Analysed::new(text), *cosine))
+                .collect::<Result<Vec<_>, _>>()
         };
         let judged = if let Ok(guard) = query.cast::<Guard>() {
             let analysed = &guard.get().0;

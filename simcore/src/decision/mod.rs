@@ -6,6 +6,8 @@
 
 mod calibration;
 mod format;
+#[cfg(test)]
+mod tests;
 mod trees;
 mod verifier;
 

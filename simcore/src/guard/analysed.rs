@@ -82,6 +82,11 @@ impl Analysed {
     }
 }
 
+/// What was appended to a text since it had a length.
+fn last(text: &str, start: u32) -> &str {
+    text.get(start as usize..).unwrap_or_default()
+}
+
 struct Reader<'a> {
     scanned: &'a Scanned,
     lexicon: &'static Lexicon,
@@ -95,8 +100,9 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(scanned: &'a Scanned) -> Self {
-        let (mut lower, mut spans) = (String::with_capacity(scanned.text.len()), Vec::with_capacity(scanned.pieces.len()));
-        let (mut words, mut capitalised) = (0, 0);
+        let (mut lower, mut spans) =
+            (String::with_capacity(scanned.text.len()), Vec::with_capacity(scanned.pieces.len()));
+        let (mut words, mut shouted, mut headline) = (0, 0, false);
         for piece in &scanned.pieces {
             let start = lower.len() as u32;
             let text = scanned.text.get(piece.span.0..piece.span.1).unwrap_or_default();
@@ -106,12 +112,15 @@ impl<'a> Reader<'a> {
                 lower.extend(text.chars().flat_map(char::to_lowercase));
             }
             spans.push((start, lower.len() as u32));
-            if piece.kind == Kind::Word && !piece.first {
-                words += 1;
-                capitalised += usize::from(text.starts_with(char::is_uppercase));
+            if piece.kind == Kind::Word && !piece.first && text.starts_with(char::is_uppercase) && text.len() > 1 {
+                let shouts = text.chars().all(|c| !c.is_lowercase());
+                shouted += usize::from(shouts);
+                // "How To Open A Tin" capitalises words that are no names.
+                headline |= !shouts && LEXICON.word(last(&lower, start)).flags & flag::STOP != 0;
             }
+            words += 1;
         }
-        let capitals = capitalised * 2 <= words || words <= 3;
+        let capitals = !headline && shouted * 2 <= words;
         Self { scanned, lexicon: &LEXICON, spans, lower, tokens: Vec::with_capacity(scanned.pieces.len()), capitals }
     }
 
@@ -210,7 +219,9 @@ impl<'a> Reader<'a> {
             taken += 1;
         }
         let (unit, more, classes) = match sign {
-            Some(sign) => (self.lexicon.word(sign).lemma, self.skips_currency(at + taken), self.lexicon.word(sign).classes),
+            Some(sign) => {
+                (self.lexicon.word(sign).lemma, self.skips_currency(at + taken), self.lexicon.word(sign).classes)
+            }
             None => self.unit_after(at + taken),
         };
         self.push_number(at, at + taken + more, &value, unit, classes);
@@ -324,8 +335,12 @@ impl<'a> Reader<'a> {
             word.idf = word.idf.max(IDF_NUMBER);
         }
         // Identifiers are compared exactly wherever they stand: snake_case, camelCase, a.b.
-        let camel = inner && original.starts_with(char::is_lowercase) && text.len() > 3 && word.flags & flag::KNOWN == 0;
-        if original.contains('_') || camel || (original.contains('.') && !original.ends_with('.') && word.flags & flag::KNOWN == 0) {
+        let camel =
+            inner && original.starts_with(char::is_lowercase) && text.len() > 3 && word.flags & flag::KNOWN == 0;
+        if original.contains('_')
+            || camel
+            || (original.contains('.') && !original.ends_with('.') && word.flags & flag::KNOWN == 0)
+        {
             word.flags |= flag::CODE;
         }
         // Forms of a word are one word, but those of an identifier are two identifiers.
@@ -403,7 +418,13 @@ fn passive(tokens: &[Token], lower: &str) -> bool {
         let before = tokens.get(by.saturating_sub(8)..by).unwrap_or_default();
         let participle = before.last().is_some_and(|last| {
             let form = word(last);
-            last.content() && (form.ends_with("ed") || form.ends_with('n') || form.ends_with('t') || form.ends_with("de") || form.ends_with("ung") || key(form) != last.key)
+            last.content()
+                && (form.ends_with("ed")
+                    || form.ends_with('n')
+                    || form.ends_with('t')
+                    || form.ends_with("de")
+                    || form.ends_with("ung")
+                    || key(form) != last.key)
         });
         participle && before.iter().any(|token| token.is(flag::BE))
     })

@@ -13,7 +13,13 @@ const LOOKED_AT: usize = 4096;
 /// Sets the features of code.
 pub fn measure(a: &Analysed, b: &Analysed, features: &mut Features) {
     let code = |text: &Analysed| -> Vec<(u64, usize)> {
-        text.tokens.iter().enumerate().filter(|(_, token)| token.is(flag::CODE)).take(LOOKED_AT).map(|(at, token)| (token.exact, at)).collect()
+        text.tokens
+            .iter()
+            .enumerate()
+            .filter(|(_, token)| token.is(flag::CODE))
+            .take(LOOKED_AT)
+            .map(|(at, token)| (token.exact, at))
+            .collect()
     };
     let (in_a, in_b) = (code(a), code(b));
     if in_a.is_empty() && in_b.is_empty() {
@@ -37,7 +43,8 @@ fn lacking(own: &Analysed, positions: &[usize], other: &Analysed, unmarked: bool
     let lacks = |token: &&Token| {
         let word = words.contains(&token.exact) || (!token.is(flag::OPERATOR) && words.contains(&token.key));
         // Where the other text has no code at all, a single sign may be a word there.
-        !word && !(unmarked && token.is(flag::OPERATOR) && token.span.1 - token.span.0 == 1)
+        let sign = unmarked && token.is(flag::OPERATOR) && token.span.1 - token.span.0 == 1;
+        !word && !sign
     };
     positions.iter().filter_map(|at| own.tokens.get(*at)).filter(lacks).count()
 }

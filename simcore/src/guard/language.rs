@@ -41,8 +41,15 @@ pub fn of(tokens: &mut [Token], lower: &str) -> Language {
             bits &= bits - 1;
         }
     }
-    let (best, found) = counts.iter().enumerate().max_by_key(|(at, count)| (**count, usize::MAX - at)).map_or((0, 0), |(at, count)| (at, *count));
-    if letters == 0 || (known * 2 >= letters && english + known >= found * 2 + MARGIN) || (english >= 2 && english > found) {
+    let (best, found) = counts
+        .iter()
+        .enumerate()
+        .max_by_key(|(at, count)| (**count, usize::MAX - at))
+        .map_or((0, 0), |(at, count)| (at, *count));
+    if letters == 0
+        || (known * 2 >= letters && english + known >= found * 2 + MARGIN)
+        || (english >= 2 && english > found)
+    {
         return Language::English;
     }
     let language = script(lower).or((found > 0 && found * 8 >= letters).then_some(best as u32));

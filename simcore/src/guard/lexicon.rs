@@ -160,10 +160,9 @@ impl Lexicon {
         // Zipf's law: the share of texts with a word falls with its rank, so the logarithm of the rank is an idf.
         let scale = (ranked.len() as f32 + 1.0).ln();
         for (word, rank) in &ranked {
-            let lemma = irregular.get(word).map_or_else(
-                || stem::lemma(word, &|other| ranked.get(other).is_some()),
-                |word| (*word).to_owned(),
-            );
+            let lemma = irregular
+                .get(word)
+                .map_or_else(|| stem::lemma(word, &|other| ranked.contains_key(other)), |word| (*word).to_owned());
             // A form is as telling as its lemma: "installs" is rarer than "install" and means the same.
             let rank = ranked.get(lemma.as_str()).map_or(*rank, |of_lemma| (*of_lemma).min(*rank));
             let idf = ((rank as f32 + 2.0).ln() / scale).clamp(0.05, 1.0);
@@ -202,7 +201,8 @@ impl Lexicon {
                 _ => {
                     let pronoun = PRONOUNS.iter().position(|other| *other == name).map(|at| flag::PRONOUN << at);
                     let asks = ASKING.iter().position(|other| *other == name).map(|at| flag::ASKS << at);
-                    let noun = name.strip_prefix("noun_").and_then(|kind| ASKING.iter().position(|other| *other == kind));
+                    let noun =
+                        name.strip_prefix("noun_").and_then(|kind| ASKING.iter().position(|other| *other == kind));
                     pronoun.or(asks).or(noun.map(|at| flag::NOUN << at)).unwrap_or_default()
                 }
             };
@@ -281,14 +281,14 @@ impl Lexicon {
         }
         let pairs = OPPOSITES.iter().flat_map(|file| lines(file)).flat_map(|line| match line.split_once(" / ") {
             // Every word before the stroke is the opposite of every word behind it.
-            Some((left, right)) => left
-                .split_whitespace()
-                .flat_map(|a| right.split_whitespace().map(move |b| (a, b)))
-                .collect::<Vec<_>>(),
+            Some((left, right)) => {
+                left.split_whitespace().flat_map(|a| right.split_whitespace().map(move |b| (a, b))).collect::<Vec<_>>()
+            }
             None => line.split_once(' ').into_iter().collect(),
         });
         for (a, b) in pairs {
-            let key = |word| self.ordinal(word).map_or_else(|| self.word(word).lemma, |rank| Number::Ordinal(rank).key(0));
+            let key =
+                |word| self.ordinal(word).map_or_else(|| self.word(word).lemma, |rank| Number::Ordinal(rank).key(0));
             let pair = (key(a), key(b));
             self.opposites.extend([pair, (pair.1, pair.0)]);
         }
@@ -360,13 +360,7 @@ impl Lexicon {
         {
             return Word { flags: word.flags & !flag::STOP, ..*word };
         }
-        Word {
-            idf: 1.0,
-            flags: 0,
-            classes: Classes::default(),
-            lemma: key(&lemma),
-            root: key(&stem::root(&lemma)),
-        }
+        Word { idf: 1.0, flags: 0, classes: Classes::default(), lemma: key(&lemma), root: key(&stem::root(&lemma)) }
     }
 
     /// A word that is meant only in this very spelling.

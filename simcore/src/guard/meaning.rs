@@ -27,7 +27,9 @@ pub fn measure(a: &Analysed, b: &Analysed, pairing: &Pairing, features: &mut Fea
     modifiers(a, b, pairing, features);
     pronouns(a, b, features);
     questions(a, b, features);
-    let quantities = |text: &Analysed| text.tokens.iter().filter(|token| token.is(flag::QUANTITY)).map(|token| (token.key, 0)).collect::<Vec<_>>();
+    let quantities = |text: &Analysed| {
+        text.tokens.iter().filter(|token| token.is(flag::QUANTITY)).map(|token| (token.key, 0)).collect::<Vec<_>>()
+    };
     let (only_a, only_b) = unmatched(&quantities(a), &quantities(b));
     features.count(Feature::Quantity, only_a.len().max(only_b.len()), 2);
 }
@@ -35,13 +37,20 @@ pub fn measure(a: &Analysed, b: &Analysed, pairing: &Pairing, features: &mut Fea
 fn opposites(a: &Analysed, b: &Analysed, pairing: &Pairing, features: &mut Features) {
     // Stop words have opposites too (before, most, up), so all words take part that only one text has.
     let words = |text: &Analysed| -> Vec<(u64, usize)> {
-        text.tokens.iter().enumerate().filter(|(_, token)| !token.is(flag::OPERATOR | flag::CODE)).map(|(at, token)| (token.key, at)).collect()
+        text.tokens
+            .iter()
+            .enumerate()
+            .filter(|(_, token)| !token.is(flag::OPERATOR | flag::CODE))
+            .map(|(at, token)| (token.key, at))
+            .collect()
     };
     let stops = |text: &Analysed| text.tokens.iter().any(|token| token.is(flag::STOP));
-    let (only_a, only_b) = if stops(a) || stops(b) { unmatched(&words(a), &words(b)) } else { (pairing.a.clone(), pairing.b.clone()) };
+    let (only_a, only_b) =
+        if stops(a) || stops(b) { unmatched(&words(a), &words(b)) } else { (pairing.a.clone(), pairing.b.clone()) };
     let mut found = 0;
     for x in at(a, &only_a) {
-        let meets = at(b, &only_b).any(|y| LEXICON.opposite(x.key, y.key) || (x.content() && y.content() && opposed(a, x, b, y)));
+        let meets = at(b, &only_b)
+            .any(|y| LEXICON.opposite(x.key, y.key) || (x.content() && y.content() && opposed(a, x, b, y)));
         found += usize::from(meets);
     }
     features.count(Feature::Ant, found, 2);
@@ -62,14 +71,20 @@ fn names(a: &Analysed, b: &Analysed, pairing: &Pairing, features: &mut Features)
             .filter(named)
             .filter(|x| {
                 let word = own.word(x);
-                let slip = |y: &Token| word.len() >= NAME_SLIP && !word.bytes().any(|b| b.is_ascii_digit()) && one_edit(word, other.word(y));
+                let slip = |y: &Token| {
+                    word.len() >= NAME_SLIP
+                        && !word.bytes().any(|b| b.is_ascii_digit())
+                        && one_edit(word, other.word(y))
+                };
                 !at(other, theirs).any(slip)
             })
             .count()
     };
     let (x, y) = (lacks(a, &pairing.a, b, &pairing.b), lacks(b, &pairing.b, a, &pairing.a));
     subs(features, Feature::EntSub, Feature::EntOne, x, y);
-    let telling = |token: &&Token| token.is(flag::NAME | flag::NUMBER | flag::ORDINAL) || token.classes.first().is_some_and(|class| *class != 0);
+    let telling = |token: &&Token| {
+        token.is(flag::NAME | flag::NUMBER | flag::ORDINAL) || token.classes.first().is_some_and(|class| *class != 0)
+    };
     let (x, y) = (at(a, &pairing.a).filter(telling).count(), at(b, &pairing.b).filter(telling).count());
     features.count(Feature::KeySub, x.min(y), 3);
     features.count(Feature::KeyOne, x.max(y), 3);
@@ -83,13 +98,17 @@ fn numbers(a: &Analysed, b: &Analysed, pairing: &Pairing, features: &mut Feature
 fn classes(a: &Analysed, b: &Analysed, pairing: &Pairing, features: &mut Features) {
     let time = LEXICON.class_of_times();
     // Stop words may be members (may, last): those of all tokens count that the other text lacks.
-    let shared = |x: &Token, y: &Token| x.classes.iter().any(|c| *c != 0 && y.classes.iter().any(|d| c >> 8 == d >> 8 && c != d));
+    let shared = |x: &Token, y: &Token| {
+        x.classes.iter().any(|c| *c != 0 && y.classes.iter().any(|d| c >> 8 == d >> 8 && c != d))
+    };
     let same = |x: &Token, y: &Token| x.classes.iter().any(|c| *c != 0 && y.classes.contains(c));
     let (mut sub, mut one, mut times) = (0, 0, 0);
     let mut used = [false; LOOKED_AT];
     let member = |token: &Token| token.classes.first().is_some_and(|class| *class != 0);
     for x in at(a, &pairing.a).filter(|x| member(x)) {
-        let partner = at(b, &pairing.b).enumerate().position(|(j, y)| !used.get(j).copied().unwrap_or(true) && shared(x, y) && !same(x, y));
+        let partner = at(b, &pairing.b)
+            .enumerate()
+            .position(|(j, y)| !used.get(j).copied().unwrap_or(true) && shared(x, y) && !same(x, y));
         if let Some(slot) = partner.and_then(|j| used.get_mut(j)) {
             *slot = true;
             sub += 1;
@@ -117,11 +136,19 @@ fn modifiers(a: &Analysed, b: &Analysed, pairing: &Pairing, features: &mut Featu
         at_with(text, positions)
             .filter(|(at, token)| {
                 !token.is(flag::DEGREE)
-                    && text.tokens.get(at.saturating_sub(REACH)..*at).unwrap_or_default().iter().rev().find(|before| before.is(flag::PREPOSITION)).is_some_and(|before| before.is(flag::MODIFIER) && before.sentence == token.sentence)
+                    && text
+                        .tokens
+                        .get(at.saturating_sub(REACH)..*at)
+                        .unwrap_or_default()
+                        .iter()
+                        .rev()
+                        .find(|before| before.is(flag::PREPOSITION))
+                        .is_some_and(|before| before.is(flag::MODIFIER) && before.sentence == token.sentence)
             })
             .count()
     };
-    let degrees = |text: &Analysed, positions: &[usize]| at(text, positions).filter(|token| token.is(flag::DEGREE)).count();
+    let degrees =
+        |text: &Analysed, positions: &[usize]| at(text, positions).filter(|token| token.is(flag::DEGREE)).count();
     features.count(Feature::ModOne, governed(a, &pairing.a).abs_diff(governed(b, &pairing.b)), 3);
     features.count(Feature::Degree, degrees(a, &pairing.a) + degrees(b, &pairing.b), 3);
 }

@@ -20,6 +20,8 @@ mod pairing;
 mod reasons;
 mod scan;
 mod stem;
+#[cfg(test)]
+mod tests;
 
 pub use analysed::{Analysed, Token};
 pub use features::{COUNT, DIRECTIONS, Direction, Feature, Features, NAMES};
@@ -40,7 +42,8 @@ pub struct Report {
     pub reasons: Vec<&'static str>,
 }
 
-/// Compares a query with a cached text. Which of the two is the query makes no difference.
+/// Compares a query with a cached text. Only `inv` and its kin depend a little on which of the two is which: they read the
+/// cached text in the query's order.
 pub fn compare(query: &Analysed, cached: &Analysed) -> Report {
     let mut features = Features::default();
     let pairing = pairing::pair(query, cached);
@@ -69,7 +72,9 @@ fn foreign(a: &Analysed, b: &Analysed, features: &mut Features) {
     features.set(Feature::Foreign, f32::from(foreign));
     if foreign > 0 {
         // Without lists of what matters, every word matters.
-        let words = |text: &Analysed| -> Vec<(u64, usize)> { text.tokens.iter().filter(|token| !token.is(flag::OPERATOR)).map(|token| (token.key, 0)).collect() };
+        let words = |text: &Analysed| -> Vec<(u64, usize)> {
+            text.tokens.iter().filter(|token| !token.is(flag::OPERATOR)).map(|token| (token.key, 0)).collect()
+        };
         let (only_a, only_b) = pairing::unmatched(&words(a), &words(b));
         features.count(Feature::ForeignOut, only_a.len().max(only_b.len()), 4);
     }

@@ -33,7 +33,8 @@ impl Number {
 
 /// Reads a piece that begins with a digit, in lower case.
 pub fn read(text: &str) -> Number {
-    let digits = text.bytes().take_while(|b| b.is_ascii_digit() || matches!(b, b',' | b'.' | b':' | b'/' | b'-')).count();
+    let digits =
+        text.bytes().take_while(|b| b.is_ascii_digit() || matches!(b, b',' | b'.' | b':' | b'/' | b'-')).count();
     let (head, tail) = text.split_at_checked(digits).unwrap_or((text, ""));
     let head = head.trim_end_matches(['.', ',', ':', '-', '/']);
     if head.contains(':') {
@@ -52,7 +53,9 @@ pub fn read(text: &str) -> Number {
     match tail {
         "" | "s" => Number::Value(value),
         "st" | "nd" | "rd" | "th" if value.fract() == 0.0 => Number::Ordinal(value as u64),
-        "am" | "pm" | "a.m" | "p.m" => hour(value, 0.0, tail.starts_with('p')).unwrap_or_else(|| Number::Code(text.to_owned())),
+        "am" | "pm" | "a.m" | "p.m" => {
+            hour(value, 0.0, tail.starts_with('p')).unwrap_or_else(|| Number::Code(text.to_owned()))
+        }
         _ => match scale(tail) {
             Some(scale) => scaled(value, scale),
             None => Number::Code(text.to_owned()),
@@ -72,7 +75,11 @@ fn scale(tail: &str) -> Option<f64> {
 /// A value times a scale, rounded so that 1.1 k is 1100.
 pub fn scaled(value: f64, scale: f64) -> Number {
     let product = value * scale;
-    if product < LARGEST { Number::Value((product * 1e6).round() / 1e6) } else { Number::Code(format!("{value}e{scale}")) }
+    if product < LARGEST {
+        Number::Value((product * 1e6).round() / 1e6)
+    } else {
+        Number::Code(format!("{value}e{scale}"))
+    }
 }
 
 /// The time that an hour names; `None` if there is no such hour.
@@ -139,14 +146,35 @@ mod tests {
 
     #[test]
     fn one_number_in_several_forms() {
-        for (a, b) in [("2,000", "2000"), ("2k", "2000"), ("1.5m", "1500000"), ("5.0", "5"), ("5pm", "17:00"), ("5:30pm", "17:30"), ("5,00,000", "500000"), ("12am", "0:00"), ("90s", "90")] {
+        for (a, b) in [
+            ("2,000", "2000"),
+            ("2k", "2000"),
+            ("1.5m", "1500000"),
+            ("5.0", "5"),
+            ("5pm", "17:00"),
+            ("5:30pm", "17:30"),
+            ("5,00,000", "500000"),
+            ("12am", "0:00"),
+            ("90s", "90"),
+        ] {
             assert_eq!(read(a), read(b), "{a} {b}");
         }
     }
 
     #[test]
     fn other_numbers_differ() {
-        for (a, b) in [("1", "1st"), ("3.11", "3.1"), ("3.10", "3.1"), ("3.11.2", "3.11.3"), ("5am", "5pm"), ("2024-01-31", "2024-01-30"), ("1234567890123456789", "1234567890123456788"), ("13pm", "13"), ("4k", "4m"), ("7b1", "7b2")] {
+        for (a, b) in [
+            ("1", "1st"),
+            ("3.11", "3.1"),
+            ("3.10", "3.1"),
+            ("3.11.2", "3.11.3"),
+            ("5am", "5pm"),
+            ("2024-01-31", "2024-01-30"),
+            ("1234567890123456789", "1234567890123456788"),
+            ("13pm", "13"),
+            ("4k", "4m"),
+            ("7b1", "7b2"),
+        ] {
             assert_ne!(read(a), read(b), "{a} {b}");
         }
     }

@@ -28,7 +28,9 @@ pub fn measure(a: &Analysed, b: &Analysed, pairing: &Pairing, features: &mut Fea
     swaps(a, b, &shared, passive, features);
     roles(a, b, &shared, features);
     turns(a, b, &shared, passive, features);
-    let directions = |text: &Analysed| text.tokens.iter().filter(|token| token.is(flag::DIRECTION)).map(|token| (token.key, 0)).collect::<Vec<_>>();
+    let directions = |text: &Analysed| {
+        text.tokens.iter().filter(|token| token.is(flag::DIRECTION)).map(|token| (token.key, 0)).collect::<Vec<_>>()
+    };
     let (only_a, only_b) = super::pairing::unmatched(&directions(a), &directions(b));
     features.count(Feature::DirOne, only_a.len().max(only_b.len()), 3);
 }
@@ -59,7 +61,9 @@ fn joined(text: &Analysed, x: usize, y: usize) -> bool {
     !between.is_empty()
         && between.len() <= 3
         && between.iter().any(|token| token.is(flag::JOINING))
-        && between.iter().all(|token| token.is(flag::JOINING | flag::STOP) && !token.is(flag::PREPOSITION | flag::NEGATION))
+        && between
+            .iter()
+            .all(|token| token.is(flag::JOINING | flag::STOP) && !token.is(flag::PREPOSITION | flag::NEGATION))
 }
 
 fn inversions(a: &Analysed, b: &Analysed, shared: &[Shared], features: &mut Features) {
@@ -86,7 +90,9 @@ fn swaps(a: &Analysed, b: &Analysed, shared: &[Shared], passive: bool, features:
     };
     let (mut swapped, mut kept) = (0, 0);
     let telling = |pair: &&Shared| {
-        a.tokens.get(pair.a).is_some_and(|token| token.is(flag::NAME) || token.classes.first().is_some_and(|class| *class != 0))
+        a.tokens
+            .get(pair.a)
+            .is_some_and(|token| token.is(flag::NAME) || token.classes.first().is_some_and(|class| *class != 0))
     };
     let names: Vec<Shared> = shared.iter().filter(telling).copied().collect();
     for pair in names.windows(2) {
@@ -132,7 +138,9 @@ fn roles(a: &Analysed, b: &Analysed, shared: &[Shared], features: &mut Features)
     let (mut directed, mut gained, mut lost) = (0, Vec::new(), Vec::new());
     for pair in shared {
         match (governor(a, pair.a), governor(b, pair.b)) {
-            (Some(x), Some(y)) if x.key != y.key => directed += usize::from(x.is(flag::DIRECTION) && y.is(flag::DIRECTION)),
+            (Some(x), Some(y)) if x.key != y.key => {
+                directed += usize::from(x.is(flag::DIRECTION) && y.is(flag::DIRECTION))
+            }
             (Some(x), None) => lost.push(x.key),
             (None, Some(y)) => gained.push(y.key),
             _ => {}

@@ -74,10 +74,9 @@ pub fn pair(a: &Analysed, b: &Analysed) -> Pairing {
     if pairing.a.is_empty() && pairing.b.is_empty() {
         return pairing;
     }
-    // A stop word of one text may be what a content word of the other is: "one" and "1" are not, "less" and "fewer" are.
     pairing.derived = pairing.join(a, b, |a, x, b, y| {
-        let plain = !x.is(flag::NUMBER) && !y.is(flag::NUMBER) && !(x.is(flag::CODE) && y.is(flag::CODE));
-        plain && x.root == y.root && !opposed(a, x, b, y)
+        let exact = (x.flags | y.flags) & flag::NUMBER != 0 || x.flags & y.flags & flag::CODE != 0;
+        !exact && x.root == y.root && !opposed(a, x, b, y)
     });
     pairing.typos = pairing.join(a, b, slipped);
     pairing.compounds(a, b);
@@ -95,18 +94,28 @@ pub fn opposed(a: &Analysed, x: &Token, b: &Analysed, y: &Token) -> bool {
     short.len() > 3
         && PREFIXES.iter().any(|prefix| {
             long.strip_prefix(prefix).is_some_and(|rest| {
-                rest == short || (rest.len() > 4 && short.len() > 4 && rest.get(..5) == short.get(..5) && rest.len().abs_diff(short.len()) <= 3)
+                rest == short
+                    || (rest.len() > 4
+                        && short.len() > 4
+                        && rest.get(..5) == short.get(..5)
+                        && rest.len().abs_diff(short.len()) <= 3)
             })
         })
 }
 
 impl Pairing {
     /// Takes out the pairs for which a rule holds, each token once, and returns how many.
-    fn join(&mut self, a: &Analysed, b: &Analysed, rule: impl Fn(&Analysed, &Token, &Analysed, &Token) -> bool) -> usize {
+    fn join(
+        &mut self,
+        a: &Analysed,
+        b: &Analysed,
+        rule: impl Fn(&Analysed, &Token, &Analysed, &Token) -> bool,
+    ) -> usize {
         let mut found = 0;
         let mut i = 0;
         while let Some(x) = self.a.get(i).filter(|_| i < LOOKED_AT).and_then(|at| a.tokens.get(*at)) {
-            let partner = self.b.iter().take(LOOKED_AT).position(|at| b.tokens.get(*at).is_some_and(|y| rule(a, x, b, y)));
+            let partner =
+                self.b.iter().take(LOOKED_AT).position(|at| b.tokens.get(*at).is_some_and(|y| rule(a, x, b, y)));
             if let Some(j) = partner {
                 let (x, y) = (self.a.remove(i), self.b.remove(j));
                 if let (Some(key), Some(slot)) = (self.a_keys.get(x), self.b_keys.get_mut(y)) {
@@ -140,7 +149,11 @@ fn compound(parts: &mut Vec<usize>, of: &Analysed, wholes: &mut Vec<usize>, whol
         let found = parts.iter().take(LOOKED_AT).position(|at| {
             let (Some(first), Some(second)) = (of.tokens.get(*at), of.tokens.get(at + 1)) else { return false };
             let (first, second) = (of.word(first), of.word(second));
-            first.len() + second.len() == word.len() && word.starts_with(first) && word.ends_with(second) && !first.is_empty() && !second.is_empty()
+            first.len() + second.len() == word.len()
+                && word.starts_with(first)
+                && word.ends_with(second)
+                && !first.is_empty()
+                && !second.is_empty()
         });
         if let Some(i) = found {
             let at = parts.remove(i);
@@ -250,7 +263,11 @@ mod tests {
 
     #[test]
     fn another_thing_finds_none() {
-        for (a, b) in [("weight of a panda", "height of a panda"), ("python 3.10", "python 3.1"), ("stable version", "unstable version")] {
+        for (a, b) in [
+            ("weight of a panda", "height of a panda"),
+            ("python 3.10", "python 3.1"),
+            ("stable version", "unstable version"),
+        ] {
             assert_ne!(left(a, b), (0, 0), "{a} | {b}");
         }
     }

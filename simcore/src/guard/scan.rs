@@ -186,7 +186,8 @@ impl Scanner<'_> {
             return;
         }
         let (mut end, mut last) = (self.at, ' ');
-        let numeric = first.is_ascii_digit() || (first == '.' && self.peek(self.at + 1).is_some_and(|c| c.is_ascii_digit()));
+        let numeric =
+            first.is_ascii_digit() || (first == '.' && self.peek(self.at + 1).is_some_and(|c| c.is_ascii_digit()));
         while let Some(c) = self.peek(end) {
             let next = self.peek(end + c.len_utf8());
             let digits = last.is_ascii_digit() && next.is_some_and(|n| n.is_ascii_digit());
@@ -277,7 +278,9 @@ impl Scanner<'_> {
                 self.line_begins();
             }
             '.' | '!' | '?' | '。' | '!' | '?' | '؟' | '।' if !self.operator_follows() => {
-                if self.peek(after).is_none_or(|next| next.is_whitespace() || unspaced(next) || next == '"') && !self.in_code() {
+                if self.peek(after).is_none_or(|next| next.is_whitespace() || unspaced(next) || next == '"')
+                    && !self.in_code()
+                {
                     self.end_sentence();
                 }
                 self.at = after;
@@ -322,7 +325,7 @@ impl Scanner<'_> {
 
     fn operator_follows(&self) -> bool {
         let rest = self.rest();
-        rest.starts_with("!=") || rest.starts_with("?.") || rest.starts_with("??")&& self.in_code()
+        rest.starts_with("!=") || rest.starts_with("?.") || rest.starts_with("??") && self.in_code()
     }
 
     /// A run of operator signs. One sign alone counts where it stands between operands or in code.
@@ -337,7 +340,9 @@ impl Scanner<'_> {
         let counts = match sign {
             "-" => self.in_code() || self.flag(before, after),
             "--" if operand(after) && before.is_none_or(char::is_whitespace) => true,
-            ":" | "?" | "??" | "!" | "!!" | "?!" | "!?" | "???" | "!!!" | "---" => self.in_code() && !sign.starts_with('!'),
+            ":" | "?" | "??" | "!" | "!!" | "?!" | "!?" | "???" | "!!!" | "---" => {
+                self.in_code() && !sign.starts_with('!')
+            }
             "/" => self.in_code() || spaced,
             "&" => self.in_code(),
             "://" => false,

@@ -29,13 +29,13 @@ pub fn lemma(word: &str, known: &dyn Fn(&str) -> bool) -> String {
     if word.ends_with('s') && !["ss", "us", "is"].iter().any(|end| word.ends_with(end)) {
         return cut(1).to_owned();
     }
-    if word.ends_with("ing") && word.len() > 5 {
+    if word.ends_with("ing") && word.len() >= 5 {
         return verb(word, cut(3), known);
     }
     if word.ends_with("ied") && word.len() > 4 {
         return format!("{}y", cut(3));
     }
-    if word.ends_with("ed") && !word.ends_with("eed") && word.len() > 4 {
+    if word.ends_with("ed") && !word.ends_with("eed") && word.len() >= 4 {
         return verb(word, cut(2), known);
     }
     word.to_owned()
