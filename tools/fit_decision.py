@@ -56,7 +56,7 @@ class Wanted:
 
 PRESETS = {
     "strict": Wanted(0.01, 1.4, {"real_edits": 0.2, "templates": 1.5, "adversarial": 0.5, "paws_qqp": 3.0}),
-    "default": Wanted(0.02, 2.0, {"real_edits": 0.4, "templates": 2.5, "adversarial": 1.0, "paws_qqp": 6.0}),
+    "default": Wanted(0.02, 2.0, {"real_edits": 0.4, "templates": 2.0, "adversarial": 1.0, "paws_qqp": 6.0}),
     "balanced": Wanted(0.03, 3.0, {"real_edits": 0.5, "templates": 5.0, "adversarial": 1.5, "paws_qqp": 8.0}),
     "loose": Wanted(0.05, 4.5, {"real_edits": 0.8, "templates": 9.0, "adversarial": 2.5, "paws_qqp": 12.0}),
 }

@@ -125,6 +125,13 @@ fn exchanges(a: &[u64], b: &[u64]) -> usize {
     differ.iter().enumerate().map(|(at, (x, y))| later(at).filter(|(u, v)| x == v && y == u).count()).sum()
 }
 
+/// The keys of all but pronouns and auxiliaries, which change places when a sentence becomes a question.
+fn telling(text: &Analysed, keys: &[u64]) -> Vec<u64> {
+    let auxiliary = flag::ASKS << 6;
+    let told = text.tokens.iter().zip(keys).filter(|(token, _)| !token.is(flag::PRONOUNS | flag::BE | auxiliary));
+    told.map(|(_, key)| *key).collect()
+}
+
 /// Sets the features of texts laid side by side; `a_keys` and `b_keys` are equal for partners.
 pub fn measure(a: &Analysed, a_keys: &[u64], b: &Analysed, b_keys: &[u64], features: &mut Features) {
     let Some(blocks) = blocks(a_keys, b_keys) else {
@@ -170,7 +177,11 @@ pub fn measure(a: &Analysed, a_keys: &[u64], b: &Analysed, b_keys: &[u64], featu
     features.count(Feature::NegPut, if denials(a) == denials(b) { 0 } else { denied }, 2);
     features.count(Feature::PrepPut, governed, 2);
     features.count(Feature::StopPut, stops, 3);
-    features.count(Feature::Exchange, exchanged.max(exchanges(a_keys, b_keys)), 2);
+    features.count(
+        Feature::Exchange,
+        if a.passive == b.passive { exchanged.max(exchanges(&telling(a, a_keys), &telling(b, b_keys))) } else { 0 },
+        2,
+    );
     features.count(Feature::Moves, moves, 2);
 }
 

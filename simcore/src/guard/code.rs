@@ -42,8 +42,8 @@ fn lacking(own: &Analysed, positions: &[usize], other: &Analysed, unmarked: bool
     let words: FxHashSet<u64> = other.tokens.iter().flat_map(|token: &Token| [token.exact, token.key]).collect();
     let lacks = |token: &&Token| {
         let word = words.contains(&token.exact) || (!token.is(flag::OPERATOR) && words.contains(&token.key));
-        // Where the other text has no code at all, a single sign may be a word there.
-        let sign = unmarked && token.is(flag::OPERATOR) && token.span.1 - token.span.0 == 1;
+        // Where the other text has no code at all, such a sign may be a word there.
+        let sign = unmarked && token.is(flag::OPERATOR) && ["/", "&", "|", "~", "+"].contains(&own.word(token));
         !word && !sign
     };
     positions.iter().filter_map(|at| own.tokens.get(*at)).filter(lacks).count()

@@ -77,7 +77,7 @@ features! {
     WhSoft "wh_soft" Down "Different question words otherwise.";
     Passive "passive" Down "One side is passive with \"by\", and yet the order of what both name is the same.";
     Pronoun "pronoun" Down "A third person on one side is another on the other: his, her, their.";
-    Person "person" Down "First and second person exchanged: my, your; at most 2.";
+    Person "person" Down "What is mine on one side is yours on the other.";
     ModOne "mod_one" Down "Content without partner right behind a preposition that narrows: on a budget, without sugar; at most 3.";
     Degree "degree" Down "One-sided words that narrow by themselves: free, online; at most 3.";
     TimeOne "time_one" Down "One-sided references to a time: today, next week; at most 2.";
@@ -97,6 +97,8 @@ features! {
     Blocks "blocks" Free "Places in which the texts differ, at most 8; 9 if they have too little in common.";
     Frame "frame" Free "Share of tokens outside such places; 0 if they have too little in common.";
     Quantity "quantity" Down "Differences in all, only, most, more, both …; at most 2.";
+    Hard "hard" Down "How many kinds of differences that hardly ever leave an answer right were found; at most 4.";
+    Soft "soft" Down "How many kinds of differences that may leave it right were found; at most 4.";
     Stop "stop" Up "Jaccard index of the stop words.";
     Derived "derived" Down "Partners that share only a root; at most 3.";
     Synonyms "synonyms" Down "Partners that are listed synonyms; at most 3.";

@@ -2,7 +2,7 @@
 
 use super::analysed::{Analysed, Token};
 use super::features::{Feature, Features};
-use super::lexicon::{LEXICON, flag};
+use super::lexicon::{LEXICON, flag, key};
 use super::pairing::{Pairing, one_edit, opposed, unmatched};
 
 /// Leftovers of a side that are compared with each of the other's.
@@ -167,12 +167,14 @@ fn pronouns(a: &Analysed, b: &Analysed, features: &mut Features) {
         }
         counts
     };
-    let ([he, she, they, own, you, we], [he2, she2, they2, own2, you2, we2]) = (counts(a), counts(b));
+    let ([he, she, they, ..], [he2, she2, they2, ..]) = (counts(a), counts(b));
     let moved = |x: (usize, usize), y: (usize, usize)| (x.0 > x.1 && y.0 < y.1) || (x.0 < x.1 && y.0 > y.1);
     let (he, she, they) = ((he, he2), (she, she2), (they, they2));
     features.set(Feature::Pronoun, f32::from(u8::from(moved(he, she) || moved(he, they) || moved(she, they))));
-    let (own, you, we) = ((own, own2), (you, you2), (we, we2));
-    features.count(Feature::Person, usize::from(moved(own, you)) + usize::from(moved(own, we) || moved(you, we)), 2);
+    // "You" and "I" stand for anybody in a question; whose something is does not.
+    let count = |text: &Analysed, word: u64| text.tokens.iter().filter(|token| token.key == word).count();
+    let [my, your, our] = ["my", "your", "our"].map(key).map(|word| (count(a, word), count(b, word)));
+    features.set(Feature::Person, f32::from(u8::from(moved(my, your) || moved(our, your))));
 }
 
 fn questions(a: &Analysed, b: &Analysed, features: &mut Features) {

@@ -58,8 +58,56 @@ pub fn compare(query: &Analysed, cached: &Analysed) -> Report {
     code::measure(query, cached, &mut features);
     align::measure(query, &pairing.a_keys, cached, &pairing.b_keys, &mut features);
     foreign(query, cached, &mut features);
+    features.count(Feature::Hard, found(&features, &HARD), 4);
+    features.count(Feature::Soft, found(&features, &SOFT), 4);
     let reasons = reasons(&features);
     Report { features, reasons }
+}
+
+/// Differences that hardly ever leave an answer right. Each is rare in any set that a verifier is fitted on; together they
+/// are not, so what is learned about the common ones holds for the rare ones too.
+const HARD: [Feature; 21] = [
+    Feature::Neg,
+    Feature::Ant,
+    Feature::NumSub,
+    Feature::EntSub,
+    Feature::ClsSub,
+    Feature::SwapCls,
+    Feature::Turned,
+    Feature::Reversed,
+    Feature::RoleSwap,
+    Feature::RoleDir,
+    Feature::Passive,
+    Feature::Pronoun,
+    Feature::Person,
+    Feature::WhHard,
+    Feature::CodeSub,
+    Feature::CodeOne,
+    Feature::CodeOrder,
+    Feature::Exchange,
+    Feature::Quoted,
+    Feature::KeySub,
+    Feature::ForeignOut,
+];
+
+/// Differences that may leave an answer right: one-sided ones, and those that only narrow.
+const SOFT: [Feature; 12] = [
+    Feature::NumOne,
+    Feature::EntOne,
+    Feature::ClsOne,
+    Feature::TimeOne,
+    Feature::ModOne,
+    Feature::Degree,
+    Feature::DirOne,
+    Feature::Quantity,
+    Feature::WhSoft,
+    Feature::InPlace,
+    Feature::PrepPut,
+    Feature::HeadNoun,
+];
+
+fn found(features: &Features, of: &[Feature]) -> usize {
+    of.iter().filter(|feature| features.get(**feature) > 0.0).count()
 }
 
 fn foreign(a: &Analysed, b: &Analysed, features: &mut Features) {

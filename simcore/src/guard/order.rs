@@ -78,6 +78,8 @@ fn inversions(a: &Analysed, b: &Analysed, shared: &[Shared], features: &mut Feat
             flips += usize::from(!symmetric && y.a == x.a + 1 && x.b == y.b + 1);
         }
     }
+    // In the passive voice who does it comes last.
+    let (inverted, moved, flips) = if a.passive == b.passive { (inverted, moved, flips) } else { (0, 0, 0) };
     features.set(Feature::Inv, inverted as f32 / steps);
     features.set(Feature::Moved, moved as f32 / steps);
     features.count(Feature::AdjFlip, flips, 3);
