@@ -142,15 +142,17 @@ def choose(measured: list[Measured]) -> dict[str, Rule]:
             traps = {name: by_name["pairs", name].result(rule).bad for name in PRESETS["default"].traps}
             tried.append((rule, mixed.result(rule), traps))
     chosen = {}
+    bound = Rule(1.0, 1.0)
     for name, wanted in PRESETS.items():
         kept = [
             (result.good, rule.v, rule)
             for rule, result, traps in tried
-            if result.bad <= wanted.wrong and all(traps[of] <= most for of, most in wanted.traps.items())
+            if rule.v <= bound.v and rule.cosine <= bound.cosine and result.bad <= wanted.wrong and all(traps[of] <= most for of, most in wanted.traps.items())
         ]
         if not kept:
             raise RuntimeError(f"no rule keeps what the preset {name} wants")
-        chosen[name] = max(kept, key=lambda found: found[:2])[2]
+        # A looser preset serves all that a stricter one does.
+        bound = chosen[name] = max(kept, key=lambda found: found[:2])[2]
     return chosen
 
 

@@ -11,6 +11,9 @@ use super::lexicon::flag;
 /// Single insertions and deletions up to which texts are laid side by side.
 const MOST: usize = 24;
 
+/// From this share of equal tokens on, a text is the same but for an exchange.
+const FRAME: f32 = 0.85;
+
 /// A block with more tokens on a side is another wording, no exchange.
 const SMALL: usize = 3;
 
@@ -171,6 +174,8 @@ pub fn measure(a: &Analysed, a_keys: &[u64], b: &Analysed, b_keys: &[u64], featu
         governed += usize::from(holds(tokens_a, flag::PREPOSITION) && holds(tokens_b, flag::PREPOSITION));
     }
     features.count(Feature::InPlace, in_place, 3);
+    let framed = in_place > 0 && features.get(Feature::Frame) >= FRAME;
+    features.set(Feature::InFrame, f32::from(u8::from(framed)));
     features.count(Feature::PutIn, put_in, 3);
     // As many negations in other places are another way to put it: "why don't they", "why do they not".
     let denials = |text: &Analysed| text.tokens.iter().filter(|token| token.is(flag::NEGATION)).count();

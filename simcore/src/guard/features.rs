@@ -76,7 +76,7 @@ features! {
     WhHard "wh_hard" Down "Different questions among when, where, who, why, how many, yes or no.";
     WhSoft "wh_soft" Down "Different question words otherwise.";
     Passive "passive" Down "One side is passive with \"by\", and yet the order of what both name is the same.";
-    Pronoun "pronoun" Down "A third person on one side is another on the other: his, her, their.";
+    Pronoun "pronoun" Down "A person on one side is another on the other: his, her, their, my.";
     Person "person" Down "What is mine on one side is yours on the other.";
     ModOne "mod_one" Down "Content without partner right behind a preposition that narrows: on a budget, without sugar; at most 3.";
     Degree "degree" Down "One-sided words that narrow by themselves: free, online; at most 3.";
@@ -88,6 +88,7 @@ features! {
     TailOut "tail_out" Down "Content without partner in the last sentence of either text; at most 6.";
     HeadNoun "head_noun" Down "The last content token of each text has no partner in the other.";
     InPlace "in_place" Down "Texts side by side: places where content stands in place of other content; at most 3.";
+    InFrame "in_frame" Down "1 if there is such a place and at least 0.85 of the tokens are outside all places.";
     PutIn "put_in" Down "Places where one text has content that the other leaves out; at most 3.";
     NegPut "neg_put" Down "Places of which only one side denies; at most 2.";
     PrepPut "prep_put" Down "Places where one preposition stands for another; at most 2.";
@@ -96,7 +97,7 @@ features! {
     Moves "moves" Down "Words that stand in another place; at most 2.";
     Blocks "blocks" Free "Places in which the texts differ, at most 8; 9 if they have too little in common.";
     Frame "frame" Free "Share of tokens outside such places; 0 if they have too little in common.";
-    Quantity "quantity" Down "Differences in all, only, most, more, both …; at most 2.";
+    Quantity "quantity" Down "Quantifiers that one text has more of: all, only, most, at least, always; at most 2.";
     Hard "hard" Down "How many kinds of differences that hardly ever leave an answer right were found; at most 4.";
     Soft "soft" Down "How many kinds of differences that may leave it right were found; at most 4.";
     Stop "stop" Up "Jaccard index of the stop words.";

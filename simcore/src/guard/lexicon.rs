@@ -50,8 +50,6 @@ pub mod flag {
     pub const PRONOUNS: u64 = 0x3f << 16;
     /// Opens a question; shifted by the number of its kind.
     pub const ASKS: u64 = 1 << 22;
-    /// Says how much of something: all, only, most.
-    pub const QUANTITY: u64 = 1 << 31;
     /// Names what "when", "where", "why" or "how many" asks for; shifted by the number of the kind.
     pub const NOUN: u64 = 1 << 32;
     /// All bits of such nouns.
@@ -111,6 +109,7 @@ pub struct Lexicon {
     class_names: Vec<&'static str>,
     measures: [u16; 3],
     times: u16,
+    quantifiers: u16,
 }
 
 const WORDS: &str = include_str!("lexicon/words.txt");
@@ -179,6 +178,7 @@ impl Lexicon {
         lexicon.read_classes();
         lexicon.measures = ["unit", "currency", "period"].map(|name| lexicon.class(name));
         lexicon.times = lexicon.class("time");
+        lexicon.quantifiers = lexicon.class("quantifier");
         lexicon.read_aliases();
         lexicon.read_small_lists();
         lexicon
@@ -196,7 +196,6 @@ impl Lexicon {
                 "joining" => flag::JOINING,
                 "be" => flag::BE,
                 "degree" => flag::DEGREE,
-                "quantity" => flag::QUANTITY,
                 "onto" => flag::ONTO,
                 _ => {
                     let pronoun = PRONOUNS.iter().position(|other| *other == name).map(|at| flag::PRONOUN << at);
@@ -426,6 +425,11 @@ impl Lexicon {
     /// The number of the class of times, as in the high byte of its members.
     pub fn class_of_times(&self) -> u16 {
         self.times
+    }
+
+    /// The quantifier that a token is, as a member of their class.
+    pub fn quantifier(&self, classes: Classes) -> Option<u16> {
+        classes.into_iter().find(|class| class >> 8 == self.quantifiers)
     }
 
     fn class(&self, name: &str) -> u16 {

@@ -27,8 +27,9 @@ pub fn measure(a: &Analysed, b: &Analysed, pairing: &Pairing, features: &mut Fea
     modifiers(a, b, pairing, features);
     pronouns(a, b, features);
     questions(a, b, features);
-    let quantities = |text: &Analysed| {
-        text.tokens.iter().filter(|token| token.is(flag::QUANTITY)).map(|token| (token.key, 0)).collect::<Vec<_>>()
+    let quantities = |text: &Analysed| -> Vec<(u64, usize)> {
+        let of = |token: &Token| LEXICON.quantifier(token.classes).map(|member| (u64::from(member), 0));
+        text.tokens.iter().filter_map(of).collect()
     };
     let (only_a, only_b) = unmatched(&quantities(a), &quantities(b));
     features.count(Feature::Quantity, only_a.len().max(only_b.len()), 2);
@@ -167,10 +168,12 @@ fn pronouns(a: &Analysed, b: &Analysed, features: &mut Features) {
         }
         counts
     };
-    let ([he, she, they, ..], [he2, she2, they2, ..]) = (counts(a), counts(b));
+    let ([he, she, they, own, ..], [he2, she2, they2, own2, ..]) = (counts(a), counts(b));
     let moved = |x: (usize, usize), y: (usize, usize)| (x.0 > x.1 && y.0 < y.1) || (x.0 < x.1 && y.0 > y.1);
-    let (he, she, they) = ((he, he2), (she, she2), (they, they2));
-    features.set(Feature::Pronoun, f32::from(u8::from(moved(he, she) || moved(he, they) || moved(she, they))));
+    let (he, she, they, own) = ((he, he2), (she, she2), (they, they2), (own, own2));
+    let third = moved(he, she) || moved(he, they) || moved(she, they);
+    let other = third || [he, she, they].into_iter().any(|third| moved(own, third));
+    features.set(Feature::Pronoun, f32::from(u8::from(other)));
     // "You" and "I" stand for anybody in a question; whose something is does not.
     let count = |text: &Analysed, word: u64| text.tokens.iter().filter(|token| token.key == word).count();
     let [my, your, our] = ["my", "your", "our"].map(key).map(|word| (count(a, word), count(b, word)));

@@ -66,7 +66,7 @@ pub fn compare(query: &Analysed, cached: &Analysed) -> Report {
 
 /// Differences that hardly ever leave an answer right. Each is rare in any set that a verifier is fitted on; together they
 /// are not, so what is learned about the common ones holds for the rare ones too.
-const HARD: [Feature; 21] = [
+const HARD: [Feature; 25] = [
     Feature::Neg,
     Feature::Ant,
     Feature::NumSub,
@@ -88,18 +88,22 @@ const HARD: [Feature; 21] = [
     Feature::Quoted,
     Feature::KeySub,
     Feature::ForeignOut,
+    Feature::Quantity,
+    Feature::TimeOne,
+    Feature::NumOne,
+    Feature::InFrame,
 ];
 
 /// Differences that may leave an answer right: one-sided ones, and those that only narrow.
 const SOFT: [Feature; 12] = [
-    Feature::NumOne,
+    Feature::PutIn,
     Feature::EntOne,
     Feature::ClsOne,
-    Feature::TimeOne,
+    Feature::AdjFlip,
     Feature::ModOne,
     Feature::Degree,
     Feature::DirOne,
-    Feature::Quantity,
+    Feature::Moves,
     Feature::WhSoft,
     Feature::InPlace,
     Feature::PrepPut,

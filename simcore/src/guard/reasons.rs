@@ -3,7 +3,7 @@
 use super::features::{Feature, Features};
 
 /// From this value on a feature is a reason; the names are part of the contract.
-const REASONS: [(Feature, f32, &str); 27] = [
+const REASONS: [(Feature, f32, &str); 29] = [
     (Feature::NumSub, 1.0, "number"),
     (Feature::NumOne, 1.0, "number_one_sided"),
     (Feature::EntSub, 1.0, "name"),
@@ -27,6 +27,8 @@ const REASONS: [(Feature, f32, &str); 27] = [
     (Feature::CodeSub, 1.0, "code"),
     (Feature::CodeOne, 1.0, "code"),
     (Feature::CodeOrder, 1.0, "code"),
+    (Feature::Quantity, 1.0, "quantifier"),
+    (Feature::InFrame, 1.0, "word_exchanged"),
     (Feature::Quoted, 1.0, "quotation"),
     (Feature::HeadNoun, 1.0, "subject"),
     (Feature::ForeignOut, 1.0, "foreign_words"),

@@ -58,7 +58,7 @@ const EXAMPLES: [(&str, [&str; 2], [&str; 2]); 42] = [
     ("exchange", ["Are old men rich?", "Are rich men old?"], ["Are old men rich?", "are old men rich"]),
     ("in_place", ["a good school here", "a good hospital here"], ["a good school here", "a good shcool here"]),
     ("typos", ["how to lern chess", "how to learn chess"], ["weight of a cat", "height of a cat"]),
-    ("quantity", ["Are all birds loud?", "Are most birds loud?"], ["Are all birds loud?", "all birds are loud"]),
+    ("quantity", ["Are all birds loud?", "Are most birds loud?"], ["Are all birds loud?", "Is every bird loud?"]),
     ("foreign_out", ["Wie wird das Wetter morgen?", "Wie wird das Wetter heute?"], ["How is it?", "Why is it?"]),
 ];
 
