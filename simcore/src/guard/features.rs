@@ -68,6 +68,7 @@ features! {
     SwapCls "swap_cls" Down "Two names, or two members of one closed class, in opposite order, passive voice undone; at most 2.";
     Turned "turned" Down "Two words round one preposition that stand the other way round: a list to a tuple; at most 2.";
     Reversed "reversed" Down "Three words in the opposite order: who does what to whom; passive voice undone; at most 2.";
+    Rebound "rebound" Down "Numbers, names and quantifiers that both texts have but before another of their shared words; at most 3.";
     RoleSwap "role_swap" Down "A preposition governs another of two shared words than in the other text; at most 2.";
     RoleDir "role_dir" Down "A shared word is governed by another preposition of direction; at most 2.";
     DirOne "dir_one" Down "Prepositions of direction that one text has more of; at most 3.";

@@ -173,6 +173,18 @@ fn pronouns(a: &Analysed, b: &Analysed, features: &mut Features) {
     let (he, she, they, own) = ((he, he2), (she, she2), (they, they2), (own, own2));
     let third = moved(he, she) || moved(he, they) || moved(she, they);
     let other = third || [he, she, they].into_iter().any(|third| moved(own, third));
+    // "He asked her" and "she asked him" have as many of each.
+    let order = |text: &Analysed| -> Vec<u64> {
+        let groups = text.tokens.iter().map(|token| token.flags & flag::PRONOUNS);
+        groups.filter(|group| *group != 0).take(LOOKED_AT).collect()
+    };
+    let (x, y) = (order(a), order(b));
+    let sorted = |side: &[u64]| {
+        let mut side = side.to_vec();
+        side.sort_unstable();
+        side
+    };
+    let other = other || (x != y && sorted(&x) == sorted(&y));
     features.set(Feature::Pronoun, f32::from(u8::from(other)));
     // "You" and "I" stand for anybody in a question; whose something is does not.
     let count = |text: &Analysed, word: u64| text.tokens.iter().filter(|token| token.key == word).count();
@@ -187,7 +199,9 @@ fn questions(a: &Analysed, b: &Analysed, features: &mut Features) {
     }
     // "How can I" and "is it possible to" ask for the same; "what" may ask for anything.
     let both = a.asks | b.asks;
-    let loose = what | if both & yesno != 0 { how } else { 0 };
+    let possible = key("possible");
+    let able = [a, b].iter().any(|text| text.tokens.iter().any(|token| token.key == possible));
+    let loose = what | if both & yesno != 0 && able { how } else { 0 };
     let hard = when | where_ | who | why | count | yesno | how;
     if a.asks & hard & !loose != 0 && b.asks & hard & !loose != 0 {
         features.set(Feature::WhHard, 1.0);

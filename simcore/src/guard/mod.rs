@@ -66,7 +66,7 @@ pub fn compare(query: &Analysed, cached: &Analysed) -> Report {
 
 /// Differences that hardly ever leave an answer right. Each is rare in any set that a verifier is fitted on; together they
 /// are not, so what is learned about the common ones holds for the rare ones too.
-const HARD: [Feature; 25] = [
+const HARD: [Feature; 26] = [
     Feature::Neg,
     Feature::Ant,
     Feature::NumSub,
@@ -75,6 +75,7 @@ const HARD: [Feature; 25] = [
     Feature::SwapCls,
     Feature::Turned,
     Feature::Reversed,
+    Feature::Rebound,
     Feature::RoleSwap,
     Feature::RoleDir,
     Feature::Passive,

@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 
 use super::analysed::{Analysed, Token};
 use super::features::{Feature, Features};
-use super::lexicon::flag;
+use super::lexicon::{LEXICON, flag};
 use super::pairing::Pairing;
 
 /// Content tokens whose order is looked at; a long text that was turned round shows it in its beginning too.
@@ -28,6 +28,8 @@ pub fn measure(a: &Analysed, b: &Analysed, pairing: &Pairing, features: &mut Fea
     swaps(a, b, &shared, passive, features);
     roles(a, b, &shared, features);
     turns(a, b, &shared, passive, features);
+    let rebound = if passive { 0 } else { rebound((a, &pairing.a_keys), (b, &pairing.b_keys)) };
+    features.count(Feature::Rebound, rebound, 3);
     let directions = |text: &Analysed| {
         text.tokens.iter().filter(|token| token.is(flag::DIRECTION)).map(|token| (token.key, 0)).collect::<Vec<_>>()
     };
@@ -174,4 +176,41 @@ fn turns(a: &Analysed, b: &Analysed, shared: &[Shared], passive: bool, features:
     let triples = shared.windows(3).filter(|triple| matches!(triple, [x, y, z] if z.b < y.b && y.b < x.b)).count();
     features.count(Feature::Turned, turned, 2);
     features.count(Feature::Reversed, if passive { 0 } else { triples }, 2);
+}
+
+/// What a number, name or quantifier stands before, if it occurs once: key of the token and of the next content token.
+fn bindings(text: &Analysed, keys: &[u64]) -> FxHashMap<u64, Option<(u64, bool)>> {
+    let mut found: FxHashMap<u64, Option<(u64, bool)>> = FxHashMap::default();
+    for (at, token) in text.tokens.iter().enumerate().take(LOOKED_AT) {
+        let quantifier = LEXICON.quantifier(token.classes).is_some();
+        let (Some(key), true) = (keys.get(at), quantifier || token.is(flag::NUMBER | flag::NAME)) else { continue };
+        let next = text.tokens.iter().zip(keys).skip(at + 1).find(|(next, _)| next.content());
+        let bound = next.filter(|(next, _)| next.sentence == token.sentence).map(|(_, key)| (*key, quantifier));
+        found.entry(*key).and_modify(|place| *place = None).or_insert(bound);
+    }
+    found
+}
+
+/// Tokens that stand before another shared word: two numbers or names that change places, or one quantifier that moves.
+fn rebound((a, a_keys): (&Analysed, &[u64]), (b, b_keys): (&Analysed, &[u64])) -> usize {
+    let (in_a, in_b) = (bindings(a, a_keys), bindings(b, b_keys));
+    if in_a.is_empty() || in_b.is_empty() {
+        return 0;
+    }
+    let has = |keys: &[u64], key: &u64| keys.contains(key);
+    let (mut things, mut quantifiers) = (0, 0);
+    for (key, bound) in &in_a {
+        if let (Some((x, quantifier)), Some(Some((y, _)))) = (bound, in_b.get(key))
+            && x != y
+            && has(b_keys, x)
+            && has(a_keys, y)
+        {
+            if *quantifier {
+                quantifiers += 1;
+            } else {
+                things += 1;
+            }
+        }
+    }
+    quantifiers + if things >= 2 { things } else { 0 }
 }

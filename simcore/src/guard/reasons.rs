@@ -3,7 +3,7 @@
 use super::features::{Feature, Features};
 
 /// From this value on a feature is a reason; the names are part of the contract.
-const REASONS: [(Feature, f32, &str); 29] = [
+const REASONS: [(Feature, f32, &str); 32] = [
     (Feature::NumSub, 1.0, "number"),
     (Feature::NumOne, 1.0, "number_one_sided"),
     (Feature::EntSub, 1.0, "name"),
@@ -13,6 +13,9 @@ const REASONS: [(Feature, f32, &str); 29] = [
     (Feature::ClsSub, 1.0, "class_member"),
     (Feature::TimeOne, 1.0, "time_one_sided"),
     (Feature::SwapCls, 1.0, "swapped_roles"),
+    (Feature::Turned, 1.0, "swapped_roles"),
+    (Feature::Reversed, 1.0, "swapped_roles"),
+    (Feature::Rebound, 1.0, "scope"),
     (Feature::RoleSwap, 1.0, "swapped_prepositions"),
     (Feature::RoleDir, 1.0, "direction"),
     (Feature::DirOne, 2.0, "direction_one_sided"),

@@ -13,7 +13,7 @@ fn of(features: &Features, name: &str) -> f32 {
 }
 
 /// For each feature a pair that has it and one that has not.
-const EXAMPLES: [(&str, [&str; 2], [&str; 2]); 42] = [
+const EXAMPLES: [(&str, [&str; 2], [&str; 2]); 45] = [
     ("exact", ["I'm paying 2,000 dollars", "i am paying $2000"], ["red car", "car red"]),
     ("neg", ["Is it safe?", "Is it not safe?"], ["It isn't safe", "It is not safe"]),
     (
@@ -41,6 +41,9 @@ const EXAMPLES: [(&str, [&str; 2], [&str; 2]); 42] = [
     ("swap_cls", ["Would Ann Lee beat Bob Ray?", "Would Bob Ray beat Ann Lee?"], ["Ann or Bob?", "Bob or Ann?"]),
     ("turned", ["convert a list to a tuple", "turn a tuple into a list"], ["a list to a tuple", "a list into a tuple"]),
     ("reversed", ["Can a bank sue a shop?", "Can a shop sue a bank?"], ["Can a bank sue?", "can banks sue"]),
+    ("rebound", ["5 cats and 7 dogs", "7 cats and 5 dogs"], ["5 cats and 7 dogs", "7 dogs and 5 cats"]),
+    ("rebound", ["only men read poems", "men read only poems"], ["only men read", "only men reading"]),
+    ("pronoun", ["Did he ask her?", "Did she ask him?"], ["Did he ask her?", "he asked her?"]),
     ("role_swap", ["euros in dollars", "dollars in euros"], ["euros in dollars", "euros into dollars"]),
     ("role_dir", ["the bus from Rome", "the bus to Rome"], ["the bus to Rome", "a bus to Rome"]),
     ("dir_one", ["import data", "import data from disk"], ["import data", "data import"]),
