@@ -23,7 +23,7 @@ GUARD_VERSION: Final[int]
 """Changes whenever the same two texts may give other features; a verifier names the version it was fitted with."""
 
 FEATURES: Final[tuple[str, ...]]
-"""Names of the guard's features, in the order of `Guard.measure`'s columns; `src/guard/features.rs` says what each is."""
+"""Names of the guard's features, in the order of `Guard.measure`'s columns; src/guard/features.rs defines them."""
 
 DIRECTIONS: Final[tuple[str, ...]]
 """Which way a verdict may move when a feature grows: "up" towards serving, "down" away from it, "free" either way."""

@@ -3,8 +3,8 @@
 
 DATA holds `*.pairs.jsonl.gz` and `*.stream.jsonl.gz`; none of it is part of the project. The pairs of
 `tools/decision/templates.txt` are added, for what such sets hardly hold. Questions that are ever paired or share a
-class are one cluster, a cluster is in one of five folds, and every figure is of a verdict whose verifier saw neither text's
-cluster. The presets are chosen on those verdicts, so they are a little optimistic.
+class are one cluster, a cluster is in one of five folds, and every figure is of a verdict whose verifier did not see
+the query's cluster. The presets are chosen on those verdicts, so they are a little optimistic.
 
 `--write` replaces services/cache/verifier/minilm.json by the verifier of all folds. `--folds-to` writes `fold-0.json` …
 and `folds.json` (the fold of every text, by the SHA-256 of the text) for an evaluation through the service.
@@ -33,7 +33,7 @@ FOLDS, SEED = 5, 1
 
 WEIGHTS = {
     "pairs": {"qqp": 3.0, "mqp": 1.0, "gptcache_mock": 0.7, "adversarial": 4.0, "real_edits": 3.0, "longctx": 2.0}
-    | {"checklist": 2.0, "paws_qqp": 2.0, "squad_para": 1.5, "templates": 3.0},
+    | {"checklist": 2.0, "paws_qqp": 2.0, "squad_para": 1.5, "templates": 5.0},
     "stream": {"mixed": 4.0, "qqp": 2.0, "banking77": 0.5, "clinc150": 0.5, "covidq": 1.0, "adversarial": 2.0}
     | {"arena_hard": 0.5},
 }
@@ -55,12 +55,12 @@ class Wanted:
 
 
 PRESETS = {
-    "strict": Wanted(0.01, 1.4, {"real_edits": 0.2, "templates": 1.5, "adversarial": 0.5, "paws_qqp": 3.0}),
-    "default": Wanted(0.02, 2.0, {"real_edits": 0.4, "templates": 2.0, "adversarial": 1.0, "paws_qqp": 6.0}),
+    "strict": Wanted(0.01, 1.0, {"real_edits": 0.2, "templates": 0.8, "adversarial": 0.5, "paws_qqp": 2.5}),
+    "default": Wanted(0.02, 1.6, {"real_edits": 0.4, "templates": 1.2, "adversarial": 1.0, "paws_qqp": 4.0}),
     "balanced": Wanted(0.03, 3.0, {"real_edits": 0.5, "templates": 5.0, "adversarial": 1.5, "paws_qqp": 8.0}),
     "loose": Wanted(0.05, 4.5, {"real_edits": 0.8, "templates": 9.0, "adversarial": 2.5, "paws_qqp": 12.0}),
 }
-V_GRID, COSINE_GRID = np.arange(0.60, 0.96, 0.02), np.arange(0.82, 0.955, 0.01)
+V_GRID, COSINE_GRID = np.arange(0.60, 0.98, 0.02), np.arange(0.82, 0.955, 0.01)
 
 
 @dataclass
@@ -147,7 +147,10 @@ def choose(measured: list[Measured]) -> dict[str, Rule]:
         kept = [
             (result.good, rule.v, rule)
             for rule, result, traps in tried
-            if rule.v <= bound.v and rule.cosine <= bound.cosine and result.bad <= wanted.wrong and all(traps[of] <= most for of, most in wanted.traps.items())
+            if rule.v <= bound.v
+            and rule.cosine <= bound.cosine
+            and result.bad <= wanted.wrong
+            and all(traps[of] <= most for of, most in wanted.traps.items())
         ]
         if not kept:
             raise RuntimeError(f"no rule keeps what the preset {name} wants")

@@ -1,5 +1,7 @@
 //! Exact cosine search over groups of unit vectors: Antiphon's similarity core.
 //!
+//! [`guard`] says what two texts differ in and [`decision`] what that means for an answer.
+//!
 //! [`index`] holds the rows and answers searches, [`sketch`] says which rows need not be scored, [`kernel`] computes
 //! scores and sums. All are plain Rust and are
 //! tested without Python; the feature `extension-module` adds the bindings that Python imports as

@@ -148,7 +148,5 @@ def of_stream(stream: Stream, texts: Texts, vectors: Vectors) -> tuple[Examples,
             cosine.append(float(scores[other]))
             rank.append(str(place))
         near.append(found)
-    made = _examples(
-        stream.name, texts, cached=cached, query=query, label=label, cosine=np.array(cosine), kind=rank
-    )
+    made = _examples(stream.name, texts, cached=cached, query=query, label=label, cosine=np.array(cosine), kind=rank)
     return made, near

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Tree = dict[str, list[Any]]
-"""Inner node `i` sends `x[feature[i]] <= threshold[i]` to `left[i]`, else to `right[i]`; a child `c < 0` is leaf `-c - 1`."""
+"""Inner node `i` sends `x[feature[i]] <= threshold[i]` to `left[i]`, else to `right[i]`; a child `c < 0` is the leaf
+`-c - 1`."""
 
 
 def evaluate(trees: list[Tree], x: NDArray[np.float32], bias: float = 0.0) -> Floats:

@@ -17,9 +17,6 @@ pub enum Language {
     Unknown,
 }
 
-/// Share of tokens that a listed language must explain beyond English to be believed.
-const MARGIN: usize = 0;
-
 /// Words looked at; the language does not change after so many.
 const LOOKED_AT: usize = 400;
 
@@ -46,10 +43,7 @@ pub fn of(tokens: &mut [Token], lower: &str) -> Language {
         .enumerate()
         .max_by_key(|(at, count)| (**count, usize::MAX - at))
         .map_or((0, 0), |(at, count)| (at, *count));
-    if letters == 0
-        || (known * 2 >= letters && english + known >= found * 2 + MARGIN)
-        || (english >= 2 && english > found)
-    {
+    if letters == 0 || (known * 2 >= letters && english + known >= found * 2) || (english >= 2 && english > found) {
         return Language::English;
     }
     let language = script(lower).or((found > 0 && found * 8 >= letters).then_some(best as u32));

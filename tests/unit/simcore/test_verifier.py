@@ -82,7 +82,9 @@ def test_rust_and_python_agree_on_every_pair_of_the_sets(text: str, file: dict[s
 
 def test_more_of_a_difference_never_serves_more(file: dict[str, Any]):
     rng = np.random.default_rng(3)
-    guard = (rng.integers(0, 3, (400, len(simcore.FEATURES))) * rng.random((400, len(simcore.FEATURES)))).astype(np.float32)
+    guard = (rng.integers(0, 3, (400, len(simcore.FEATURES))) * rng.random((400, len(simcore.FEATURES)))).astype(
+        np.float32
+    )
     cosine = rng.uniform(0.5, 1.0, 400)
     before = verdicts(file, guard, cosine)
     assert (verdicts(file, guard, np.minimum(cosine + 0.02, 1.0)) >= before - CLOSE).all()
@@ -150,7 +152,7 @@ def test_a_wrong_file_says_what_is_wrong(file: dict[str, Any], change: dict[str,
 
 def test_nonsense_is_refused(text: str):
     verifier = simcore.Verifier.load(text)
-    with pytest.raises(ValueError, match="JSON|expected"):
+    with pytest.raises(ValueError, match=r"EOF"):
         simcore.Verifier.load("")
     with pytest.raises(ValueError, match="1 cosines for 2"):
         verifier.judge("a", ["b", "c"], [0.9])
