@@ -55,12 +55,12 @@ class Wanted:
 
 
 PRESETS = {
-    "strict": Wanted(0.01, 1.0, {"real_edits": 0.2, "templates": 0.8, "adversarial": 0.5, "paws_qqp": 2.5}),
-    "default": Wanted(0.02, 1.6, {"real_edits": 0.4, "templates": 1.2, "adversarial": 1.0, "paws_qqp": 4.0}),
+    "strict": Wanted(0.01, 1.2, {"real_edits": 0.2, "templates": 0.5, "adversarial": 0.5, "paws_qqp": 2.5}),
+    "default": Wanted(0.02, 1.8, {"real_edits": 0.4, "templates": 0.8, "adversarial": 1.0, "paws_qqp": 3.0}),
     "balanced": Wanted(0.03, 3.0, {"real_edits": 0.5, "templates": 5.0, "adversarial": 1.5, "paws_qqp": 8.0}),
     "loose": Wanted(0.05, 4.5, {"real_edits": 0.8, "templates": 9.0, "adversarial": 2.5, "paws_qqp": 12.0}),
 }
-V_GRID, COSINE_GRID = np.arange(0.60, 0.98, 0.02), np.arange(0.82, 0.955, 0.01)
+V_GRID, COSINE_GRID = np.arange(0.60, 0.985, 0.01), np.arange(0.82, 0.955, 0.01)
 
 
 @dataclass
@@ -141,22 +141,30 @@ def choose(measured: list[Measured]) -> dict[str, Rule]:
             rule = Rule(round(float(v), 2), round(float(cosine), 2))
             traps = {name: by_name["pairs", name].result(rule).bad for name in PRESETS["default"].traps}
             tried.append((rule, mixed.result(rule), traps))
-    chosen = {}
-    bound = Rule(1.0, 1.0)
-    for name, wanted in PRESETS.items():
+    chosen: dict[str, Rule] = {}
+    for name in ("default", "strict", "balanced", "loose"):
+        wanted = PRESETS[name]
         kept = [
             (result.good, rule.v, rule)
             for rule, result, traps in tried
-            if rule.v <= bound.v
-            and rule.cosine <= bound.cosine
-            and result.bad <= wanted.wrong
+            if result.bad <= wanted.wrong
             and all(traps[of] <= most for of, most in wanted.traps.items())
+            and _ordered(name, rule, chosen)
         ]
         if not kept:
             raise RuntimeError(f"no rule keeps what the preset {name} wants")
-        # A looser preset serves all that a stricter one does.
-        bound = chosen[name] = max(kept, key=lambda found: found[:2])[2]
-    return chosen
+        chosen[name] = max(kept, key=lambda found: found[:2])[2]
+    return {name: chosen[name] for name in PRESETS}
+
+
+def _ordered(name: str, rule: Rule, chosen: dict[str, Rule]) -> bool:
+    """A looser preset serves all that a stricter one does; the default is chosen first, the others around it."""
+    order = list(PRESETS)
+    for other, bars in chosen.items():
+        strict, loose = (rule, bars) if order.index(name) < order.index(other) else (bars, rule)
+        if strict.v < loose.v or strict.cosine < loose.cosine:
+            return False
+    return True
 
 
 def calibrate(measured: list[Measured], lowest: float) -> tuple[list[float], list[float]]:

@@ -185,9 +185,26 @@ fn pronouns(a: &Analysed, b: &Analysed, features: &mut Features) {
         side
     };
     let other = other || (x != y && sorted(&x) == sorted(&y));
+    let count = |text: &Analysed, word: u64| text.tokens.iter().filter(|token| token.key == word).count();
+    // "I hit a car" and "a car hit me": who did it to whom.
+    let done_to = |text: &Analysed, word: u64| {
+        let mut before: Option<&Token> = None;
+        let mut count = 0;
+        for token in &text.tokens {
+            // "Tell me" asks, and says nothing of what was done.
+            let asked = before.is_none_or(|before| before.is(flag::STOP) && !before.is(flag::PREPOSITION));
+            count += usize::from(token.key == word && !asked);
+            before = Some(token);
+        }
+        count
+    };
+    let turned = [("i", "me"), ("he", "him"), ("they", "them"), ("we", "us")].into_iter().any(|(subject, object)| {
+        let (subject, object) = (key(subject), key(object));
+        moved((count(a, subject), count(b, subject)), (done_to(a, object), done_to(b, object)))
+    });
+    let other = other || turned;
     features.set(Feature::Pronoun, f32::from(u8::from(other)));
     // "You" and "I" stand for anybody in a question; whose something is does not.
-    let count = |text: &Analysed, word: u64| text.tokens.iter().filter(|token| token.key == word).count();
     let [my, your, our] = ["my", "your", "our"].map(key).map(|word| (count(a, word), count(b, word)));
     features.set(Feature::Person, f32::from(u8::from(moved(my, your) || moved(our, your))));
 }

@@ -13,7 +13,7 @@ fn of(features: &Features, name: &str) -> f32 {
 }
 
 /// For each feature a pair that has it and one that has not.
-const EXAMPLES: [(&str, [&str; 2], [&str; 2]); 45] = [
+const EXAMPLES: [(&str, [&str; 2], [&str; 2]); 46] = [
     ("exact", ["I'm paying 2,000 dollars", "i am paying $2000"], ["red car", "car red"]),
     ("neg", ["Is it safe?", "Is it not safe?"], ["It isn't safe", "It is not safe"]),
     (
@@ -49,6 +49,7 @@ const EXAMPLES: [(&str, [&str; 2], [&str; 2]); 45] = [
     ("dir_one", ["import data", "import data from disk"], ["import data", "data import"]),
     ("passive", ["Did Ann hit Bob?", "Was Ann hit by Bob?"], ["Did Ann hit Bob?", "Was Bob hit by Ann?"]),
     ("pronoun", ["What is his job?", "What is her job?"], ["What is his job?", "What's his job"]),
+    ("pronoun", ["I hit a car", "a car hit me"], ["How do I cook?", "Tell me how to cook"]),
     ("person", ["What is my name?", "What is your name?"], ["What is my name?", "my name?"]),
     ("mod_one", ["bake bread", "bake bread without salt"], ["bake bread", "baking bread"]),
     ("degree", ["a photo editor", "a free photo editor"], ["a photo editor", "the photo editors"]),
