@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from services.cache.background import Background
+from services.cache.decision import Judge
 from services.cache.draft import Draft
 from services.cache.embeddings import Embeddings
 from services.cache.entries import STEP, Entries
@@ -43,7 +44,6 @@ DRAIN_SECONDS = 10.0
 class Limits:
     """What the operator set; seconds, bytes, counts. See `services.cache.settings`."""
 
-    min_similarity: float
     ttl: float = 86_400.0
     max_entry_bytes: int = 262_144
     max_entries: int = 1_000_000
@@ -67,6 +67,7 @@ class Outside:
     embedder: QuestionEmbedder
     embedder_slug: str
     embedder_dim: int
+    judge: Judge
     key: bytes
     now: Callable[[], float]
     monotonic: Callable[[], float]
@@ -143,7 +144,8 @@ class Cache:
             fills=self.fills,
             storing=self._storing,
             readiness=self.recovery,
-            min_similarity=limits.min_similarity,
+            judge=outside.judge,
+            executor=self._executor,
             decision_budget=limits.decision_budget,
             now=outside.now,
             monotonic=outside.monotonic,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from itertools import compress
 
-from services.cache.decision import Choice, Rule, Veto, choose, judge_exact, rule_for
+from services.cache.decision import JUDGED, Bar, Choice, Judge, Rule, Veto, choose, judge_exact, rule_for, shortlist
 from services.cache.draft import Draft
 from services.cache.embeddings import Embedding, Embeddings
 from services.cache.entries import Entries
 from services.cache.fill_values import Granted, InProgress
 from services.cache.fills import Fills
+from services.cache.judges import verdicts
 from services.cache.ports import Readiness
 from services.cache.scope import Address, Addresses
 from services.cache.storing import Storing
@@ -29,9 +32,6 @@ from services.chassis.deadline import Deadline
 from services.chassis.errors import AntiphonError, Exhausted
 from simcore import IndexQuarantined
 
-CANDIDATES = 4
-"""How many are looked at first; more only while all of them are close enough but too old."""
-
 MARGIN_SECONDS = 0.02
 """Of the caller's time that embedding leaves for the rest of the call."""
 
@@ -48,19 +48,21 @@ class Lookups:
         fills: Fills[Draft],
         storing: Storing,
         readiness: Readiness,
-        min_similarity: float,
+        judge: Judge,
+        executor: Executor,
         decision_budget: float,
         now: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
-        """`min_similarity`: the operator's; `decision_budget`: seconds for everything but the embedding."""
+        """`executor`: where long texts are compared; `decision_budget`: seconds for everything but the embedding."""
         self._addresses = addresses
         self._entries = entries
         self._embeddings = embeddings
         self._fills = fills
         self._storing = storing
         self._readiness = readiness
-        self._min_similarity = min_similarity
+        self._judge = judge
+        self._executor = executor
         self._budget = decision_budget
         self._now = now
         self._monotonic = monotonic
@@ -72,7 +74,7 @@ class Lookups:
         if self._readiness.hydrating:
             return _bypass(BypassReason.HYDRATING)
         address = self._addresses.of(tenant, query)
-        rule = rule_for(policy, min_similarity=self._min_similarity, semantic=address.question.semantic)
+        rule = rule_for(policy, self._judge, semantic=address.question.semantic)
         ask = _Ask(address, policy, rule, token, self._monotonic())
         try:
             return await self._look(ask, deadline)
@@ -118,7 +120,7 @@ class Lookups:
 
     async def _embed(self, ask: _Ask, deadline: Deadline) -> Embedding:
         # A refresh does not read, but what it stores is to be found.
-        if not ask.address.question.semantic or (ask.rule.threshold is None and ask.policy.mode is not Mode.REFRESH):
+        if not ask.address.question.semantic or (ask.rule.bar is None and ask.policy.mode is not Mode.REFRESH):
             return Embedding(None, 0)
         begun = self._monotonic()
         try:
@@ -134,25 +136,30 @@ class Lookups:
     async def _nearest(self, ask: _Ask, vector: Vector | None) -> Choice:
         if ask.policy.mode is Mode.REFRESH:
             return Choice(None, Decision())
-        if vector is None or ask.rule.threshold is None:
+        if vector is None or ask.rule.bar is None:
             return Choice(None, Decision(vetoes=(ask.rule.exact_only or Veto.EXACT_ONLY,)))
         try:
             async with asyncio.timeout(max(self._budget - (self._monotonic() - ask.started), 0.0)):
-                return await self._search(ask, vector, ask.rule.threshold)
+                return await self._search(ask, vector, ask.rule.bar)
         except TimeoutError:
             raise _Bypassed(BypassReason.DECISION_TIMEOUT) from None
         except IndexQuarantined as error:  # it is being rebuilt; the one who hit the fault was told
             raise _Bypassed(BypassReason.HYDRATING) from error
 
-    async def _search(self, ask: _Ask, vector: Vector, threshold: float) -> Choice:
-        wanted = CANDIDATES
+    async def _search(self, ask: _Ask, vector: Vector, bar: Bar) -> Choice:
+        wanted = JUDGED
         while True:
             now = self._now()
             found = await self._entries.nearest(ask.address, vector, wanted, now)
-            choice = choose(found, ask.address, ask.rule, threshold, now)
-            if choice.exhausted or wanted >= self._entries.rows(ask.address):
-                return choice
-            wanted *= 4
+            listed = shortlist(found, ask.address, ask.rule, bar, now)
+            if listed.whole or wanted >= self._entries.rows(ask.address):
+                break
+            wanted *= 4  # those that were found are close enough but too old
+        judged = await verdicts(self._judge, ask.address.question.text, listed, self._executor)
+        # What was deleted or replaced while long texts were compared is not there any more.
+        still = [self._entries.current(candidate.entry) for candidate in listed.candidates]
+        listed = replace(listed, candidates=tuple(compress(listed.candidates, still)))
+        return choose(listed, list(compress(judged, still)), ask.address, bar, now)
 
     def _fill(self, ask: _Ask, vector: Vector | None) -> Granted | InProgress:
         draft = self._storing.draft(ask.address, ask.policy, vector)

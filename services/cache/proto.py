@@ -22,6 +22,7 @@ from services.cache.values import (
     ByIds,
     BySource,
     ByTags,
+    Decision,
     LookupResult,
     Mode,
     Outcome,
@@ -158,20 +159,15 @@ def read_selector(request: pb.DeleteRequest) -> Selector:
             raise missing("selector", "one of entry_ids, tags, source is required")
 
 
-def write_lookup(result: LookupResult, *, lookup_id: str, lease: Callable[[Granted], pb.Lease]) -> pb.LookupResponse:
-    """The response to a lookup."""
+def write_lookup(
+    result: LookupResult, *, lookup_id: str, version: str, lease: Callable[[Granted], pb.Lease]
+) -> pb.LookupResponse:
+    """The response to a lookup; `version` names what decides."""
     response = pb.LookupResponse(outcome=_OUTCOMES[result.outcome], lookup_id=lookup_id)
     if result.outcome is Outcome.BYPASS:
         response.bypass_reason = result.bypass_reason.value if result.bypass_reason else ""
         return response
-    decision = result.decision
-    response.decision.veto_reasons.extend(decision.vetoes)
-    if decision.similarity is not None:
-        response.decision.similarity = decision.similarity
-    if decision.threshold is not None:
-        response.decision.threshold = decision.threshold
-    if decision.age is not None:
-        response.decision.age.CopyFrom(write_duration(decision.age))
+    response.decision.CopyFrom(write_decision(result.decision, version))
     if result.embedding_tokens:
         response.embedding_usage.CopyFrom(write_usage(Usage(input=result.embedding_tokens)))
     if result.entry is not None:
@@ -182,6 +178,20 @@ def write_lookup(result: LookupResult, *, lookup_id: str, lease: Callable[[Grant
     elif isinstance(result.fill, InProgress):
         response.fill.in_progress_lease_id = result.fill.lease_id
     return response
+
+
+def write_decision(decision: Decision, version: str) -> pb.Decision:
+    """Why an entry was served or not."""
+    return pb.Decision(
+        similarity=decision.similarity,
+        p_wrong=decision.p_wrong,
+        threshold=decision.threshold,
+        veto_reasons=decision.vetoes,
+        age=None if decision.age is None else write_duration(decision.age),
+        score=decision.score,
+        score_threshold=decision.score_threshold,
+        decision_version=version,
+    )
 
 
 def write_embedding(response: pb.LookupResponse, result: LookupResult, *, embedder: str) -> None:

@@ -51,13 +51,18 @@ class CacheServicer:
         metrics: CacheMetrics,
         *,
         embedder: str,
+        version: str,
         now: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
-        """`embedder`: the slug of its identity; `now` is Unix seconds, `monotonic` the clock of leases."""
+        """`embedder`: the slug of its identity; `version`: of what decides.
+
+        `now` is Unix seconds, `monotonic` the clock of leases.
+        """
         self._cache = cache
         self._metrics = metrics
         self._embedder = embedder
+        self._version = version
         self._now = now
         self._monotonic = monotonic
 
@@ -70,7 +75,7 @@ class CacheServicer:
             call.caller.tenant, query, policy, read_token(request.fill_token), call.deadline
         )
         self._metrics.looked_up(result, self._monotonic() - begun)
-        response = write_lookup(result, lookup_id=secrets.token_hex(12), lease=self._lease)
+        response = write_lookup(result, lookup_id=secrets.token_hex(12), version=self._version, lease=self._lease)
         write_embedding(response, result, embedder=self._embedder)
         return response
 

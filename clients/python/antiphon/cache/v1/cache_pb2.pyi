@@ -178,10 +178,13 @@ class CachePolicy(_message.Message):
     mode: Global___CacheMode.ValueType
     """How to use the cache."""
     min_similarity: _builtins.float
-    """The least cosine of a semantic hit, 0 to 1. Default: the operator's for the embedder. 1: exact tier only."""
+    """The least cosine of a semantic hit, 0 to 1, beside what the verifier asks for. Default: the operator's. 1: exact
+    tier only.
+    """
     max_error_rate: _builtins.float
-    """The largest share of wrong semantic hits, 0 to 1. An embedder without a fitted verifier serves such a caller from the
-    exact tier only and says `uncalibrated`.
+    """The largest share of wrong semantic hits, 0 to 1: the threshold that keeps it. One that no threshold keeps gets the
+    exact tier only, with `max_error_rate` in `Decision.veto_reasons`; so does every one, with `uncalibrated`, where no
+    verifier is fitted to the embedder or the operator chose a fixed cosine. Default: the operator's.
     """
     no_store: _builtins.bool
     """Read as usual but do not store."""
@@ -246,17 +249,39 @@ class Decision(_message.Message):
     MATCHED_PROMPT_FIELD_NUMBER: _builtins.int
     AGE_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    SCORE_THRESHOLD_FIELD_NUMBER: _builtins.int
+    DECISION_VERSION_FIELD_NUMBER: _builtins.int
     similarity: _builtins.float
     """Cosine between the questions, -1 to 1; 1 for an exact hit. Absent when nothing was compared."""
     p_wrong: _builtins.float
-    """Calibrated probability that the entry is wrong for this question. Absent without a fitted verifier."""
+    """Calibrated probability that the entry is wrong for this question. Absent without a fitted verifier, for an exact hit,
+    and for an entry that is not similar enough to be looked at.
+    """
     threshold: _builtins.float
     """The cosine that had to be reached."""
     matched_prompt: _builtins.str
     """The question that the entry was stored under, at most 1,000 characters. Only of the caller's own scope."""
+    score: _builtins.float
+    """How sure the verifier is that the entry's answer may be shared, 0 to 1. Absent where `p_wrong` is."""
+    score_threshold: _builtins.float
+    """The score that had to be reached. Absent without a fitted verifier."""
+    decision_version: _builtins.str
+    """What decided: the guard's version and the verifier's, for example `guard-1/verifier-0a1b2c3d4e`."""
     @_builtins.property
     def veto_reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Why the nearest entry was not served, for example `below_threshold`, `uncalibrated`, `too_old`."""
+        """Why the nearest entry was not served; empty on a hit, and if there is no entry.
+
+        Of the rule: `below_threshold` (the cosine), `unsure` (the verifier's score), `too_old`, `expired`, and for a question
+        that only its own words may answer `exact_only`, `uncalibrated` or `max_error_rate` (see
+        `CachePolicy.max_error_rate`).
+
+        Of the guard, after `unsure` or, without a verifier, each a veto of its own, what the two questions differ in:
+        `number`, `number_one_sided`, `name`, `name_one_sided`, `negation`, `opposite`, `class_member` (another weekday,
+        language, unit …), `time_one_sided`, `swapped_roles`, `scope`, `swapped_prepositions`, `direction`,
+        `direction_one_sided`, `passive`, `pronoun`, `person`, `word_order`, `question_type`, `modifier_one_sided`, `code`,
+        `quantifier`, `word_exchanged`, `quotation`, `subject`, `foreign_words`, `unknown_language`. Further ones may come.
+        """
 
     @_builtins.property
     def age(self) -> _duration_pb2.Duration:
@@ -276,19 +301,30 @@ class Decision(_message.Message):
         matched_prompt: _builtins.str = ...,
         age: _duration_pb2.Duration | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        score: _builtins.float | None = ...,
+        score_threshold: _builtins.float | None = ...,
+        decision_version: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_p_wrong", b"_p_wrong", "_similarity", b"_similarity", "_threshold", b"_threshold", "age", b"age", "expire_time", b"expire_time", "p_wrong", b"p_wrong", "similarity", b"similarity", "threshold", b"threshold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_p_wrong", b"_p_wrong", "_score", b"_score", "_score_threshold", b"_score_threshold", "_similarity", b"_similarity", "_threshold", b"_threshold", "age", b"age", "expire_time", b"expire_time", "p_wrong", b"p_wrong", "score", b"score", "score_threshold", b"score_threshold", "similarity", b"similarity", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_p_wrong", b"_p_wrong", "_similarity", b"_similarity", "_threshold", b"_threshold", "age", b"age", "expire_time", b"expire_time", "matched_prompt", b"matched_prompt", "p_wrong", b"p_wrong", "similarity", b"similarity", "threshold", b"threshold", "veto_reasons", b"veto_reasons"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_p_wrong", b"_p_wrong", "_score", b"_score", "_score_threshold", b"_score_threshold", "_similarity", b"_similarity", "_threshold", b"_threshold", "age", b"age", "decision_version", b"decision_version", "expire_time", b"expire_time", "matched_prompt", b"matched_prompt", "p_wrong", b"p_wrong", "score", b"score", "score_threshold", b"score_threshold", "similarity", b"similarity", "threshold", b"threshold", "veto_reasons", b"veto_reasons"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__p_wrong: _TypeAlias = _typing.Literal["p_wrong"]  # noqa: Y015
     _WhichOneofArgType__p_wrong: _TypeAlias = _typing.Literal["_p_wrong", b"_p_wrong"]  # noqa: Y015
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    _WhichOneofReturnType__score_threshold: _TypeAlias = _typing.Literal["score_threshold"]  # noqa: Y015
+    _WhichOneofArgType__score_threshold: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold"]  # noqa: Y015
     _WhichOneofReturnType__similarity: _TypeAlias = _typing.Literal["similarity"]  # noqa: Y015
     _WhichOneofArgType__similarity: _TypeAlias = _typing.Literal["_similarity", b"_similarity"]  # noqa: Y015
     _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
     _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__p_wrong) -> _WhichOneofReturnType__p_wrong | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score_threshold) -> _WhichOneofReturnType__score_threshold | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__similarity) -> _WhichOneofReturnType__similarity | None: ...
     @_typing.overload
