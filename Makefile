@@ -11,7 +11,7 @@ MANIFEST := --manifest-path simcore/Cargo.toml
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-pythons lint gen bench bench-simcore setup model clean
-.PHONY: fit-decision campaign-decision campaign-simcore campaign-isolation test-faults-sabotage
+.PHONY: fit-decision eval-cache campaign-decision campaign-simcore campaign-isolation test-faults-sabotage
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -57,6 +57,14 @@ fit-decision: setup model ## fit the cache's verifier on the sets in DATA=; FOLD
 	$(PIP) install --quiet -c constraints.txt --group fit
 	$(BIN)/python -m tools.fit_decision $(DATA) --scratch $(or $(SCRATCH),.antiphon/fit-decision) --write \
 	  $(if $(FOLDS),--folds-to $(FOLDS))
+
+eval-cache: setup model ## serve the sets in DATA= over gRPC, figures and pictures into OUT=; FOLDS= SETS= PRESETS= choose
+	$(PIP) install --quiet -c constraints.txt --group fit --group eval
+	$(if $(FOLDS),,$(BIN)/python -m tools.fit_decision $(DATA) --scratch $(or $(SCRATCH),.antiphon/fit-decision) \
+	  --folds-to .antiphon/eval-cache/folds)
+	$(BIN)/python -m tests.quality.eval_cache $(DATA) --scratch $(or $(SCRATCH),.antiphon/fit-decision) \
+	  $(if $(filter none,$(FOLDS)),,--folds $(or $(FOLDS),.antiphon/eval-cache/folds)) \
+	  --out $(or $(OUT),.antiphon/eval-cache) $(if $(SETS),--sets $(SETS)) $(if $(PRESETS),--presets $(PRESETS))
 
 campaign-decision: setup ## compare both readings of the verifier on the pairs in DATA=
 	DECISION_CAMPAIGN_DATA=$(DATA) $(BIN)/python -m pytest -s tests/unit/simcore/test_verifier.py
