@@ -17,6 +17,7 @@ from services.cache.draft import Draft
 from services.cache.embeddings import Embeddings
 from services.cache.entries import STEP, Entries
 from services.cache.entry import Entry
+from services.cache.explaining import Explaining, Explanation
 from services.cache.fill_values import Granted
 from services.cache.fills import Fills
 from services.cache.flight import WaitResult
@@ -25,6 +26,7 @@ from services.cache.ports import EntryStore, EpochStore, QuestionEmbedder
 from services.cache.recovery import Recovery
 from services.cache.removal import Removal
 from services.cache.scope import Addresses
+from services.cache.searching import Searching
 from services.cache.stats import Report, Stats
 from services.cache.storing import Storing
 from services.cache.values import CommitResult, LookupResult, Policy, Query, Selector
@@ -137,6 +139,7 @@ class Cache:
             background=self._background,
             now=outside.now,
         )
+        searching = Searching(entries=self.entries, judge=outside.judge, executor=self._executor, now=outside.now)
         self._lookups = Lookups(
             addresses=addresses,
             entries=self.entries,
@@ -145,10 +148,20 @@ class Cache:
             storing=self._storing,
             readiness=self.recovery,
             judge=outside.judge,
-            executor=self._executor,
+            searching=searching,
             decision_budget=limits.decision_budget,
             now=outside.now,
             monotonic=outside.monotonic,
+        )
+
+        self._explaining = Explaining(
+            addresses=addresses,
+            entries=self.entries,
+            embeddings=embeddings,
+            judge=outside.judge,
+            searching=searching,
+            readiness=self.recovery,
+            now=outside.now,
         )
 
     async def run(self) -> None:
@@ -176,6 +189,12 @@ class Cache:
         result = await self._lookups.lookup(tenant, query, policy, token, deadline)
         self.stats.count(tenant, query.namespace, result, self._outside.monotonic() - begun)
         return result
+
+    async def explain(
+        self, tenant: str, query: Query, policy: Policy, *, limit: int, deadline: Deadline
+    ) -> Explanation:
+        """What a lookup would do now, and why; changes nothing."""
+        return await self._explaining.explain(tenant, query, policy, limit=limit, deadline=deadline)
 
     async def wait(self, tenant: str, lease_id: str, token: str, deadline: Deadline) -> WaitResult:
         """Wait for a fill that someone else holds, until shortly before `deadline`. Raises NotFound(LEASE_UNKNOWN)."""

@@ -171,20 +171,34 @@ def shortlist(found: Iterable[Candidate], address: Address, rule: Rule, bar: Bar
     return Shortlist(tuple(chosen), nearest, whole=False)
 
 
-def choose(listed: Shortlist, verdicts: Sequence[Verdict], address: Address, bar: Bar, now: float) -> Choice:
+def choose(
+    listed: Shortlist, verdicts: Sequence[Verdict], address: Address, rule: Rule, *, bar: Bar, now: float
+) -> Choice:
     """The best candidate that passes, given a verdict on each of the shortlist's. The vetoes are the nearest's."""
     nearest = listed.nearest
     for candidate, verdict in zip(listed.candidates, verdicts, strict=True):
-        vetoes = () if candidate.entry.key == address.key else vetoes_of(verdict, bar)
-        decision = _decision(candidate, bar, verdict, vetoes, now)
-        if not vetoes:
+        decision = decide(candidate, verdict, address, rule, bar=bar, now=now)
+        if not decision.vetoes:
             return Choice(candidate.entry, decision)
         nearest = nearest or decision
     return Choice(None, nearest or Decision(threshold=bar.cosine, score_threshold=bar.score))
 
 
-def vetoes_of(verdict: Verdict, bar: Bar) -> tuple[str, ...]:
-    """Why a candidate that is close enough is not served; empty if it is."""
+def decide(candidate: Candidate, verdict: Verdict, address: Address, rule: Rule, *, bar: Bar, now: float) -> Decision:
+    """Decide on one judged candidate of the question's scope: it may be served if the decision has no vetoes."""
+    vetoes: tuple[str, ...]
+    if (veto := unfit(candidate.entry, rule, now)) is not None:
+        vetoes = (veto,)
+    elif candidate.entry.key == address.key:
+        vetoes = ()
+    elif candidate.similarity < bar.cosine:
+        vetoes = (Veto.BELOW_THRESHOLD,)
+    else:
+        vetoes = _differences(verdict, bar)
+    return _decision(candidate, bar, verdict, vetoes, now)
+
+
+def _differences(verdict: Verdict, bar: Bar) -> tuple[str, ...]:
     if bar.score is None or verdict.score is None:
         return verdict.reasons
     return () if verdict.score >= bar.score else (Veto.UNSURE, *verdict.reasons)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor
-from dataclasses import dataclass, replace
-from itertools import compress
+from dataclasses import dataclass
 
-from services.cache.decision import JUDGED, Bar, Choice, Judge, Rule, Veto, choose, judge_exact, rule_for, shortlist
+from services.cache.decision import Choice, Judge, Rule, Veto, judge_exact, rule_for
 from services.cache.draft import Draft
 from services.cache.embeddings import Embedding, Embeddings
 from services.cache.entries import Entries
 from services.cache.fill_values import Granted, InProgress
 from services.cache.fills import Fills
-from services.cache.judges import verdicts
 from services.cache.ports import Readiness
 from services.cache.scope import Address, Addresses
+from services.cache.searching import Searching
 from services.cache.storing import Storing
 from services.cache.values import (
     BypassReason,
@@ -49,12 +47,12 @@ class Lookups:
         storing: Storing,
         readiness: Readiness,
         judge: Judge,
-        executor: Executor,
+        searching: Searching,
         decision_budget: float,
         now: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
-        """`executor`: where long texts are compared; `decision_budget`: seconds for everything but the embedding."""
+        """`decision_budget`: seconds for everything but the embedding."""
         self._addresses = addresses
         self._entries = entries
         self._embeddings = embeddings
@@ -62,7 +60,7 @@ class Lookups:
         self._storing = storing
         self._readiness = readiness
         self._judge = judge
-        self._executor = executor
+        self._searching = searching
         self._budget = decision_budget
         self._now = now
         self._monotonic = monotonic
@@ -140,26 +138,11 @@ class Lookups:
             return Choice(None, Decision(vetoes=(ask.rule.exact_only or Veto.EXACT_ONLY,)))
         try:
             async with asyncio.timeout(max(self._budget - (self._monotonic() - ask.started), 0.0)):
-                return await self._search(ask, vector, ask.rule.bar)
+                return await self._searching.choose(ask.address, vector, ask.rule, ask.rule.bar)
         except TimeoutError:
             raise _Bypassed(BypassReason.DECISION_TIMEOUT) from None
         except IndexQuarantined as error:  # it is being rebuilt; the one who hit the fault was told
             raise _Bypassed(BypassReason.HYDRATING) from error
-
-    async def _search(self, ask: _Ask, vector: Vector, bar: Bar) -> Choice:
-        wanted = JUDGED
-        while True:
-            now = self._now()
-            found = await self._entries.nearest(ask.address, vector, wanted, now)
-            listed = shortlist(found, ask.address, ask.rule, bar, now)
-            if listed.whole or wanted >= self._entries.rows(ask.address):
-                break
-            wanted *= 4  # those that were found are close enough but too old
-        judged = await verdicts(self._judge, ask.address.question.text, listed, self._executor)
-        # What was deleted or replaced while long texts were compared is not there any more.
-        still = [self._entries.current(candidate.entry) for candidate in listed.candidates]
-        listed = replace(listed, candidates=tuple(compress(listed.candidates, still)))
-        return choose(listed, list(compress(judged, still)), ask.address, bar, now)
 
     def _fill(self, ask: _Ask, vector: Vector | None) -> Granted | InProgress:
         draft = self._storing.draft(ask.address, ask.policy, vector)

@@ -14,6 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from antiphon.cache.v1 import cache_pb2 as pb
 from antiphon.llm.v1 import llm_pb2
 from services.cache.entry import Entry, Source
+from services.cache.explaining import Explanation
 from services.cache.fill_values import Filled, Granted, InProgress
 from services.cache.flight import WaitResult
 from services.cache.histogram import LATENCY_BOUNDS, SIMILARITY_BOUNDS
@@ -54,6 +55,7 @@ MAX_TOKEN = 64
 MAX_LEASE_ID = 128
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 MATCHED_PROMPT = 1_000
+SCOPE_DIGITS = 16
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 
@@ -81,7 +83,14 @@ def read_namespace(value: str, path: str = "namespace") -> str:
     return value
 
 
-def read_query(request: pb.LookupRequest | pb.PutRequest) -> Query:
+def read_limit(value: int, *, default: int, most: int, path: str) -> int:
+    """How many are wanted; 0 is the default."""
+    if not 0 <= value <= most:
+        raise invalid(path, f"must be 1 to {most}")
+    return value or default
+
+
+def read_query(request: pb.LookupRequest | pb.PutRequest | pb.ExplainRequest) -> Query:
     """The question of a request."""
     if not request.HasField("query"):
         raise missing("query", "is required")
@@ -194,6 +203,38 @@ def write_decision(decision: Decision, version: str) -> pb.Decision:
     )
 
 
+def write_explanation(explanation: Explanation, *, model: str, embedder: str, version: str) -> pb.ExplainResponse:
+    """What a lookup would do, and why."""
+    address, bar = explanation.address, explanation.bar
+    response = pb.ExplainResponse(
+        outcome=_OUTCOMES[explanation.outcome],
+        rule=explanation.ruling.value,
+        entry_id=explanation.entry.id if explanation.entry else "",
+        decision=_decided(explanation.decision, explanation.entry, version),
+        bypass_reason=explanation.bypass_reason.value if explanation.bypass_reason else "",
+        threshold=bar.cosine if bar else None,
+        score_threshold=bar.score if bar else None,
+        scope=pb.ExplainedScope(
+            tenant=address.tenant,
+            namespace=address.namespace,
+            model=model,
+            embedder=embedder,
+            hash=address.scope[:SCOPE_DIGITS],
+            entry_id=address.entry_id,
+            comparable_entries=explanation.comparable,
+        ),
+    )
+    for judged in explanation.candidates:
+        response.candidates.add(
+            entry_id=judged.entry.id,
+            prompt=judged.entry.question[:MATCHED_PROMPT],
+            decision=_decided(judged.decision, judged.entry, version),
+            features={name: value for name, value in judged.features.items() if value},
+            model=judged.entry.answer.model,
+        )
+    return response
+
+
 def write_embedding(response: pb.LookupResponse, result: LookupResult, *, embedder: str) -> None:
     """Add the question's embedding to the response to a miss, if it was computed."""
     if result.outcome is Outcome.MISS and result.vector is not None:
@@ -280,6 +321,14 @@ def _write_served(response: pb.LookupResponse, entry: Entry) -> None:
     response.served_from.cost_saved.CopyFrom(answer.cost)
     response.decision.matched_prompt = entry.question[:MATCHED_PROMPT]
     response.decision.expire_time.CopyFrom(write_timestamp(entry.expires_at))
+
+
+def _decided(decision: Decision, entry: Entry | None, version: str) -> pb.Decision:
+    written = write_decision(decision, version)
+    if entry is not None:
+        written.matched_prompt = entry.question[:MATCHED_PROMPT]
+        written.expire_time.CopyFrom(write_timestamp(entry.expires_at))
+    return written
 
 
 def _share(value: float, path: str) -> float:

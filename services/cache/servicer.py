@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 from antiphon.cache.v1 import cache_pb2 as pb
 from services.cache.cache import Cache
+from services.cache.decision import JUDGED
 from services.cache.fill_values import Granted
 from services.cache.metrics import CacheMetrics
 from services.cache.proto import (
     read_lease_id,
+    read_limit,
     read_namespace,
     read_policy,
     read_query,
@@ -18,6 +20,7 @@ from services.cache.proto import (
     read_stored_answer,
     read_token,
     write_embedding,
+    write_explanation,
     write_lease,
     write_lookup,
     write_report,
@@ -40,6 +43,9 @@ WAITERS = "waiters"
 """Group of places for those who wait."""
 
 MAX_ABORT_REASON = 64
+
+MAX_EXPLAINED = 50
+"""Candidates that are shown at once."""
 
 
 class CacheServicer:
@@ -144,6 +150,14 @@ class CacheServicer:
         """Read counters and sizes."""
         namespace = read_namespace(request.namespace) if request.namespace else None
         return write_report(await self._cache.report(call.caller.tenant, namespace))
+
+    @unary(deadline=DEADLINE)
+    async def Explain(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:  # noqa: N802
+        """Explain a lookup."""
+        query, policy = read_query(request), read_policy(request.policy)
+        limit = read_limit(request.limit, default=JUDGED, most=MAX_EXPLAINED, path="limit")
+        explanation = await self._cache.explain(call.caller.tenant, query, policy, limit=limit, deadline=call.deadline)
+        return write_explanation(explanation, model=query.model, embedder=self._embedder, version=self._version)
 
     def _lease(self, granted: Granted) -> pb.Lease:
         return write_lease(granted, now=self._now(), monotonic=self._monotonic())

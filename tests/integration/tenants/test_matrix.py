@@ -48,6 +48,7 @@ ALLOWED = {
     "CacheService/Delete": {Role.OPERATOR},
     "CacheService/Clear": {Role.OPERATOR},
     "CacheService/GetStats": set(Role),
+    "CacheService/Explain": {Role.OPERATOR},
     "RouterService/Route": SUITE,
     "RouterService/RecordOutcome": SUITE,
     "RouterService/ListModels": set(Role),
@@ -67,6 +68,7 @@ LABELS = {
         f"request.{path}" for path in ("messages.tool_call_id", "messages.tool_calls.id", "session_id", "request_id")
     },
     "CacheService/Lookup": {"query.messages.tool_call_id", "query.messages.tool_calls.id"},
+    "CacheService/Explain": {"query.messages.tool_call_id", "query.messages.tool_calls.id"},
     "CacheService/Put": {
         "query.messages.tool_call_id",
         "query.messages.tool_calls.id",

@@ -1375,3 +1375,218 @@ class GetStatsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatsResponse: _TypeAlias = GetStatsResponse  # noqa: Y015
+
+@_typing.final
+class ExplainRequest(_message.Message):
+    """Request of `Explain`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """The most candidates to show, 1 to 50. Default: 4, which is how many a lookup judges."""
+    @_builtins.property
+    def query(self) -> Global___Query:
+        """The question. Required."""
+
+    @_builtins.property
+    def policy(self) -> Global___CachePolicy:
+        """How it would use the cache."""
+
+    def __init__(
+        self,
+        *,
+        query: Global___Query | None = ...,
+        policy: Global___CachePolicy | None = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "query", b"query"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "policy", b"policy", "query", b"query"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainedScope(_message.Message):
+    """Within what an answer may be shared with the question."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    EMBEDDER_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
+    ENTRY_ID_FIELD_NUMBER: _builtins.int
+    COMPARABLE_ENTRIES_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """The caller's tenant."""
+    namespace: _builtins.str
+    """The namespace."""
+    model: _builtins.str
+    """The requested model."""
+    embedder: _builtins.str
+    """Identity of the server's embedder."""
+    hash: _builtins.str
+    """A keyed hash of all of these and of tools, options, objective and the earlier messages, in hexadecimal, the first 16
+    digits: questions with equal hashes may share answers.
+    """
+    entry_id: _builtins.str
+    """The id that the answer to exactly this question has, or would have."""
+    comparable_entries: _builtins.int
+    """Entries of this scope that can be found by similarity."""
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+        model: _builtins.str = ...,
+        embedder: _builtins.str = ...,
+        hash: _builtins.str = ...,
+        entry_id: _builtins.str = ...,
+        comparable_entries: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparable_entries", b"comparable_entries", "embedder", b"embedder", "entry_id", b"entry_id", "hash", b"hash", "model", b"model", "namespace", b"namespace", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainedScope: _TypeAlias = ExplainedScope  # noqa: Y015
+
+@_typing.final
+class ExplainedCandidate(_message.Message):
+    """A stored question that was looked at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FeaturesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ENTRY_ID_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    entry_id: _builtins.str
+    """Its entry."""
+    prompt: _builtins.str
+    """The question, at most 1,000 characters."""
+    model: _builtins.str
+    """The model that made the answer."""
+    @_builtins.property
+    def decision(self) -> Global___Decision:
+        """The decision on it: served only if `veto_reasons` is empty and no better candidate may be."""
+
+    @_builtins.property
+    def features(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """The guard's features of the two questions that are not zero, by name: what they differ in, counted."""
+
+    def __init__(
+        self,
+        *,
+        entry_id: _builtins.str = ...,
+        prompt: _builtins.str = ...,
+        decision: Global___Decision | None = ...,
+        features: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "entry_id", b"entry_id", "features", b"features", "model", b"model", "prompt", b"prompt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainedCandidate: _TypeAlias = ExplainedCandidate  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    """Response of `Explain`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    ENTRY_ID_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    BYPASS_REASON_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    SCORE_THRESHOLD_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    outcome: Global___Outcome.ValueType
+    """How a lookup would end: EXACT, SEMANTIC, MISS or BYPASS."""
+    rule: _builtins.str
+    """What decided: `exact` (the question itself is stored), `verifier` (a cosine and a fitted verifier's score), `guard` (a
+    cosine, and no difference that the guard finds), `empty` (nothing in the scope can be compared), `exact_only`,
+    `uncalibrated`, `max_error_rate` (only its own words may find an answer; see `Decision.veto_reasons`), `policy` (the
+    caller does not want to read), `bypass` (a part is not there).
+    """
+    entry_id: _builtins.str
+    """The entry that would be served. Empty unless EXACT or SEMANTIC."""
+    bypass_reason: _builtins.str
+    """On a BYPASS: as in `LookupResponse`."""
+    threshold: _builtins.float
+    """The cosine that has to be reached. Absent if only the question's own words may find an answer."""
+    score_threshold: _builtins.float
+    """The verifier's score that has to be reached. Absent without a fitted verifier."""
+    @_builtins.property
+    def decision(self) -> Global___Decision:
+        """The decision that a lookup would return."""
+
+    @_builtins.property
+    def scope(self) -> Global___ExplainedScope:
+        """The question's scope."""
+
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedCandidate]:
+        """What is most similar in the scope, best first."""
+
+    def __init__(
+        self,
+        *,
+        outcome: Global___Outcome.ValueType = ...,
+        rule: _builtins.str = ...,
+        entry_id: _builtins.str = ...,
+        decision: Global___Decision | None = ...,
+        bypass_reason: _builtins.str = ...,
+        threshold: _builtins.float | None = ...,
+        score_threshold: _builtins.float | None = ...,
+        scope: Global___ExplainedScope | None = ...,
+        candidates: _abc.Iterable[Global___ExplainedCandidate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "_threshold", b"_threshold", "decision", b"decision", "scope", b"scope", "score_threshold", b"score_threshold", "threshold", b"threshold"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "_threshold", b"_threshold", "bypass_reason", b"bypass_reason", "candidates", b"candidates", "decision", b"decision", "entry_id", b"entry_id", "outcome", b"outcome", "rule", b"rule", "scope", b"scope", "score_threshold", b"score_threshold", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__score_threshold: _TypeAlias = _typing.Literal["score_threshold"]  # noqa: Y015
+    _WhichOneofArgType__score_threshold: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold"]  # noqa: Y015
+    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
+    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score_threshold) -> _WhichOneofReturnType__score_threshold | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
