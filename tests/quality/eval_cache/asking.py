@@ -16,7 +16,7 @@ from tools.decision.sets import Pairs, Stream
 AT_ONCE = 24
 """Pairs that are asked at the same time."""
 
-SECONDS = 120.0
+SECONDS = 900.0
 TRIES = 20
 """Of a lookup that the service bypasses, since the machine has more to do than it can."""
 
