@@ -11,7 +11,7 @@ MANIFEST := --manifest-path simcore/Cargo.toml
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-pythons lint gen bench bench-simcore setup model clean
-.PHONY: fit-decision eval-cache campaign-decision campaign-simcore campaign-isolation test-faults-sabotage
+.PHONY: fit-decision eval-cache campaign-attack campaign-decision campaign-simcore campaign-isolation test-faults-sabotage
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -68,6 +68,9 @@ eval-cache: setup model ## serve the sets in DATA= over gRPC, figures and pictur
 
 campaign-decision: setup ## compare both readings of the verifier on the pairs in DATA=
 	DECISION_CAMPAIGN_DATA=$(DATA) $(BIN)/python -m pytest -s tests/unit/simcore/test_verifier.py
+
+campaign-attack: setup model ## ask QUERIES=5000 near misses against what another caller stored, from SEED= on
+	ATTACK_QUERIES=$(or $(QUERIES),5000) ATTACK_SEED=$(SEED) $(BIN)/python -m pytest -s tests/quality/attack
 
 campaign-simcore: setup ## compare a million searches with brute force
 	SIMCORE_CAMPAIGN_CASES=1000000 $(CARGO) test --quiet --locked $(MANIFEST) --test campaign -- --nocapture

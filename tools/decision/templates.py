@@ -26,10 +26,10 @@ class Block:
     wordings: list[str] = field(default_factory=list)
 
 
-def blocks() -> Iterator[Block]:
-    """Read the file. ValueError if a wording names a slot that its block does not have."""
+def blocks(file: Path = FILE) -> Iterator[Block]:
+    """Read a file. ValueError if a wording names a slot that its block does not have."""
     block: Block | None = None
-    for raw in FILE.read_text("utf-8").splitlines():
+    for raw in file.read_text("utf-8").splitlines():
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
@@ -40,7 +40,7 @@ def blocks() -> Iterator[Block]:
         elif block and line.startswith("= "):
             missing = set(re.findall(r"{([^}]+)}", line)) - set(block.slots)
             if missing:
-                raise ValueError(f"{FILE.name}: {line!r} names {sorted(missing)}")
+                raise ValueError(f"{file.name}: {line!r} names {sorted(missing)}")
             block.wordings.append(line[2:])
         elif block:
             name, values = line.split(": ", 1)
