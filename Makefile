@@ -12,7 +12,8 @@ FUZZ := --manifest-path simcore/fuzz/Cargo.toml
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-pythons lint gen bench bench-simcore setup model clean
-.PHONY: campaign-simcore fuzz-simcore campaign-isolation test-faults-sabotage
+.PHONY: fit-decision eval-cache campaign-attack campaign-decision campaign-simcore fuzz-simcore campaign-isolation
+.PHONY: test-faults-sabotage
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -57,6 +58,25 @@ bench-simcore: setup model $(BENCH)/.installed ## measure exact search beside FA
 
 test-faults-sabotage: setup model ## for each fault row: remove its handling and see its test fail
 	$(BIN)/python -m tests.faults.sabotage
+
+fit-decision: setup model ## fit the cache's verifier on the sets in DATA=; FOLDS= a folder for one per fold
+	$(PIP) install --quiet -c constraints.txt --group fit
+	$(BIN)/python -m tools.fit_decision $(DATA) --scratch $(or $(SCRATCH),.antiphon/fit-decision) --write \
+	  $(if $(FOLDS),--folds-to $(FOLDS))
+
+eval-cache: setup model ## serve the sets in DATA= over gRPC, figures and pictures into OUT=; FOLDS= SETS= PRESETS= choose
+	$(PIP) install --quiet -c constraints.txt --group fit --group eval
+	$(if $(FOLDS),,$(BIN)/python -m tools.fit_decision $(DATA) --scratch $(or $(SCRATCH),.antiphon/fit-decision) \
+	  --folds-to .antiphon/eval-cache/folds)
+	$(BIN)/python -m tests.quality.eval_cache $(DATA) --scratch $(or $(SCRATCH),.antiphon/fit-decision) \
+	  $(if $(filter none,$(FOLDS)),,--folds $(or $(FOLDS),.antiphon/eval-cache/folds)) \
+	  --out $(or $(OUT),.antiphon/eval-cache) $(if $(SETS),--sets $(SETS)) $(if $(PRESETS),--presets $(PRESETS))
+
+campaign-decision: setup ## compare both readings of the verifier on the pairs in DATA=
+	DECISION_CAMPAIGN_DATA=$(DATA) $(BIN)/python -m pytest -s tests/unit/simcore/test_verifier.py
+
+campaign-attack: setup model ## ask QUERIES=5000 near misses against what another caller stored, from SEED= on
+	ATTACK_QUERIES=$(or $(QUERIES),5000) ATTACK_SEED=$(SEED) $(BIN)/python -m pytest -s tests/quality/attack
 
 campaign-simcore: setup ## compare a million searches with brute force
 	SIMCORE_CAMPAIGN_CASES=1000000 $(CARGO) test --quiet --locked $(MANIFEST) --test campaign -- --nocapture

@@ -8,9 +8,34 @@ from __future__ import annotations
 
 from typing import Final
 
-from simcore._native import Index, IndexPoisoned, IndexQuarantined
+from simcore._native import (
+    DIRECTIONS,
+    FEATURES,
+    GUARD_VERSION,
+    Guard,
+    GuardReport,
+    Index,
+    IndexPoisoned,
+    IndexQuarantined,
+    Judgement,
+    Verifier,
+    compare,
+)
 
 MISSING_ID: Final = 2**64 - 1
 """The id in a search's cell for which no row was found; its score is minus infinity."""
 
-__all__ = ["MISSING_ID", "Index", "IndexPoisoned", "IndexQuarantined"]
+__all__ = [
+    "DIRECTIONS",
+    "FEATURES",
+    "GUARD_VERSION",
+    "MISSING_ID",
+    "Guard",
+    "GuardReport",
+    "Index",
+    "IndexPoisoned",
+    "IndexQuarantined",
+    "Judgement",
+    "Verifier",
+    "compare",
+]

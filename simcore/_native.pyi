@@ -1,10 +1,32 @@
+from collections.abc import Sequence
 from os import PathLike
-from typing import final
+from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Index", "IndexPoisoned", "IndexQuarantined"]
+__all__ = [
+    "DIRECTIONS",
+    "FEATURES",
+    "GUARD_VERSION",
+    "Guard",
+    "GuardReport",
+    "Index",
+    "IndexPoisoned",
+    "IndexQuarantined",
+    "Judgement",
+    "Verifier",
+    "compare",
+]
+
+GUARD_VERSION: Final[int]
+"""Changes whenever the same two texts may give other features; a verifier names the version it was fitted with."""
+
+FEATURES: Final[tuple[str, ...]]
+"""Names of the guard's features, in the order of `Guard.measure`'s columns; src/guard/features.rs defines them."""
+
+DIRECTIONS: Final[tuple[str, ...]]
+"""Which way a verdict may move when a feature grows: "up" towards serving, "down" away from it, "free" either way."""
 
 class IndexPoisoned(RuntimeError):
     """An internal fault, reported to one caller; the index is quarantined and must be rebuilt."""
@@ -95,3 +117,97 @@ class Index:
 
     def _inject_poison(self) -> None:
         """Test hook: a thread panics while it holds the lock that searches take for a moment."""
+
+@final
+class GuardReport:
+    """What the guard found in one pair of texts."""
+
+    @property
+    def version(self) -> int:
+        """The version of the guard that made this report."""
+
+    @property
+    def features(self) -> dict[str, float]:
+        """Every feature by its name."""
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The names of the differences that speak against sharing an answer, each once, in a fixed order."""
+
+@final
+class Guard:
+    """A text that was read once, to be compared with many.
+
+    Any text is taken, reading is linear in its length, and the same two texts always give the same features. The GIL is
+    released for texts longer than about a thousand bytes. Raises TypeError for what is no text, UnicodeEncodeError (a
+    ValueError) for one with lone surrogates.
+    """
+
+    def __new__(cls, query: str) -> Guard:
+        """Read a text."""
+
+    def compare(self, cached: str) -> GuardReport:
+        """Compare the text with a cached one."""
+
+    def measure(self, cached: Sequence[str]) -> NDArray[np.float32]:
+        """Return the features of the text and each of the cached ones, (n, features), columns as in `FEATURES`."""
+
+def compare(query: str, cached: str) -> GuardReport:
+    """Compare a query with a cached text.
+
+    Raises TypeError for what is no text, UnicodeEncodeError (a ValueError) for one with lone surrogates.
+    """
+
+@final
+class Judgement:
+    """A verdict about one candidate."""
+
+    @property
+    def v(self) -> float:
+        """How sure the verifier is that the answer may be shared, 0 … 1; what presets compare."""
+
+    @property
+    def p_wrong(self) -> float:
+        """The calibrated probability that serving it is wrong."""
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The names of the differences that speak against sharing an answer."""
+
+    @property
+    def features(self) -> dict[str, float]:
+        """Every feature of the guard by its name."""
+
+@final
+class Verifier:
+    """A fitted model of when an answer may be shared; safe to use from many threads.
+
+    The rule that it is fitted for: an answer is served for the same text, or where V and the cosine both reach what the
+    preset asks for. V only vetoes; which candidate is best the cosine says.
+    """
+
+    @staticmethod
+    def load(json: str) -> Verifier:
+        """Read and check a verifier as `tools/fit_decision.py` writes it.
+
+        Raises ValueError that says what is wrong: no JSON or too much of it, another format or version, unknown or
+        missing members, another guard, numbers out of range, trees that are none, presets that do not exist.
+        """
+
+    @property
+    def embedder(self) -> str:
+        """The slug of the embedder whose cosines it judges."""
+
+    @property
+    def presets(self) -> dict[str, tuple[float, float]]:
+        """Least V and least cosine of a hit, by the preset's name."""
+
+    def preset_for(self, max_error_rate: float) -> str | None:
+        """The loosest preset that keeps this share of wrong hits; None if none does."""
+
+    def judge(self, query: Guard | str, cached_texts: Sequence[str], cosines: Sequence[float]) -> list[Judgement]:
+        """Judge every candidate for a query.
+
+        `cosines` are those of the candidates' embeddings with the query's. Raises ValueError if there is not one for
+        each text, or one is not in -1 … 1.
+        """

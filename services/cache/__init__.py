@@ -5,6 +5,8 @@
     question    what is asked, normalised; whether only its own words may find it (`referring`)
     scope       within what an answer may be shared: the fingerprint and the keys
     decision    which candidate is served, and why not the others; `freshness` and `storable` are its rules
+    judges      what a fitted verifier, or the guard alone, makes of candidates; `simcore` does the work
+    searching   what is most similar, judged, and the choice among it; `explaining` tells it to operators
     entries     everything that is stored, in memory, with the vector index
     fills       who makes the answer that is missing, and who waits for it
     writer      mirrors memory into the store; `hydration` is the way back at start; `epochs` make a clear last

@@ -11,6 +11,7 @@ from antiphon.cache.v1 import cache_pb2
 from services.cache.adapters.control_store import StoredControl
 from services.cache.adapters.entry_store import StoredEntries
 from services.cache.adapters.key_file import VARIABLE, Key, load_key
+from services.cache.adapters.verifier_file import load_judge
 from services.cache.cache import Cache, Limits, Outside
 from services.cache.metrics import CacheMetrics
 from services.cache.ports import WrongKey
@@ -31,6 +32,13 @@ async def main(settings: CacheSettings, process: Process) -> None:
     await asyncio.to_thread(read_api_key, settings)
     key = await asyncio.to_thread(load_key, settings)
     embedder = await _embedder(settings)
+    judge = await asyncio.to_thread(
+        load_judge,
+        settings,
+        embedder=embedder.identity.slug,
+        min_similarity=embedder.default_min_similarity,
+    )
+    log.info("semantic hits are decided", by=judge.version, calibrated=judge.calibrated)
     connection = Connection(lambda: locate(settings), timeout=settings.store_timeout)
     copies = {
         "replication_factor": settings.replication_factor,
@@ -40,7 +48,7 @@ async def main(settings: CacheSettings, process: Process) -> None:
     entries = StoredEntries(connection, embedder=identity.slug, dim=identity.dim, **copies)
     control = StoredControl(connection, **copies)
     cache = Cache(
-        _limits(settings, embedder),
+        _limits(settings),
         Outside(
             open_store=lambda: _open(settings, entries, control, key),
             store=entries,
@@ -48,6 +56,7 @@ async def main(settings: CacheSettings, process: Process) -> None:
             embedder=embedder,
             embedder_slug=identity.slug,
             embedder_dim=identity.dim,
+            judge=judge,
             key=key.secret,
             now=time.time,
             monotonic=time.monotonic,
@@ -65,7 +74,9 @@ async def main(settings: CacheSettings, process: Process) -> None:
         variable="ANTIPHON_CACHE_LISTEN",
         limits={WAITERS: settings.max_waiters, LEASES: LEASE_PLACES},
     )
-    servicer = CacheServicer(cache, metrics, embedder=identity.slug, now=time.time, monotonic=time.monotonic)
+    servicer = CacheServicer(
+        cache, metrics, embedder=identity.slug, version=judge.version, now=time.time, monotonic=time.monotonic
+    )
     server.add(servicer, cache_pb2.DESCRIPTOR.services_by_name["CacheService"])
     try:
         await _warm(embedder, process)
@@ -130,10 +141,8 @@ async def _open(settings: CacheSettings, entries: StoredEntries, control: Stored
         ) from error
 
 
-def _limits(settings: CacheSettings, embedder: MicroBatcher) -> Limits:
-    least = settings.min_similarity
+def _limits(settings: CacheSettings) -> Limits:
     return Limits(
-        min_similarity=embedder.default_min_similarity if least is None else least,
         ttl=settings.ttl,
         max_entry_bytes=settings.max_entry_bytes,
         max_entries=settings.max_entries,

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from services.cache.decision import Choice
 from services.cache.embeddings import Embedding, Embeddings
-from services.cache.lookup import Ask, Bypassed, Lookups, Search, bypass
+from services.cache.lookup import Ask, Bypassed, Lookups, bypass
+from services.cache.searching import Search
 from services.cache.values import Asked, BypassReason, LookupResult
 from services.chassis.deadline import Deadline
 

@@ -13,10 +13,12 @@ from itertools import count
 
 from services.cache.background import Background
 from services.cache.batch import BatchLookups
+from services.cache.decision import Judge
 from services.cache.draft import Draft
 from services.cache.embeddings import Embeddings
 from services.cache.entries import STEP, Entries
 from services.cache.entry import Entry
+from services.cache.explaining import Explaining, Explanation
 from services.cache.fill_values import Granted
 from services.cache.fills import Fills
 from services.cache.flight import WaitResult
@@ -25,6 +27,7 @@ from services.cache.ports import EntryStore, EpochStore, QuestionEmbedder
 from services.cache.recovery import Recovery
 from services.cache.removal import Removal
 from services.cache.scope import Addresses
+from services.cache.searching import Searching
 from services.cache.stats import Report, Stats
 from services.cache.storing import Storing
 from services.cache.values import Asked, CommitResult, LookupResult, Policy, Query, Selector
@@ -44,7 +47,6 @@ DRAIN_SECONDS = 10.0
 class Limits:
     """What the operator set; seconds, bytes, counts. See `services.cache.settings`."""
 
-    min_similarity: float
     ttl: float = 86_400.0
     max_entry_bytes: int = 262_144
     max_entries: int = 1_000_000
@@ -68,6 +70,7 @@ class Outside:
     embedder: QuestionEmbedder
     embedder_slug: str
     embedder_dim: int
+    judge: Judge
     key: bytes
     now: Callable[[], float]
     monotonic: Callable[[], float]
@@ -137,6 +140,7 @@ class Cache:
             background=self._background,
             now=outside.now,
         )
+        searching = Searching(entries=self.entries, judge=outside.judge, executor=self._executor, now=outside.now)
         self._lookups = Lookups(
             addresses=addresses,
             entries=self.entries,
@@ -144,13 +148,23 @@ class Cache:
             fills=self.fills,
             storing=self._storing,
             readiness=self.recovery,
-            min_similarity=limits.min_similarity,
+            judge=outside.judge,
+            searching=searching,
             decision_budget=limits.decision_budget,
             now=outside.now,
             monotonic=outside.monotonic,
         )
         self._batches = BatchLookups(
             self._lookups, embeddings, decision_budget=limits.decision_budget, monotonic=outside.monotonic
+        )
+        self._explaining = Explaining(
+            addresses=addresses,
+            entries=self.entries,
+            embeddings=embeddings,
+            judge=outside.judge,
+            searching=searching,
+            readiness=self.recovery,
+            now=outside.now,
         )
 
     async def run(self) -> None:
@@ -187,6 +201,12 @@ class Cache:
         for one, result in zip(asked, results, strict=True):
             self.stats.count(tenant, one.query.namespace, result, seconds)
         return results
+
+    async def explain(
+        self, tenant: str, query: Query, policy: Policy, *, limit: int, deadline: Deadline
+    ) -> Explanation:
+        """What a lookup would do now, and why; changes nothing."""
+        return await self._explaining.explain(tenant, query, policy, limit=limit, deadline=deadline)
 
     async def wait(self, tenant: str, lease_id: str, token: str, deadline: Deadline) -> WaitResult:
         """Wait for a fill that someone else holds, until shortly before `deadline`. Raises NotFound(LEASE_UNKNOWN)."""

@@ -1,32 +1,95 @@
-"""Which stored answer is served: pure rules over candidates. Nothing here reads a clock or the index."""
+"""Which stored answer is served: pure rules over candidates. Nothing here reads a clock or the index.
+
+An answer is served to the same text, or if its cosine and a fitted verifier's score both reach what is asked for; the
+cosine ranks, the verifier only vetoes. Without a verifier whatever the guard finds is a veto.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Protocol
 
 from services.cache.entry import Entry
 from services.cache.scope import Address
 from services.cache.values import Decision, Policy
 
+JUDGED = 4
+"""Candidates that are judged, best first: further ones are hardly ever right where four more similar ones were not."""
+
 
 class Veto(StrEnum):
-    """Why the nearest entry was not served."""
+    """Why the nearest entry was not served; after `unsure` the guard's findings follow, which `simcore` names."""
 
     BELOW_THRESHOLD = "below_threshold"
     NOTHING_SIMILAR = "nothing_similar"
+    UNSURE = "unsure"
+    """The verifier's score is below what is asked for."""
     TOO_OLD = "too_old"
     EXPIRED = "expired"
-    UNCALIBRATED = "uncalibrated"
     EXACT_ONLY = "exact_only"
+    UNCALIBRATED = "uncalibrated"
+    """The caller states an error rate, and nothing is fitted that could promise one."""
+    MAX_ERROR_RATE = "max_error_rate"
+    """The caller states an error rate that no threshold keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """What a candidate has to reach: a cosine and, with a verifier, its score."""
+
+    cosine: float
+    score: float | None = None
+
+    def tightened(self, other: Bar) -> Bar:
+        """What reaches both; only bars of the same judge can be joined."""
+        score = None if self.score is None or other.score is None else max(self.score, other.score)
+        return Bar(max(self.cosine, other.cosine), score)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a judge makes of one candidate; `score` and `p_wrong` are None without a fitted verifier."""
+
+    reasons: tuple[str, ...] = ()
+    score: float | None = None
+    p_wrong: float | None = None
+    features: Mapping[str, float] = field(default_factory=dict)
+
+
+class Judge(Protocol):
+    """The operator's rule: what has to be reached, and how candidates are judged."""
+
+    @property
+    def bar(self) -> Bar:
+        """What every candidate has to reach."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Changes whenever the same two texts might be judged otherwise."""
+        ...
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it can promise an error rate."""
+        ...
+
+    def bar_for(self, max_error_rate: float) -> Bar | None:
+        """What keeps this share of wrong hits; None if nothing does."""
+        ...
+
+    def judge(self, question: str, cached: Sequence[str], cosines: Sequence[float]) -> list[Verdict]:
+        """A verdict for each cached question."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a candidate has to pass. `threshold` None: the exact tier only, for the reason `exact_only`."""
+    """What a candidate has to pass. `bar` None: the exact tier only, for the reason `exact_only`."""
 
-    threshold: float | None
+    bar: Bar | None
     exact_only: Veto | None
     max_age: float | None
 
@@ -41,61 +104,128 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The entry to serve, if any. `exhausted`: no candidate further down can pass either."""
+    """The entry to serve, if any, and why."""
 
     entry: Entry | None
     decision: Decision
-    exhausted: bool = True
 
 
-def rule_for(policy: Policy, *, min_similarity: float, semantic: bool) -> Rule:
-    """The rule for a caller with `policy`, which can only tighten the operator's `min_similarity`.
+@dataclass(frozen=True, slots=True)
+class Shortlist:
+    """Candidates that are close and fresh enough to be judged, best first.
 
-    `semantic`: whether the question is one that a reworded one may share an answer with. A caller who states an error
-    rate gets the exact tier only, since no verifier is fitted that could promise one.
+    `nearest`: the decision on a more similar one that is not, if there is. `whole`: none is missing further down.
     """
-    threshold = max(min_similarity, policy.min_similarity or 0.0)
-    if not semantic or threshold >= 1.0:
+
+    candidates: tuple[Candidate, ...]
+    nearest: Decision | None
+    whole: bool
+
+
+def rule_for(policy: Policy, judge: Judge, *, semantic: bool) -> Rule:
+    """The rule for a caller with `policy`, which can only tighten the operator's. If it states two limits both count.
+
+    `semantic`: whether the question is one that a reworded one may share an answer with.
+    """
+    bar = replace(judge.bar, cosine=max(judge.bar.cosine, policy.min_similarity or 0.0))
+    if not semantic or bar.cosine >= 1.0:
         return Rule(None, Veto.EXACT_ONLY, policy.max_age)
     if policy.max_error_rate is not None:
-        return Rule(None, Veto.UNCALIBRATED, policy.max_age)
-    return Rule(threshold, None, policy.max_age)
+        kept = judge.bar_for(policy.max_error_rate)
+        if kept is None:
+            veto = Veto.MAX_ERROR_RATE if judge.calibrated else Veto.UNCALIBRATED
+            return Rule(None, veto, policy.max_age)
+        bar = bar.tightened(kept)
+    return Rule(bar, None, policy.max_age)
 
 
 def judge_exact(entry: Entry | None, address: Address, rule: Rule, now: float) -> Choice:
     """Decide on the entry found under the question's own key."""
     if entry is None or entry.scope != address.scope or entry.key != address.key:
         return Choice(None, Decision())
-    veto = _stale(entry, rule, now)
+    veto = unfit(entry, rule, now)
     decision = Decision(similarity=1.0, vetoes=(veto,) if veto else (), age=entry.age(now))
     return Choice(None if veto else entry, decision)
 
 
-def choose(candidates: Iterable[Candidate], address: Address, rule: Rule, threshold: float, now: float) -> Choice:
-    """The best candidate that passes; `candidates` come by falling similarity, `threshold` is the rule's.
+def shortlist(found: Iterable[Candidate], address: Address, rule: Rule, bar: Bar, now: float) -> Shortlist:
+    """Which of what was found is judged; `found` comes by falling similarity, `bar` is the rule's.
 
-    One that is better but expired or too old does not hide a good one behind it. The vetoes are the nearest's.
+    One that is better but expired or too old does not hide a good one behind it.
     """
+    chosen: list[Candidate] = []
     nearest: Decision | None = None
-    for candidate in candidates:
-        entry = candidate.entry
+    for candidate in found:
         # The index has filtered by scope already; an answer of another scope must not depend on that alone.
-        if entry.scope != address.scope or entry.tenant != address.tenant or entry.namespace != address.namespace:
+        if not in_scope(candidate.entry, address):
             continue
-        close = candidate.similarity >= threshold
-        veto = _stale(entry, rule, now) if close else Veto.BELOW_THRESHOLD
-        decision = Decision(candidate.similarity, threshold, (veto,) if veto else (), entry.age(now))
+        close = candidate.similarity >= bar.cosine
+        veto = unfit(candidate.entry, rule, now) if close else Veto.BELOW_THRESHOLD
         if veto is None:
-            return Choice(entry, decision)
-        nearest = nearest or decision
+            chosen.append(candidate)
+            if len(chosen) == JUDGED:
+                return Shortlist(tuple(chosen), nearest, whole=True)
+        elif not chosen and nearest is None:
+            nearest = _decision(candidate, bar, Verdict(), (veto,), now)
         if not close:
-            return Choice(None, nearest)
-    return Choice(None, nearest or Decision(threshold=threshold), exhausted=False)
+            return Shortlist(tuple(chosen), nearest, whole=True)
+    return Shortlist(tuple(chosen), nearest, whole=False)
 
 
-def _stale(entry: Entry, rule: Rule, now: float) -> Veto | None:
+def choose(
+    listed: Shortlist, verdicts: Sequence[Verdict], address: Address, rule: Rule, *, bar: Bar, now: float
+) -> Choice:
+    """The best candidate that passes, given a verdict on each of the shortlist's. The vetoes are the nearest's."""
+    nearest = listed.nearest
+    for candidate, verdict in zip(listed.candidates, verdicts, strict=True):
+        decision = decide(candidate, verdict, address, rule, bar=bar, now=now)
+        if not decision.vetoes:
+            return Choice(candidate.entry, decision)
+        nearest = nearest or decision
+    return Choice(None, nearest or Decision(threshold=bar.cosine, score_threshold=bar.score))
+
+
+def decide(candidate: Candidate, verdict: Verdict, address: Address, rule: Rule, *, bar: Bar, now: float) -> Decision:
+    """Decide on one judged candidate of the question's scope: it may be served if the decision has no vetoes."""
+    vetoes: tuple[str, ...]
+    if (veto := unfit(candidate.entry, rule, now)) is not None:
+        vetoes = (veto,)
+    elif candidate.entry.key == address.key:
+        vetoes = ()
+    elif candidate.similarity < bar.cosine:
+        vetoes = (Veto.BELOW_THRESHOLD,)
+    else:
+        vetoes = _differences(verdict, bar)
+    return _decision(candidate, bar, verdict, vetoes, now)
+
+
+def _differences(verdict: Verdict, bar: Bar) -> tuple[str, ...]:
+    if bar.score is None or verdict.score is None:
+        return verdict.reasons
+    return () if verdict.score >= bar.score else (Veto.UNSURE, *verdict.reasons)
+
+
+def in_scope(entry: Entry, address: Address) -> bool:
+    """Whether an entry may be served to a question at all."""
+    return entry.scope == address.scope and entry.tenant == address.tenant and entry.namespace == address.namespace
+
+
+def unfit(entry: Entry, rule: Rule, now: float) -> Veto | None:
+    """Why an entry is not served however well it fits."""
     if not entry.live(now):
         return Veto.EXPIRED
     if rule.max_age is not None and entry.age(now) > rule.max_age:
         return Veto.TOO_OLD
     return None
+
+
+def _decision(candidate: Candidate, bar: Bar, verdict: Verdict, vetoes: tuple[str, ...], now: float) -> Decision:
+    return Decision(
+        similarity=candidate.similarity,
+        threshold=bar.cosine,
+        vetoes=vetoes,
+        age=candidate.entry.age(now),
+        score=verdict.score,
+        score_threshold=bar.score,
+        p_wrong=verdict.p_wrong,
+    )

@@ -19,6 +19,9 @@ buys an answer from a model, which takes longer still."""
 
 MOST_SECONDS = 2.0
 
+INLINE_CHARACTERS = 2_000
+"""Of a text that is read on the event loop, which takes about 1 ms. Longer ones go to a thread."""
+
 REMEMBERED = 1_024
 """Vectors that are kept for the next call about the same question: a retry, a renewed lookup, a Put after a bypass."""
 
@@ -84,10 +87,15 @@ class Embeddings:
 
     async def _compute(self, key: str, text: str) -> Embedding:
         embedding = Embedding(None, 0)  # only its own words may find it
-        if self._embedder.comparable(text):
+        if await self._comparable(text):
             with suppress(InvalidRequest):  # too long to be read whole
                 embedding = Embedding(*await self._embedder.embed_one(text))
         self._known[key] = embedding.vector
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         return embedding
+
+    async def _comparable(self, text: str) -> bool:
+        if len(text) <= INLINE_CHARACTERS:
+            return self._embedder.comparable(text)
+        return await asyncio.to_thread(self._embedder.comparable, text)

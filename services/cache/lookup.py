@@ -6,26 +6,20 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from services.cache.decision import Candidate, Choice, Rule, Veto, choose, judge_exact, rule_for
+from services.cache.decision import Choice, Judge, Rule, Veto, judge_exact, rule_for
 from services.cache.draft import Draft
 from services.cache.embeddings import Embedding, Embeddings
-from services.cache.entries import Entries, Sought
+from services.cache.entries import Entries
 from services.cache.fill_values import Granted, InProgress
 from services.cache.fills import Fills
 from services.cache.ports import Readiness
 from services.cache.scope import Address, Addresses
+from services.cache.searching import Search, Searching
 from services.cache.storing import Storing
 from services.cache.values import Asked, BypassReason, Decision, LookupResult, Mode, Outcome, Policy, Vector
 from services.chassis.deadline import Deadline
 from services.chassis.errors import AntiphonError, Exhausted
 from simcore import IndexQuarantined
-
-CANDIDATES = 4
-"""How many are looked at first; more only while all of them are close enough but too old."""
-
-NOTED_SIMILARITY = 0.7
-"""What is less similar is not looked for, unless the rule would serve it: it is far from every threshold that keeps
-wrong answers out, and the index could leave out hardly any row, which doubles the time of a search."""
 
 MARGIN_SECONDS = 0.02
 """Of the caller's time that embedding leaves for the rest of the call."""
@@ -43,19 +37,21 @@ class Lookups:
         fills: Fills[Draft],
         storing: Storing,
         readiness: Readiness,
-        min_similarity: float,
+        judge: Judge,
+        searching: Searching,
         decision_budget: float,
         now: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
-        """`min_similarity`: the operator's; `decision_budget`: seconds for everything but the embedding."""
+        """`decision_budget`: seconds for everything but the embedding."""
         self._addresses = addresses
         self._entries = entries
         self._embeddings = embeddings
         self._fills = fills
         self._storing = storing
         self._readiness = readiness
-        self._min_similarity = min_similarity
+        self._judge = judge
+        self._searching = searching
         self._budget = decision_budget
         self._now = now
         self._monotonic = monotonic
@@ -85,7 +81,7 @@ class Lookups:
         if self._readiness.hydrating:
             return bypass(BypassReason.HYDRATING)
         address = self._addresses.of(tenant, asked.query)
-        rule = rule_for(asked.policy, min_similarity=self._min_similarity, semantic=address.question.semantic)
+        rule = rule_for(asked.policy, self._judge, semantic=address.question.semantic)
         return Ask(address, asked.policy, rule, asked.token)
 
     def known(self, ask: Ask) -> LookupResult | None:
@@ -114,29 +110,19 @@ class Lookups:
         # The answer may have come while this call was waiting for its embedding.
         if ask.policy.mode is Mode.REFRESH or self._exact(ask).entry is not None:
             return Choice(None, Decision())
-        if vector is None or ask.rule.threshold is None:
+        if vector is None or ask.rule.bar is None:
             return Choice(None, Decision(vetoes=(ask.rule.exact_only or Veto.EXACT_ONLY,)))
-        return Search(ask, vector, ask.rule.threshold)
+        return Search(ask.address, vector, ask.rule, ask.rule.bar)
 
     async def search(self, searches: Sequence[Search], within: float) -> list[Choice]:
         """What the semantic tier chooses for each, mostly with one search of the index. Raises Bypassed."""
-        choices = [Choice(None, Decision())] * len(searches)
-        left, most = list(range(len(searches))), CANDIDATES
         try:
             async with asyncio.timeout(max(within, 0.0)):
-                while left:
-                    now = self._now()
-                    found = await self._entries.nearest([searches[place].sought(most) for place in left], now)
-                    for place, candidates in zip(left, found, strict=True):
-                        choices[place] = self._choose(searches[place], candidates, now)
-                    full = [place for place, candidates in zip(left, found, strict=True) if len(candidates) == most]
-                    left = [place for place in full if not choices[place].exhausted]
-                    most *= 4
+                return await self._searching.choose(searches)
         except TimeoutError:
             raise Bypassed(BypassReason.DECISION_TIMEOUT) from None
         except IndexQuarantined as error:  # it is being rebuilt; the one who hit the fault was told
             raise Bypassed(BypassReason.HYDRATING) from error
-        return choices
 
     def finish(self, ask: Ask, embedding: Embedding, nearest: Choice) -> LookupResult:
         """The result, and the right to fill what is missing."""
@@ -171,12 +157,6 @@ class Lookups:
             return Choice(None, Decision())
         return judge_exact(self._entries.get(ask.address), ask.address, ask.rule, self._now())
 
-    def _choose(self, search: Search, candidates: Sequence[Candidate], now: float) -> Choice:
-        ask = search.ask
-        if not candidates and self._entries.rows(ask.address):
-            return Choice(None, Decision(threshold=search.threshold, vetoes=(Veto.NOTHING_SIMILAR,)))
-        return choose(candidates, ask.address, ask.rule, search.threshold, now)
-
     def _fill(self, ask: Ask, vector: Vector | None) -> Granted | InProgress:
         draft = self._storing.draft(ask.address, ask.policy, vector)
         return self._fills.acquire(self._storing.fill_key(ask.address), ask.token, draft)
@@ -199,21 +179,8 @@ class Ask:
     @property
     def embeds(self) -> bool:
         """Whether the question's embedding is of use. A refresh does not read, but what it stores is to be found."""
-        searched = self.rule.threshold is not None or self.policy.mode is Mode.REFRESH
+        searched = self.rule.bar is not None or self.policy.mode is Mode.REFRESH
         return searched and self.address.question.semantic
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """One lookup on its way through the semantic tier. `threshold` is its rule's."""
-
-    ask: Ask
-    vector: Vector
-    threshold: float
-
-    def sought(self, most: int) -> Sought:
-        """What the memory has to find for it."""
-        return Sought(self.ask.address, self.vector, most, min(self.threshold, NOTED_SIMILARITY))
 
 
 class Bypassed(Exception):

@@ -14,6 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from antiphon.cache.v1 import cache_pb2 as pb
 from antiphon.llm.v1 import llm_pb2
 from services.cache.entry import Entry, Source
+from services.cache.explaining import Explanation
 from services.cache.fill_values import Filled, Granted, InProgress
 from services.cache.flight import WaitResult
 from services.cache.histogram import LATENCY_BOUNDS, SIMILARITY_BOUNDS
@@ -23,6 +24,7 @@ from services.cache.values import (
     ByIds,
     BySource,
     ByTags,
+    Decision,
     LookupResult,
     Mode,
     Outcome,
@@ -54,6 +56,7 @@ MAX_TOKEN = 64
 MAX_LEASE_ID = 128
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 MATCHED_PROMPT = 1_000
+SCOPE_DIGITS = 16
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 
@@ -86,7 +89,14 @@ def read_lookup(request: pb.LookupRequest) -> Asked:
     return Asked(read_query(request), read_policy(request.policy), read_token(request.fill_token))
 
 
-def read_query(request: pb.LookupRequest | pb.PutRequest) -> Query:
+def read_limit(value: int, *, default: int, most: int, path: str) -> int:
+    """How many are wanted; 0 is the default."""
+    if not 0 <= value <= most:
+        raise invalid(path, f"must be 1 to {most}")
+    return value or default
+
+
+def read_query(request: pb.LookupRequest | pb.PutRequest | pb.ExplainRequest) -> Query:
     """The question of a request."""
     if not request.HasField("query"):
         raise missing("query", "is required")
@@ -164,20 +174,15 @@ def read_selector(request: pb.DeleteRequest) -> Selector:
             raise missing("selector", "one of entry_ids, tags, source is required")
 
 
-def write_lookup(result: LookupResult, *, lookup_id: str, lease: Callable[[Granted], pb.Lease]) -> pb.LookupResponse:
-    """The response to a lookup."""
+def write_lookup(
+    result: LookupResult, *, lookup_id: str, version: str, lease: Callable[[Granted], pb.Lease]
+) -> pb.LookupResponse:
+    """The response to a lookup; `version` names what decides."""
     response = pb.LookupResponse(outcome=_OUTCOMES[result.outcome], lookup_id=lookup_id)
     if result.outcome is Outcome.BYPASS:
         response.bypass_reason = result.bypass_reason.value if result.bypass_reason else ""
         return response
-    decision = result.decision
-    response.decision.veto_reasons.extend(decision.vetoes)
-    if decision.similarity is not None:
-        response.decision.similarity = decision.similarity
-    if decision.threshold is not None:
-        response.decision.threshold = decision.threshold
-    if decision.age is not None:
-        response.decision.age.CopyFrom(write_duration(decision.age))
+    response.decision.CopyFrom(write_decision(result.decision, version))
     if result.embedding_tokens:
         response.embedding_usage.CopyFrom(write_usage(Usage(input=result.embedding_tokens)))
     if result.entry is not None:
@@ -187,6 +192,52 @@ def write_lookup(result: LookupResult, *, lookup_id: str, lease: Callable[[Grant
         response.fill.granted.CopyFrom(lease(result.fill))
     elif isinstance(result.fill, InProgress):
         response.fill.in_progress_lease_id = result.fill.lease_id
+    return response
+
+
+def write_decision(decision: Decision, version: str) -> pb.Decision:
+    """Why an entry was served or not."""
+    return pb.Decision(
+        similarity=decision.similarity,
+        p_wrong=decision.p_wrong,
+        threshold=decision.threshold,
+        veto_reasons=decision.vetoes,
+        age=None if decision.age is None else write_duration(decision.age),
+        score=decision.score,
+        score_threshold=decision.score_threshold,
+        decision_version=version,
+    )
+
+
+def write_explanation(explanation: Explanation, *, model: str, embedder: str, version: str) -> pb.ExplainResponse:
+    """What a lookup would do, and why."""
+    address, bar = explanation.address, explanation.bar
+    response = pb.ExplainResponse(
+        outcome=_OUTCOMES[explanation.outcome],
+        rule=explanation.ruling.value,
+        entry_id=explanation.entry.id if explanation.entry else "",
+        decision=_decided(explanation.decision, explanation.entry, version),
+        bypass_reason=explanation.bypass_reason.value if explanation.bypass_reason else "",
+        threshold=bar.cosine if bar else None,
+        score_threshold=bar.score if bar else None,
+        scope=pb.ExplainedScope(
+            tenant=address.tenant,
+            namespace=address.namespace,
+            model=model,
+            embedder=embedder,
+            hash=address.scope[:SCOPE_DIGITS],
+            entry_id=address.entry_id,
+            comparable_entries=explanation.comparable,
+        ),
+    )
+    for judged in explanation.candidates:
+        response.candidates.add(
+            entry_id=judged.entry.id,
+            prompt=judged.entry.question[:MATCHED_PROMPT],
+            decision=_decided(judged.decision, judged.entry, version),
+            features={name: value for name, value in judged.features.items() if value},
+            model=judged.entry.answer.model,
+        )
     return response
 
 
@@ -276,6 +327,14 @@ def _write_served(response: pb.LookupResponse, entry: Entry) -> None:
     response.served_from.cost_saved.CopyFrom(answer.cost)
     response.decision.matched_prompt = entry.question[:MATCHED_PROMPT]
     response.decision.expire_time.CopyFrom(write_timestamp(entry.expires_at))
+
+
+def _decided(decision: Decision, entry: Entry | None, version: str) -> pb.Decision:
+    written = write_decision(decision, version)
+    if entry is not None:
+        written.matched_prompt = entry.question[:MATCHED_PROMPT]
+        written.expire_time.CopyFrom(write_timestamp(entry.expires_at))
+    return written
 
 
 def _share(value: float, path: str) -> float:

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from antiphon.cache.v1 import cache_pb2 as pb
 from services.cache.batch_proto import BatchResponse, read_batch
 from services.cache.cache import Cache
+from services.cache.decision import JUDGED
 from services.cache.fill_values import Granted
 from services.cache.metrics import CacheMetrics
 from services.cache.proto import (
     read_lease_id,
+    read_limit,
     read_lookup,
     read_namespace,
     read_policy,
@@ -20,6 +22,7 @@ from services.cache.proto import (
     read_stored_answer,
     read_token,
     write_embedding,
+    write_explanation,
     write_lease,
     write_lookup,
     write_report,
@@ -46,6 +49,9 @@ WAITERS = "waiters"
 
 MAX_ABORT_REASON = 64
 
+MAX_EXPLAINED = 50
+"""Candidates that are shown at once."""
+
 
 class CacheServicer:
     """One instance per process."""
@@ -56,13 +62,18 @@ class CacheServicer:
         metrics: CacheMetrics,
         *,
         embedder: str,
+        version: str,
         now: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
-        """`embedder`: the slug of its identity; `now` is Unix seconds, `monotonic` the clock of leases."""
+        """`embedder`: the slug of its identity; `version`: of what decides.
+
+        `now` is Unix seconds, `monotonic` the clock of leases.
+        """
         self._cache = cache
         self._metrics = metrics
         self._embedder = embedder
+        self._version = version
         self._now = now
         self._monotonic = monotonic
 
@@ -158,8 +169,16 @@ class CacheServicer:
         namespace = read_namespace(request.namespace) if request.namespace else None
         return write_report(await self._cache.report(call.caller.tenant, namespace))
 
+    @unary(deadline=DEADLINE)
+    async def Explain(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:  # noqa: N802
+        """Explain a lookup."""
+        query, policy = read_query(request), read_policy(request.policy)
+        limit = read_limit(request.limit, default=JUDGED, most=MAX_EXPLAINED, path="limit")
+        explanation = await self._cache.explain(call.caller.tenant, query, policy, limit=limit, deadline=call.deadline)
+        return write_explanation(explanation, model=query.model, embedder=self._embedder, version=self._version)
+
     def _lookup_response(self, result: LookupResult) -> pb.LookupResponse:
-        response = write_lookup(result, lookup_id=secrets.token_hex(12), lease=self._lease)
+        response = write_lookup(result, lookup_id=secrets.token_hex(12), version=self._version, lease=self._lease)
         write_embedding(response, result, embedder=self._embedder)
         return response
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from services.chassis.settings import SuiteSettings, UserPath
@@ -24,8 +26,20 @@ class CacheSettings(SuiteSettings):
         default=None,
         ge=0,
         le=1,
-        description="Least cosine of a semantic hit; a caller can only ask for more. 1: the exact tier only. "
-        "Unset: the embedder's own (0.92 for minilm, 0.95 for encoders about which nothing was measured).",
+        description="The simple mode: instead of the verifier this cosine, and none of the guard's differences, make a "
+        "semantic hit; a caller can only ask for more. 1: the exact tier only. Unset: the verifier decides; with an "
+        "embedder that none is fitted to, the embedder's own (0.92 for minilm, 0.95 for encoders about which nothing "
+        "was measured).",
+    )
+    preset: Literal["strict", "default", "balanced", "loose"] = Field(
+        default="default",
+        description="How sure the verifier must be of a semantic hit: from `strict`, with the fewest hits and the "
+        "fewest wrong ones, to `loose`. A caller can only ask for more.",
+    )
+    verifier: UserPath | None = Field(
+        default=None,
+        description="File with a verifier that was fitted to the embedder in use (`make fit-decision`). Unset: the "
+        "packaged one, which is for minilm.",
     )
     max_entry_bytes: int = Field(
         default=262_144,

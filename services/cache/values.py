@@ -81,12 +81,18 @@ class BypassReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Why an entry was served or not; `similarity` and `threshold` are None when nothing was compared."""
+    """Why an entry was served or not; `similarity` and `threshold` are None when nothing was compared.
+
+    `score`, `score_threshold` and `p_wrong` are a fitted verifier's.
+    """
 
     similarity: float | None = None
     threshold: float | None = None
     vetoes: tuple[str, ...] = ()
     age: float | None = None
+    score: float | None = None
+    score_threshold: float | None = None
+    p_wrong: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

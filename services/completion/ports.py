@@ -40,6 +40,9 @@ class Decision:
     matched_prompt: str = ""
     age: float | None = None
     expires_at: float | None = None
+    score: float | None = None
+    score_threshold: float | None = None
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

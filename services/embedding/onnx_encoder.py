@@ -57,7 +57,7 @@ class OnnxEmbedder:
         return self._pieces.estimate(text)
 
     def comparable(self, text: str) -> bool:
-        return self._pieces.fits_and_is_known(text)
+        return self._pieces.is_known(text)
 
     async def embed(self, texts: Sequence[str]) -> Embedded:
         split = await self._in_thread(lambda: [self._pieces.split(text) for text in texts])

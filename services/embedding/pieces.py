@@ -30,7 +30,7 @@ class PieceText:
 
 
 class Pieces:
-    """One encoder's tokenizer and window. Not for several threads at once; `estimate` may run beside another call."""
+    """One encoder's tokenizer and window. `split` is not for several threads at once; the others may run beside it."""
 
     def __init__(self, tokenizer: Tokenizer, *, window: int, max_windows: int) -> None:
         """`window` counts pieces including the special tokens; a text of more than `max_windows` is refused."""
@@ -86,12 +86,12 @@ class Pieces:
         body = body_windows(pieces, self._capacity)
         return body if body == 1 else body + 1
 
-    def fits_and_is_known(self, text: str) -> bool:
-        """Whether the text is one window without a piece that the vocabulary lacks."""
-        if len(text) > self._capacity * MAX_CHARACTERS_PER_PIECE:
+    def is_known(self, text: str) -> bool:
+        """Whether the text has no more than `max_windows`, and no piece that the vocabulary lacks."""
+        if len(text) > self._max_windows * self._capacity * MAX_CHARACTERS_PER_PIECE:
             return False
         ids = self._ids(text)
-        return len(ids) <= self._capacity and self._unknown not in ids
+        return body_windows(len(ids), self._capacity) <= self._max_windows and self._unknown not in ids
 
     def _ids(self, text: str) -> list[int]:
         return self._tokenizer.encode(well_formed(text), add_special_tokens=False).ids

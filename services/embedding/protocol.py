@@ -86,8 +86,8 @@ class Embedder(Protocol):
     def comparable(self, text: str) -> bool:
         """Whether the text's vector says enough to serve another text's answer for it.
 
-        Not for one with pieces that the encoder does not know, which all look alike to it, and not for one of several
-        windows, whose vectors are close when only the question at the end differs.
+        Not for one with pieces that the encoder does not know, which all look alike to it, nor for one that it cannot
+        read whole. Reads the text: call it in a thread for a long one.
         """
 
     async def embed(self, texts: Sequence[str]) -> Embedded:

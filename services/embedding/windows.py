@@ -9,7 +9,11 @@ The vector is the normalized sum of three unit vectors: the mean of the body, th
 was chosen among 13 on 154 pairs of long prompts that share their material. On 220 other pairs (window 128), a cosine
 of 0.95 is reached by 88 % of those that ask something else when the body alone counts, by 42 % with the edges, and by
 100 % and 99 % of those that ask the same. At 0.92 it is still 57 % (97 % without edges): for long prompts a cosine is
-no proof that the question is the same, whatever the threshold.
+no proof that the question is the same, whatever the threshold. What tells them apart is the verifier, or the guard,
+which read the texts: of 80 such pairs of several windows of 256 that ask something else either serves none, of 80 that
+ask the same the verifier serves 97.5 % (every preset, out of fold), the guard alone 74 %. With the verifier nine other
+schemes, from the first window alone to twice the last edge, serve 96 % to 97.5 % and at most 2.5 % traps; none has
+more of the one or less of the other than this one.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 //! Exact cosine search over groups of unit vectors: Antiphon's similarity core.
 //!
+//! [`guard`] says what two texts differ in and [`decision`] what that means for an answer.
+//!
 //! [`index`] holds the rows and answers searches, [`sketch`] says which rows need not be scored, [`kernel`] computes
 //! scores and sums. All are plain Rust and are
 //! tested without Python; the feature `extension-module` adds the bindings that Python imports as
@@ -7,6 +9,8 @@
 
 #[cfg(feature = "extension-module")]
 mod bindings;
+pub mod decision;
+pub mod guard;
 pub mod index;
 pub mod kernel;
 pub mod sketch;

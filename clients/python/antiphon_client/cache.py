@@ -96,6 +96,12 @@ class AsyncCacheClient(AsyncChannelOwner):
         """Read counters and sizes."""
         return await unary(self._stub.GetStats(request, timeout=timeout, metadata=self._credential.metadata(metadata)))
 
+    async def explain(
+        self, request: cache_pb2.ExplainRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> cache_pb2.ExplainResponse:
+        """Explain what a lookup would do."""
+        return await unary(self._stub.Explain(request, timeout=timeout, metadata=self._credential.metadata(metadata)))
+
 
 class CacheClient(SyncChannelOwner):
     """One method per rpc: its request message, a `timeout` in seconds, `metadata`; raises `AntiphonError`.
@@ -183,3 +189,10 @@ class CacheClient(SyncChannelOwner):
         """Read counters and sizes."""
         with raised():
             return self._stub.GetStats(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+
+    def explain(
+        self, request: cache_pb2.ExplainRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> cache_pb2.ExplainResponse:
+        """Explain what a lookup would do."""
+        with raised():
+            return self._stub.Explain(request, timeout=timeout, metadata=self._credential.metadata(metadata))

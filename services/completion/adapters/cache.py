@@ -160,6 +160,9 @@ def _decision(decision: cache_pb2.Decision) -> Decision:
         matched_prompt=decision.matched_prompt,
         age=read_duration(decision.age) if decision.HasField("age") else None,
         expires_at=decision.expire_time.ToMicroseconds() / 1e6 if decision.HasField("expire_time") else None,
+        score=decision.score if decision.HasField("score") else None,
+        score_threshold=decision.score_threshold if decision.HasField("score_threshold") else None,
+        version=decision.decision_version,
     )
 
 

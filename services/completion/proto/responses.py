@@ -137,6 +137,9 @@ def _decision(decision: Decision) -> cache_pb2.Decision:
         matched_prompt=decision.matched_prompt,
         age=None if decision.age is None else write_duration(decision.age),
         expire_time=None if decision.expires_at is None else write_timestamp(decision.expires_at),
+        score=decision.score,
+        score_threshold=decision.score_threshold,
+        decision_version=decision.version,
     )
 
 

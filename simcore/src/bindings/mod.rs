@@ -1,6 +1,8 @@
 //! What Python sees: arguments are converted and copied, the index does the work without the GIL.
 
 mod arguments;
+mod decision;
+mod guard;
 
 use std::path::PathBuf;
 
@@ -8,7 +10,7 @@ use numpy::{PyArray2, ndarray::Array2};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 
 use crate::index::{self, Error, Found, Request};
 use arguments::{OneOrEach, column, number, one_or_each, vectors};
@@ -187,6 +189,22 @@ impl Index {
 
 #[pymodule(gil_used = true)]
 mod _native {
+    use super::{Bound, PyModule, PyModuleMethods, PyResult, PyTuple};
+
+    #[pymodule_export]
+    use super::decision::{Judgement, Verifier};
+    #[pymodule_export]
+    use super::guard::{Guard, GuardReport, compare};
     #[pymodule_export]
     use super::{Index, IndexPoisoned, IndexQuarantined};
+
+    #[pymodule_export]
+    const GUARD_VERSION: u32 = crate::guard::VERSION;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let directions = crate::guard::DIRECTIONS.map(crate::guard::Direction::name);
+        module.add("DIRECTIONS", PyTuple::new(module.py(), directions)?)?;
+        module.add("FEATURES", PyTuple::new(module.py(), crate::guard::NAMES)?)
+    }
 }

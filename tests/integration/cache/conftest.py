@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import grpc
 import pytest
 from qdrant_client import grpc as pb
 
+from tests.integration.cache.cache_process import CacheProcess
 from tests.integration.cache.stored_cache import StoredCache
 from tests.integration.edgestore.store_process import StoreProcess
 
@@ -47,3 +49,20 @@ async def caches(store: StoreProcess) -> AsyncIterator[Callable[..., StoredCache
     yield make
     for cache in made:
         await cache.stop()
+
+
+@pytest.fixture
+def start(store: StoreProcess) -> Iterator[Callable[..., CacheProcess]]:
+    started: list[CacheProcess] = []
+
+    def starter(**environ: str) -> CacheProcess:
+        started.append(CacheProcess(store.state_dir, **environ))
+        return started[-1]
+
+    yield starter
+    for cache in started:
+        if cache.process.poll() is None:
+            cache.end(signal.SIGKILL)
+        elif cache.process.stderr is not None:
+            cache.process.stderr.close()
+    (store.state_dir / "fingerprint.key").unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from services.cache.adapters.control_store import StoredControl
 from services.cache.adapters.entry_store import StoredEntries
 from services.cache.cache import Cache, Limits, Outside
+from services.cache.decision import Judge
 from services.cache.entry import Entry
 from services.cache.scope import verifier
 from services.cache.values import Asked, CommitResult, LookupResult, Mode, Policy, Query
@@ -18,7 +19,7 @@ from services.chassis.errors import Reason, Unavailable
 from services.llm.values import Answer
 from services.storage import Connection, Place
 from tests.integration.edgestore.store_process import StoreProcess
-from tests.unit.cache.cache_parts import DIM, KEY, TENANT, KnownEmbedder, answer, ask
+from tests.unit.cache.cache_parts import DIM, KEY, TENANT, KnownEmbedder, Trusting, answer, ask
 
 ONLY = Policy(mode=Mode.ONLY_IF_CACHED)
 GUARD_S = 30.0
@@ -35,6 +36,7 @@ class StoredCache:
         slug: str = "known_1",
         now: Callable[[], float] = time.time,
         locate: Callable[[], Place] | None = None,
+        judge: Judge | None = None,
         **limits: object,
     ) -> None:
         self.embedder = KnownEmbedder()
@@ -47,7 +49,7 @@ class StoredCache:
             await self.control.check_key(verifier(key), store_is_empty=await self.store.is_empty())
 
         self.cache = Cache(
-            Limits(**{"min_similarity": 0.9, "decision_budget": 10.0, **limits}),  # type: ignore[arg-type]
+            Limits(**{"decision_budget": 10.0, **limits}),  # type: ignore[arg-type]
             Outside(
                 open_store=check,
                 store=self.store,
@@ -55,6 +57,7 @@ class StoredCache:
                 embedder=self.embedder,
                 embedder_slug=slug,
                 embedder_dim=DIM,
+                judge=judge or Trusting(0.9),
                 key=key,
                 now=now,
                 monotonic=time.monotonic,

@@ -3,107 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import stat
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from antiphon.cache.v1 import cache_pb2 as pb
 from antiphon.llm.v1 import llm_pb2 as llm
 from antiphon_client import AsyncCacheClient, CacheClient
 from antiphon_client.channel import OPTIONS, open_channel
 from antiphon_client.errors import AntiphonError, InvalidArgumentError, NotFoundError, from_status
+from tests.integration.cache.cache_process import EX_CONFIG, GUARD_S, CacheProcess
 from tests.integration.cache.conftest import emptied
 from tests.integration.edgestore.store_process import StoreProcess
-
-GUARD_S = 60.0
-EX_CONFIG = 78
-
-
-class CacheProcess:
-    """`python -m services.cache` on the state folder of a store."""
-
-    def __init__(self, state_dir: Path, **environ: str) -> None:
-        kept = ("ANTIPHON_MODEL_DIR",)
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("ANTIPHON_", "OPENAI_")) or k in kept}
-        self.run_file = state_dir / "run" / "cache.json"
-        self.run_file.unlink(missing_ok=True)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "services.cache"],
-            env={
-                **inherited,
-                "ANTIPHON_STATE_DIR": str(state_dir),
-                "ANTIPHON_METRICS_LISTEN": "off",
-                "ANTIPHON_CACHE_LISTEN": "127.0.0.1:0",
-                **environ,
-            },
-            stderr=subprocess.PIPE,
-        )
-
-    def listening(self) -> CacheProcess:
-        until(lambda: self.run_file.exists() or self.process.poll() is not None, "the cache did not start")
-        assert self.process.poll() is None, self.ended()
-        return self
-
-    def serving(self) -> CacheProcess:
-        self.listening()
-        until(self.is_ready, "the cache did not become ready")
-        return self
-
-    def is_ready(self) -> bool:
-        with grpc.insecure_channel(self.address) as channel:
-            check = health_pb2_grpc.HealthStub(channel).Check
-            answer = check(health_pb2.HealthCheckRequest(service="antiphon.cache.v1.CacheService"), timeout=GUARD_S)
-        return answer.status == health_pb2.HealthCheckResponse.SERVING
-
-    @property
-    def address(self) -> str:
-        return str(json.loads(self.run_file.read_text())["address"])
-
-    def ended(self) -> tuple[int, str]:
-        """Its exit status and what it said."""
-        said = self.process.communicate(timeout=GUARD_S)[1].decode()
-        return self.process.returncode, said
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        if self.process.poll() is None:
-            os.kill(self.process.pid, number)
-            return self.ended()[0]
-        return self.process.returncode
-
-
-def until(state: Callable[[], bool], what: str) -> None:
-    guard = time.monotonic() + GUARD_S
-    while not state():
-        assert time.monotonic() < guard, what
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def start(store: StoreProcess) -> Iterator[Callable[..., CacheProcess]]:
-    started: list[CacheProcess] = []
-
-    def starter(**environ: str) -> CacheProcess:
-        started.append(CacheProcess(store.state_dir, **environ))
-        return started[-1]
-
-    yield starter
-    for cache in started:
-        if cache.process.poll() is None:
-            cache.end(signal.SIGKILL)
-        elif cache.process.stderr is not None:
-            cache.process.stderr.close()
-    (store.state_dir / "fingerprint.key").unlink(missing_ok=True)
 
 
 def message(text: str) -> llm.Message:
@@ -329,7 +246,12 @@ async def test_a_whole_conversation_with_the_contract(client: AsyncCacheClient) 
     assert exact.lookup_id != missed.lookup_id
     reworded = await client.lookup(pb.LookupRequest(query=query("How can I reset my password?")))
     assert reworded.outcome == pb.OUTCOME_SEMANTIC
-    assert reworded.decision.similarity > reworded.decision.threshold == 0.92
+    decision = reworded.decision
+    assert decision.similarity >= decision.threshold > 0
+    assert decision.score >= decision.score_threshold > 0
+    assert 0 <= decision.p_wrong < 1
+    assert not decision.veto_reasons
+    assert decision.decision_version.startswith("guard-")
     assert reworded.decision.matched_prompt == "How do I reset my password?"
     other = await client.lookup(pb.LookupRequest(query=query("How can I reset my password?", namespace="other")))
     assert (other.outcome, other.decision.matched_prompt) == (pb.OUTCOME_MISS, "")

@@ -15,7 +15,10 @@ from services.embedding import EmbeddingSettings, create
         ("Is 😀 rude?", False),  # every emoji is the same unknown piece
         ("x" * 101, False),  # so is a word of more than 100 characters
         ("word " * 254, True),
-        ("word " * 255, False),  # a second window
+        ("word " * 255, True),  # a second window
+        ("word " * 254 * 20, True),
+        ("word " * 254 * 20 + "word", False),  # more windows than are read
+        ("word " * 255 + "😀", False),
         ("a" * 100_000, False),
     ],
 )

@@ -49,6 +49,7 @@ ALLOWED = {
     "CacheService/Delete": {Role.OPERATOR},
     "CacheService/Clear": {Role.OPERATOR},
     "CacheService/GetStats": set(Role),
+    "CacheService/Explain": {Role.OPERATOR},
     "RouterService/Route": SUITE,
     "RouterService/RecordOutcome": SUITE,
     "RouterService/ListModels": set(Role),
@@ -69,6 +70,7 @@ LABELS = {
     },
     "CacheService/Lookup": {"query.messages.tool_call_id", "query.messages.tool_calls.id"},
     "CacheService/BatchLookup": {"lookups.query.messages.tool_call_id", "lookups.query.messages.tool_calls.id"},
+    "CacheService/Explain": {"query.messages.tool_call_id", "query.messages.tool_calls.id"},
     "CacheService/Put": {
         "query.messages.tool_call_id",
         "query.messages.tool_calls.id",

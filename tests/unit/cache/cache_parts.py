@@ -10,7 +10,9 @@ from contextlib import asynccontextmanager
 import numpy as np
 
 from services.cache.cache import Cache, Limits, Outside
+from services.cache.decision import Judge, Verdict
 from services.cache.entry import Entry
+from services.cache.judges import GuardedJudge
 from services.cache.ports import Epoch, Write
 from services.cache.values import Asked, LookupResult, Policy, Query, Vector
 from services.chassis.deadline import Deadline
@@ -81,6 +83,13 @@ class KnownEmbedder:
         return self.vector(text), len(text.split())
 
 
+class Trusting(GuardedJudge):
+    """Judges by the cosine alone: the texts of tests are alike because a test says so."""
+
+    def judge(self, question: str, cached: Sequence[str], cosines: Sequence[float]) -> list[Verdict]:
+        return [Verdict() for _ in cached]
+
+
 class NoStore:
     """A store that nobody can reach."""
 
@@ -121,7 +130,8 @@ def down() -> Unavailable:
 class Bench:
     """A cache without a store, on a clock that stands still."""
 
-    def __init__(self, **limits: object) -> None:
+    def __init__(self, *, judge: Judge | None = None, min_similarity: float = 0.9, **limits: object) -> None:
+        self.judge = judge or Trusting(min_similarity)
         self.clock = Clock()
         self.embedder = KnownEmbedder()
         self.reported: list[tuple[str, BaseException]] = []
@@ -131,7 +141,7 @@ class Bench:
             raise down()
 
         self.cache = Cache(
-            Limits(**{"min_similarity": 0.9, "decision_budget": 10.0, **limits}),  # type: ignore[arg-type]
+            Limits(**{"decision_budget": 10.0, **limits}),  # type: ignore[arg-type]
             Outside(
                 open_store=unreachable,
                 store=NoStore(),
@@ -139,6 +149,7 @@ class Bench:
                 embedder=self.embedder,
                 embedder_slug="known_1",
                 embedder_dim=DIM,
+                judge=self.judge,
                 key=KEY,
                 now=self.clock.now,
                 monotonic=self.clock.monotonic,
@@ -169,9 +180,9 @@ class Bench:
 
 
 @asynccontextmanager
-async def benched(**limits: object) -> AsyncIterator[Bench]:
+async def benched(*, judge: Judge | None = None, **limits: object) -> AsyncIterator[Bench]:
     """A bench, and no defect in the background by its end."""
-    bench = Bench(**limits)
+    bench = Bench(judge=judge, **limits)
     yield bench
     await bench.cache.aclose()
     assert bench.reported == []

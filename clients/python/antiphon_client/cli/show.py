@@ -60,6 +60,14 @@ def money(nano_usd: int) -> str:
     return f"{sign}${whole}.{digits}" if digits else f"{sign}${whole}"
 
 
+def seconds(value: float) -> str:
+    """Show a duration by its largest unit: `12 s`, `3.4 h`."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if value >= 2 * size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value:.0f} s"
+
+
 def outcome(value: cache_pb2.Outcome.ValueType) -> str:
     """Show how a lookup ended, without the enum's prefix."""
     try:

@@ -179,10 +179,13 @@ class CachePolicy(_message.Message):
     mode: Global___CacheMode.ValueType
     """How to use the cache."""
     min_similarity: _builtins.float
-    """The least cosine of a semantic hit, 0 to 1. Default: the operator's for the embedder. 1: exact tier only."""
+    """The least cosine of a semantic hit, 0 to 1, beside what the verifier asks for. Default: the operator's. 1: exact
+    tier only.
+    """
     max_error_rate: _builtins.float
-    """The largest share of wrong semantic hits, 0 to 1. An embedder without a fitted verifier serves such a caller from the
-    exact tier only and says `uncalibrated`.
+    """The largest share of wrong semantic hits, 0 to 1: the threshold that keeps it. One that no threshold keeps gets the
+    exact tier only, with `max_error_rate` in `Decision.veto_reasons`; so does every one, with `uncalibrated`, where no
+    verifier is fitted to the embedder or the operator chose a fixed cosine. Default: the operator's.
     """
     no_store: _builtins.bool
     """Read as usual but do not store."""
@@ -247,20 +250,41 @@ class Decision(_message.Message):
     MATCHED_PROMPT_FIELD_NUMBER: _builtins.int
     AGE_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    SCORE_THRESHOLD_FIELD_NUMBER: _builtins.int
+    DECISION_VERSION_FIELD_NUMBER: _builtins.int
     similarity: _builtins.float
     """Cosine between the questions, -1 to 1; 1 for an exact hit. Absent when nothing was compared, or nothing in the scope
     is at least as similar as 0.7 or the threshold, whichever is less.
     """
     p_wrong: _builtins.float
-    """Calibrated probability that the entry is wrong for this question. Absent without a fitted verifier."""
+    """Calibrated probability that the entry is wrong for this question. Absent without a fitted verifier, for an exact hit,
+    and for an entry that is not similar enough to be looked at.
+    """
     threshold: _builtins.float
     """The cosine that had to be reached."""
     matched_prompt: _builtins.str
     """The question that the entry was stored under, at most 1,000 characters. Only of the caller's own scope."""
+    score: _builtins.float
+    """How sure the verifier is that the entry's answer may be shared, 0 to 1. Absent where `p_wrong` is."""
+    score_threshold: _builtins.float
+    """The score that had to be reached. Absent without a fitted verifier."""
+    decision_version: _builtins.str
+    """What decided: the guard's version and the verifier's, for example `guard-1/verifier-0a1b2c3d4e`."""
     @_builtins.property
     def veto_reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Why the nearest entry was not served, for example `below_threshold`, `uncalibrated`, `too_old`; `nothing_similar` if
-        the scope has entries and none is near enough to be compared (see `similarity`).
+        """Why the nearest entry was not served; empty on a hit, and if there is no entry.
+
+        Of the rule: `nothing_similar` if the scope has entries and none is near enough to be compared (see `similarity`),
+        `below_threshold` (the cosine), `unsure` (the verifier's score), `too_old`, `expired`, and for a question
+        that only its own words may answer `exact_only`, `uncalibrated` or `max_error_rate` (see
+        `CachePolicy.max_error_rate`).
+
+        Of the guard, after `unsure` or, without a verifier, each a veto of its own, what the two questions differ in:
+        `number`, `number_one_sided`, `name`, `name_one_sided`, `negation`, `opposite`, `class_member` (another weekday,
+        language, unit …), `time_one_sided`, `swapped_roles`, `scope`, `swapped_prepositions`, `direction`,
+        `direction_one_sided`, `passive`, `pronoun`, `person`, `word_order`, `question_type`, `modifier_one_sided`, `code`,
+        `quantifier`, `word_exchanged`, `quotation`, `subject`, `foreign_words`, `unknown_language`. Further ones may come.
         """
 
     @_builtins.property
@@ -281,19 +305,30 @@ class Decision(_message.Message):
         matched_prompt: _builtins.str = ...,
         age: _duration_pb2.Duration | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        score: _builtins.float | None = ...,
+        score_threshold: _builtins.float | None = ...,
+        decision_version: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_p_wrong", b"_p_wrong", "_similarity", b"_similarity", "_threshold", b"_threshold", "age", b"age", "expire_time", b"expire_time", "p_wrong", b"p_wrong", "similarity", b"similarity", "threshold", b"threshold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_p_wrong", b"_p_wrong", "_score", b"_score", "_score_threshold", b"_score_threshold", "_similarity", b"_similarity", "_threshold", b"_threshold", "age", b"age", "expire_time", b"expire_time", "p_wrong", b"p_wrong", "score", b"score", "score_threshold", b"score_threshold", "similarity", b"similarity", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_p_wrong", b"_p_wrong", "_similarity", b"_similarity", "_threshold", b"_threshold", "age", b"age", "expire_time", b"expire_time", "matched_prompt", b"matched_prompt", "p_wrong", b"p_wrong", "similarity", b"similarity", "threshold", b"threshold", "veto_reasons", b"veto_reasons"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_p_wrong", b"_p_wrong", "_score", b"_score", "_score_threshold", b"_score_threshold", "_similarity", b"_similarity", "_threshold", b"_threshold", "age", b"age", "decision_version", b"decision_version", "expire_time", b"expire_time", "matched_prompt", b"matched_prompt", "p_wrong", b"p_wrong", "score", b"score", "score_threshold", b"score_threshold", "similarity", b"similarity", "threshold", b"threshold", "veto_reasons", b"veto_reasons"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__p_wrong: _TypeAlias = _typing.Literal["p_wrong"]  # noqa: Y015
     _WhichOneofArgType__p_wrong: _TypeAlias = _typing.Literal["_p_wrong", b"_p_wrong"]  # noqa: Y015
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    _WhichOneofReturnType__score_threshold: _TypeAlias = _typing.Literal["score_threshold"]  # noqa: Y015
+    _WhichOneofArgType__score_threshold: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold"]  # noqa: Y015
     _WhichOneofReturnType__similarity: _TypeAlias = _typing.Literal["similarity"]  # noqa: Y015
     _WhichOneofArgType__similarity: _TypeAlias = _typing.Literal["_similarity", b"_similarity"]  # noqa: Y015
     _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
     _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__p_wrong) -> _WhichOneofReturnType__p_wrong | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score_threshold) -> _WhichOneofReturnType__score_threshold | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__similarity) -> _WhichOneofReturnType__similarity | None: ...
     @_typing.overload
@@ -1428,3 +1463,218 @@ class GetStatsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatsResponse: _TypeAlias = GetStatsResponse  # noqa: Y015
+
+@_typing.final
+class ExplainRequest(_message.Message):
+    """Request of `Explain`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """The most candidates to show, 1 to 50. Default: 4, which is how many a lookup judges."""
+    @_builtins.property
+    def query(self) -> Global___Query:
+        """The question. Required."""
+
+    @_builtins.property
+    def policy(self) -> Global___CachePolicy:
+        """How it would use the cache."""
+
+    def __init__(
+        self,
+        *,
+        query: Global___Query | None = ...,
+        policy: Global___CachePolicy | None = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "query", b"query"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "policy", b"policy", "query", b"query"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainedScope(_message.Message):
+    """Within what an answer may be shared with the question."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    EMBEDDER_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
+    ENTRY_ID_FIELD_NUMBER: _builtins.int
+    COMPARABLE_ENTRIES_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """The caller's tenant."""
+    namespace: _builtins.str
+    """The namespace."""
+    model: _builtins.str
+    """The requested model."""
+    embedder: _builtins.str
+    """Identity of the server's embedder."""
+    hash: _builtins.str
+    """A keyed hash of all of these and of tools, options, objective and the earlier messages, in hexadecimal, the first 16
+    digits: questions with equal hashes may share answers.
+    """
+    entry_id: _builtins.str
+    """The id that the answer to exactly this question has, or would have."""
+    comparable_entries: _builtins.int
+    """Entries of this scope that can be found by similarity."""
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+        model: _builtins.str = ...,
+        embedder: _builtins.str = ...,
+        hash: _builtins.str = ...,
+        entry_id: _builtins.str = ...,
+        comparable_entries: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparable_entries", b"comparable_entries", "embedder", b"embedder", "entry_id", b"entry_id", "hash", b"hash", "model", b"model", "namespace", b"namespace", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainedScope: _TypeAlias = ExplainedScope  # noqa: Y015
+
+@_typing.final
+class ExplainedCandidate(_message.Message):
+    """A stored question that was looked at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FeaturesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ENTRY_ID_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    entry_id: _builtins.str
+    """Its entry."""
+    prompt: _builtins.str
+    """The question, at most 1,000 characters."""
+    model: _builtins.str
+    """The model that made the answer."""
+    @_builtins.property
+    def decision(self) -> Global___Decision:
+        """The decision on it: served only if `veto_reasons` is empty and no better candidate may be."""
+
+    @_builtins.property
+    def features(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """The guard's features of the two questions that are not zero, by name: what they differ in, counted."""
+
+    def __init__(
+        self,
+        *,
+        entry_id: _builtins.str = ...,
+        prompt: _builtins.str = ...,
+        decision: Global___Decision | None = ...,
+        features: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "entry_id", b"entry_id", "features", b"features", "model", b"model", "prompt", b"prompt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainedCandidate: _TypeAlias = ExplainedCandidate  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    """Response of `Explain`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    ENTRY_ID_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    BYPASS_REASON_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    SCORE_THRESHOLD_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    outcome: Global___Outcome.ValueType
+    """How a lookup would end: EXACT, SEMANTIC, MISS or BYPASS."""
+    rule: _builtins.str
+    """What decided: `exact` (the question itself is stored), `verifier` (a cosine and a fitted verifier's score), `guard` (a
+    cosine, and no difference that the guard finds), `empty` (nothing in the scope can be compared), `exact_only`,
+    `uncalibrated`, `max_error_rate` (only its own words may find an answer; see `Decision.veto_reasons`), `policy` (the
+    caller does not want to read), `bypass` (a part is not there).
+    """
+    entry_id: _builtins.str
+    """The entry that would be served. Empty unless EXACT or SEMANTIC."""
+    bypass_reason: _builtins.str
+    """On a BYPASS: as in `LookupResponse`."""
+    threshold: _builtins.float
+    """The cosine that has to be reached. Absent if only the question's own words may find an answer."""
+    score_threshold: _builtins.float
+    """The verifier's score that has to be reached. Absent without a fitted verifier."""
+    @_builtins.property
+    def decision(self) -> Global___Decision:
+        """The decision that a lookup would return."""
+
+    @_builtins.property
+    def scope(self) -> Global___ExplainedScope:
+        """The question's scope."""
+
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedCandidate]:
+        """What is most similar in the scope, best first."""
+
+    def __init__(
+        self,
+        *,
+        outcome: Global___Outcome.ValueType = ...,
+        rule: _builtins.str = ...,
+        entry_id: _builtins.str = ...,
+        decision: Global___Decision | None = ...,
+        bypass_reason: _builtins.str = ...,
+        threshold: _builtins.float | None = ...,
+        score_threshold: _builtins.float | None = ...,
+        scope: Global___ExplainedScope | None = ...,
+        candidates: _abc.Iterable[Global___ExplainedCandidate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "_threshold", b"_threshold", "decision", b"decision", "scope", b"scope", "score_threshold", b"score_threshold", "threshold", b"threshold"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "_threshold", b"_threshold", "bypass_reason", b"bypass_reason", "candidates", b"candidates", "decision", b"decision", "entry_id", b"entry_id", "outcome", b"outcome", "rule", b"rule", "scope", b"scope", "score_threshold", b"score_threshold", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__score_threshold: _TypeAlias = _typing.Literal["score_threshold"]  # noqa: Y015
+    _WhichOneofArgType__score_threshold: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold"]  # noqa: Y015
+    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
+    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score_threshold) -> _WhichOneofReturnType__score_threshold | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015

@@ -90,6 +90,11 @@ class CacheServiceStub(object):
                 request_serializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.GetStatsRequest.SerializeToString,
                 response_deserializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.GetStatsResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/antiphon.cache.v1.CacheService/Explain',
+                request_serializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.ExplainResponse.FromString,
+                _registered_method=True)
 
 
 class CacheServiceServicer(object):
@@ -209,6 +214,16 @@ class CacheServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Explains what `Lookup` would do with a question now: which entries it would look at, what they differ in, which rule
+        decides, and what would be served. Read-only: grants no fill, counts nothing, stores nothing. For operators.
+
+        Errors: INVALID_ARGUMENT. An embedder that is down or slow is no error: the outcome is BYPASS then, as in `Lookup`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CacheServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -261,6 +276,11 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     servicer.GetStats,
                     request_deserializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.GetStatsRequest.FromString,
                     response_serializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.GetStatsResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.ExplainRequest.FromString,
+                    response_serializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.ExplainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -539,6 +559,33 @@ class CacheService(object):
             '/antiphon.cache.v1.CacheService/GetStats',
             antiphon_dot_cache_dot_v1_dot_cache__pb2.GetStatsRequest.SerializeToString,
             antiphon_dot_cache_dot_v1_dot_cache__pb2.GetStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/antiphon.cache.v1.CacheService/Explain',
+            antiphon_dot_cache_dot_v1_dot_cache__pb2.ExplainRequest.SerializeToString,
+            antiphon_dot_cache_dot_v1_dot_cache__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

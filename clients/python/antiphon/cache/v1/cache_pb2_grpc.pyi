@@ -107,6 +107,12 @@ class CacheServiceStub:
 
     Errors: INVALID_ARGUMENT.
     """
+    Explain: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ExplainRequest, _cache_pb2.ExplainResponse]
+    """Explains what `Lookup` would do with a question now: which entries it would look at, what they differ in, which rule
+    decides, and what would be served. Read-only: grants no fill, counts nothing, stores nothing. For operators.
+
+    Errors: INVALID_ARGUMENT. An embedder that is down or slow is no error: the outcome is BYPASS then, as in `Lookup`.
+    """
 
 @_typing.type_check_only
 class CacheServiceAsyncStub(CacheServiceStub):
@@ -186,6 +192,12 @@ class CacheServiceAsyncStub(CacheServiceStub):
     """Sizes and counts of the caller's tenant on this server; nothing in it comes from another tenant's calls. Read-only.
 
     Errors: INVALID_ARGUMENT.
+    """
+    Explain: _aio.UnaryUnaryMultiCallable[_cache_pb2.ExplainRequest, _cache_pb2.ExplainResponse]  # type: ignore[assignment]
+    """Explains what `Lookup` would do with a question now: which entries it would look at, what they differ in, which rule
+    decides, and what would be served. Read-only: grants no fill, counts nothing, stores nothing. For operators.
+
+    Errors: INVALID_ARGUMENT. An embedder that is down or slow is no error: the outcome is BYPASS then, as in `Lookup`.
     """
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -323,6 +335,18 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sizes and counts of the caller's tenant on this server; nothing in it comes from another tenant's calls. Read-only.
 
         Errors: INVALID_ARGUMENT.
+        """
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _cache_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.ExplainResponse, _abc.Awaitable[_cache_pb2.ExplainResponse]]:
+        """Explains what `Lookup` would do with a question now: which entries it would look at, what they differ in, which rule
+        decides, and what would be served. Read-only: grants no fill, counts nothing, stores nothing. For operators.
+
+        Errors: INVALID_ARGUMENT. An embedder that is down or slow is no error: the outcome is BYPASS then, as in `Lookup`.
         """
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,104 @@
+"""The rules that a namespace chooses from: bars from strict to loose, each with the share of wrong pairs at its edge.
+
+A candidate's *rung* is the first bar that it reaches. One number instead of two lets evidence about few pairs decide.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+TIGHTER = ((0.6, 0.35), (0.8, 0.6), (1.0, 0.8), (1.0, 1.0))
+"""Rungs up to and with the strictest preset: its gaps to 1 (score, cosine) by these factors. Mostly the cosine: a
+verifier's scores are crowded near 1, and what it does not know of a domain shows less in nearly equal texts."""
+
+LOOSER = ((1.35, 1.15), (1.7, 1.3), (2.1, 1.5), (2.5, 1.7))
+"""Rungs after the loosest preset. Out of fold, plain one-domain traffic keeps 5 % wrong up to about the third, and
+mixed traffic is half wrong at the last: further out there is nothing to learn."""
+
+EDGE = 2.5
+"""Pairs at a bar's edge are wrong this many times as often as all above it. Out of fold 2 to 3 on mixed questions, on
+question pairs and on intents; it is only the start of what a namespace learns."""
+
+GROWTH = 1.45
+"""How the odds of a wrong pair at the edge grow from rung to rung outside the presets; out of fold 1.3 to 1.8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A bar, and the share of wrong pairs that reach it but no stricter one, as it is believed at first."""
+
+    score: float
+    cosine: float
+    wrong: float
+
+    def __post_init__(self) -> None:
+        """Refuse what is no bar."""
+        if not (0 <= self.score <= 1 and -1 <= self.cosine <= 1 and 0 < self.wrong < 1):
+            raise ValueError("a rung needs a score in 0 … 1, a cosine in -1 … 1 and a share of wrong between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Rungs, strictest first; scores and cosines never rise, shares of wrong never fall."""
+
+    rungs: tuple[Rung, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse an empty ladder and one that is not in order."""
+        if not self.rungs:
+            raise ValueError("a ladder needs a rung")
+        for above, below in pairwise(self.rungs):
+            if below.score > above.score or below.cosine > above.cosine or below.wrong < above.wrong:
+                raise ValueError("the rungs of a ladder go from strict to loose")
+
+    def __len__(self) -> int:
+        """Count the rungs."""
+        return len(self.rungs)
+
+    def of(self, score: float, cosine: float) -> int:
+        """The rung of a candidate; the number of rungs if it reaches none."""
+        by_score = bisect_left(self.rungs, -score, key=lambda rung: -rung.score)
+        by_cosine = bisect_left(self.rungs, -cosine, key=lambda rung: -rung.cosine)
+        return max(by_score, by_cosine)
+
+    def priors(self) -> tuple[float, ...]:
+        """The share of wrong by rung, as it is believed at first."""
+        return tuple(rung.wrong for rung in self.rungs)
+
+    def key(self) -> list[list[float]]:
+        """What makes counts by rung comparable; a state of another ladder says nothing here."""
+        return [[rung.score, rung.cosine] for rung in self.rungs]
+
+
+def of_presets(presets: Mapping[str, tuple[float, float]], error_rates: Sequence[tuple[float, str]]) -> Ladder:
+    """The ladder through a verifier's presets (least score and cosine by name).
+
+    `error_rates`: (share of wrong hits, the preset that keeps it). ValueError if they are not in order or none.
+    """
+    known = [(rate, *presets[name]) for rate, name in sorted(error_rates)]
+    if not known:
+        raise ValueError("a verifier without presets gives no ladder")
+    rungs: list[Rung] = []
+    rate, score, cosine = known[0]
+    wrong = rate
+    for by_score, by_cosine in TIGHTER:
+        rungs.append(_rung(score, cosine, by_score, by_cosine, wrong))
+    for (_, s0, c0), (rate, s1, c1) in pairwise(known):
+        edge = max(min(rate * EDGE, 0.5), wrong)
+        rungs.append(Rung((s0 + s1) / 2, (c0 + c1) / 2, math.sqrt(wrong * edge)))
+        rungs.append(Rung(s1, c1, edge))
+        wrong = edge
+    _, score, cosine = known[-1]
+    for by_score, by_cosine in LOOSER:
+        odds = wrong / (1 - wrong) * GROWTH
+        wrong = odds / (1 + odds)
+        rungs.append(_rung(score, cosine, by_score, by_cosine, wrong))
+    return Ladder(tuple(rungs))
+
+
+def _rung(score: float, cosine: float, by_score: float, by_cosine: float, wrong: float) -> Rung:
+    return Rung(max(1 - (1 - score) * by_score, 0.0), max(1 - (1 - cosine) * by_cosine, 0.0), wrong)

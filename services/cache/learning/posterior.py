@@ -1,0 +1,111 @@
+"""How often pairs of each rung are wrong in one namespace, given verdicts that err themselves.
+
+Three levels. The namespace differs from the pool by a shift u of the log-odds, u ~ N(0, `SPREAD`²); the share of wrong
+at rung r is Beta(κ m, κ (1 − m)) with logit m = logit pool_r + u and κ = `FIRMNESS`; a verdict says "different" with
+probability e + (1 − e − f) p, e its false alarms and f what it overlooks (Rogan & Gladen 1978; as a posterior Joseph,
+Gyorkos & Coupal 1995). e of the comparer is uncertain: its controls give a prior, and all labels together speak about
+it too. Everything is summed over fixed grids of u, e and p, so the result does not depend on the order of the labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.cache.learning.labels import RELIABILITY, ComparerError, Source
+
+Floats = NDArray[np.float64]
+
+SPREAD = 0.8
+"""Standard deviation of a namespace's log-odds of wrong pairs round the pool's; between four sets out of fold 0.7."""
+FIRMNESS = 40.0
+"""Pairs that what is known of other rungs counts for at each rung."""
+
+_SHIFTS = np.linspace(-2.0, 2.0, 9) * SPREAD
+_SHIFT_LOG = -0.5 * (_SHIFTS / SPREAD) ** 2
+_ERRORS = np.array([-1.6, -0.8, 0.0, 0.8, 1.6])
+_ERROR_LOG = -0.5 * _ERRORS**2
+_STEPS = 64
+_P = 1 / (1 + np.exp(-np.linspace(-8.0, 5.0, _STEPS)))
+"""Shares of wrong from 0.03 % to 99 %, even in log-odds."""
+_TINY = 1e-300
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """The posterior of a namespace: share of wrong by rung, and what is needed for the share over several rungs."""
+
+    wrong: tuple[float, ...]
+    """Mean by rung, 0 … 1."""
+    weights: Floats
+    """(n) of the points of the grid of u and e."""
+    means: Floats
+    """(n, rungs) share of wrong at each point."""
+    variances: Floats
+    """(n, rungs)."""
+    false_alarm: float
+    """Posterior mean of the comparer's."""
+
+    def over(self, shares: Sequence[float]) -> tuple[float, float]:
+        """Mean and standard deviation of the share of wrong over rungs that are met in these proportions."""
+        part = np.asarray(shares, np.float64)
+        if part.shape != (len(self.wrong),) or not np.all(part >= 0) or not 0 < (total := float(part.sum())) < np.inf:
+            raise ValueError("one share that is not negative for each rung, and not all of them 0")
+        part = part / total
+        at = self.means @ part
+        mean = float(self.weights @ at)
+        variance = float(self.weights @ (self.variances @ part**2 + (at - mean) ** 2))
+        return min(max(mean, 0.0), 1.0), max(variance, 0.0) ** 0.5
+
+
+class Model:
+    """The prior over one ladder, laid out on the grids; `pool` is the share of wrong by rung over all namespaces."""
+
+    def __init__(self, pool: Sequence[float]) -> None:
+        """ValueError for a pool that is empty or not between 0 and 1."""
+        share = np.asarray(pool, np.float64)
+        if not share.size or not np.all((share > 0) & (share < 1)):
+            raise ValueError("the pool's shares of wrong lie between 0 and 1")
+        middle = 1 / (1 + np.exp(-(np.log(share / (1 - share))[None, :] + _SHIFTS[:, None])))
+        a, b = (FIRMNESS * middle)[..., None], (FIRMNESS * (1 - middle))[..., None]
+        # The grid is even in the log-odds, whose density is p (1 - p) times that of p.
+        log = a * np.log(_P) + b * np.log1p(-_P)
+        density = np.exp(log - log.max(axis=-1, keepdims=True))
+        self._prior: Floats = density / density.sum(axis=-1, keepdims=True)
+
+    @property
+    def rungs(self) -> int:
+        """How many there are."""
+        return int(self._prior.shape[1])
+
+    def belief(self, counts: Mapping[Source, Sequence[tuple[int, int]]], error: ComparerError) -> Belief:
+        """The posterior. `counts`: by source and rung, how many verdicts said (same, different)."""
+        mean, deviation = error.false_alarm()
+        overlooked = error.overlooked()
+        alarms = np.clip(mean + deviation * _ERRORS, 1e-3, 0.45)
+        log = np.zeros((len(alarms), self.rungs, _STEPS))
+        for source, verdicts in counts.items():
+            said = np.asarray(verdicts, np.float64)
+            if said.shape != (self.rungs, 2) or not np.all(said >= 0):
+                raise ValueError("counts of verdicts are not negative, one pair for each rung")
+            alarm, missed = (alarms, overlooked)
+            if source in RELIABILITY:
+                fixed, missed = RELIABILITY[source]
+                alarm = np.full_like(alarms, fixed)
+            different = alarm[:, None] + (1 - alarm[:, None] - missed) * _P
+            log += said[None, :, :1] * np.log1p(-different)[:, None] + said[None, :, 1:] * np.log(different)[:, None]
+        top = log.max(axis=-1, keepdims=True)
+        likelihood = np.exp(log - top)
+        joint = self._prior[:, None] * likelihood[None]
+        mass = joint.sum(axis=-1) + _TINY
+        evidence = (np.log(mass) + top[None, ..., 0]).sum(axis=-1) + _SHIFT_LOG[:, None] + _ERROR_LOG
+        weights = np.exp(evidence - evidence.max())
+        weights /= weights.sum()
+        means = (joint @ _P) / mass
+        variances = np.maximum((joint @ _P**2) / mass - means**2, 0.0)
+        flat, rows = weights.reshape(-1), means.reshape(-1, self.rungs)
+        wrong = tuple(float(min(max(p, 0.0), 1.0)) for p in flat @ rows)
+        return Belief(wrong, flat, rows, variances.reshape(-1, self.rungs), float(weights.sum(axis=0) @ alarms))

@@ -1,0 +1,97 @@
+"""The semantic tier: what is most similar in a question's scope, judged, and the choice among it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from itertools import compress
+
+from services.cache.decision import (
+    JUDGED,
+    Bar,
+    Candidate,
+    Choice,
+    Judge,
+    Rule,
+    Shortlist,
+    Verdict,
+    Veto,
+    choose,
+    in_scope,
+    shortlist,
+)
+from services.cache.entries import Entries, Sought
+from services.cache.judges import verdicts
+from services.cache.scope import Address
+from services.cache.values import Decision, Vector
+
+NOTED_SIMILARITY = 0.7
+"""What is less similar is not looked for, unless the rule would serve it: it is far from every threshold that keeps
+wrong answers out, and the index could leave out hardly any row, which doubles the time of a search."""
+
+ANY = -1.0
+"""No cosine is less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """One question on its way through the semantic tier. `bar` is its rule's."""
+
+    address: Address
+    vector: Vector
+    rule: Rule
+    bar: Bar
+
+    def sought(self, most: int) -> Sought:
+        """What the memory has to find for it."""
+        return Sought(self.address, self.vector, most, min(self.bar.cosine, NOTED_SIMILARITY))
+
+
+class Searching:
+    """Searches the memory and asks the judge; grants and counts nothing."""
+
+    def __init__(self, *, entries: Entries, judge: Judge, executor: Executor, now: Callable[[], float]) -> None:
+        """`executor`: where long texts are compared; `now`: Unix seconds."""
+        self._entries = entries
+        self._judge = judge
+        self._executor = executor
+        self._now = now
+
+    async def choose(self, searches: Sequence[Search]) -> list[Choice]:
+        """The entry to serve to each question, if any, mostly with one search of the index.
+
+        Raises simcore.IndexPoisoned.
+        """
+        listed: dict[int, tuple[Shortlist, float]] = {}
+        left, most = list(range(len(searches))), JUDGED
+        while left:
+            now = self._now()
+            found = await self._entries.nearest([searches[place].sought(most) for place in left], now)
+            for place, candidates in zip(left, found, strict=True):
+                one = searches[place]
+                listed[place] = shortlist(candidates, one.address, one.rule, one.bar, now), now
+            full = [place for place, candidates in zip(left, found, strict=True) if len(candidates) == most]
+            left = [place for place in full if not listed[place][0].whole]
+            most *= 4  # those that were found are close enough but too old
+        return [await self._chosen(one, *listed[place]) for place, one in enumerate(searches)]
+
+    async def _chosen(self, one: Search, listed: Shortlist, now: float) -> Choice:
+        if not listed.candidates and listed.nearest is None and self._entries.rows(one.address):
+            vetoes = (Veto.NOTHING_SIMILAR,)
+            return Choice(None, Decision(threshold=one.bar.cosine, score_threshold=one.bar.score, vetoes=vetoes))
+        judged = await self._judged(one.address, listed)
+        # What was deleted or replaced while long texts were compared is not there any more.
+        still = [self._entries.current(candidate.entry) for candidate in listed.candidates]
+        listed = replace(listed, candidates=tuple(compress(listed.candidates, still)))
+        return choose(listed, list(compress(judged, still)), one.address, one.rule, bar=one.bar, now=now)
+
+    async def look_at(self, address: Address, vector: Vector, most: int) -> list[tuple[Candidate, Verdict]]:
+        """The most similar entries of a question's scope with a verdict on each, however far they are."""
+        (found,) = await self._entries.nearest([Sought(address, vector, most, ANY)], self._now())
+        found = [candidate for candidate in found if in_scope(candidate.entry, address)]
+        judged = await self._judged(address, Shortlist(tuple(found), None, whole=True))
+        return list(zip(found, judged, strict=True))
+
+    async def _judged(self, address: Address, listed: Shortlist) -> list[Verdict]:
+        return await verdicts(self._judge, address.question.text, listed, self._executor)
