@@ -151,7 +151,7 @@ class Explaining:
         if semantic.entry is not None:
             ruling = self._tier()
             return replace(plain, outcome=Outcome.SEMANTIC, ruling=ruling, decision=found, entry=semantic.entry)
-        if found.similarity is not None:
+        if found.similarity is not None or Veto.NOTHING_SIMILAR in found.vetoes:
             ruling = self._tier()
         else:
             ruling = Ruling(found.vetoes[0]) if found.vetoes else Ruling.EMPTY
