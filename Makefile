@@ -12,8 +12,8 @@ FUZZ := --manifest-path simcore/fuzz/Cargo.toml
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-pythons lint gen bench bench-simcore setup model clean
-.PHONY: fit-decision eval-cache campaign-attack campaign-decision campaign-simcore fuzz-simcore campaign-isolation
-.PHONY: test-faults-sabotage
+.PHONY: fit-decision eval-cache eval-online campaign-attack campaign-decision campaign-simcore fuzz-simcore
+.PHONY: campaign-isolation test-faults-sabotage
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -71,6 +71,13 @@ eval-cache: setup model ## serve the sets in DATA= over gRPC, figures and pictur
 	$(BIN)/python -m tests.quality.eval_cache $(DATA) --scratch $(or $(SCRATCH),.antiphon/fit-decision) \
 	  $(if $(filter none,$(FOLDS)),,--folds $(or $(FOLDS),.antiphon/eval-cache/folds)) \
 	  --out $(or $(OUT),.antiphon/eval-cache) $(if $(SETS),--sets $(SETS)) $(if $(PRESETS),--presets $(PRESETS))
+
+eval-online: setup model ## let the cache learn from cold on the streams in DATA=, judged by the verifiers in FOLDS=; SETS= chooses
+	$(PIP) install --quiet -c constraints.txt --group fit
+	$(if $(FOLDS),,$(BIN)/python -m tools.fit_decision $(DATA) --scratch $(or $(SCRATCH),.antiphon/fit-decision) \
+	  --folds-to .antiphon/eval-cache/folds)
+	$(BIN)/python -m tests.quality.eval_online $(DATA) --scratch $(or $(SCRATCH),.antiphon/fit-decision) \
+	  --folds $(or $(FOLDS),.antiphon/eval-cache/folds) $(if $(SETS),--sets $(SETS))
 
 campaign-decision: setup ## compare both readings of the verifier on the pairs in DATA=
 	DECISION_CAMPAIGN_DATA=$(DATA) $(BIN)/python -m pytest -s tests/unit/simcore/test_verifier.py

@@ -22,6 +22,7 @@ from services.cache.explaining import Explaining, Explanation
 from services.cache.fill_values import Granted
 from services.cache.fills import Fills
 from services.cache.flight import WaitResult
+from services.cache.listing import Listing, Page, Place, Wanted
 from services.cache.lookup import Lookups
 from services.cache.ports import EntryStore, EpochStore, QuestionEmbedder
 from services.cache.recovery import Recovery
@@ -114,6 +115,7 @@ class Cache:
             writer=self.writer,
             background=self._background,
             evicted=self.stats.evicted,
+            version=outside.judge.version,
             ttl=limits.ttl,
             max_entry_bytes=limits.max_entry_bytes,
             now=outside.now,
@@ -140,6 +142,7 @@ class Cache:
             background=self._background,
             now=outside.now,
         )
+        self._listing = Listing(entries=self.entries, recovery=self.recovery, now=outside.now)
         searching = Searching(entries=self.entries, judge=outside.judge, executor=self._executor, now=outside.now)
         self._lookups = Lookups(
             addresses=addresses,
@@ -245,6 +248,10 @@ class Cache:
     async def clear(self, tenant: str, namespace: str, *, dry_run: bool) -> tuple[int, int]:
         """Clear a namespace; how many live entries it had, and its epoch. Raises Unavailable."""
         return await self._removal.clear(tenant, namespace, dry_run=dry_run)
+
+    async def list_entries(self, tenant: str, wanted: Wanted, *, size: int, after: Place | None) -> Page:
+        """What is stored, page by page. Raises Unavailable."""
+        return await self._listing.page(tenant, wanted, size=size, after=after)
 
     async def report(self, tenant: str, namespace: str | None) -> Report:
         """Sizes and counts of one namespace, or of all of the tenant."""

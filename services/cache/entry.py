@@ -43,6 +43,8 @@ class Entry:
     epoch: int
     source: Source
     tags: tuple[str, ...] = ()
+    decided_by: str = ""
+    """Version of the decision that was in use when it was written; empty in records from before there was one."""
 
     @property
     def expires_at(self) -> float:

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import math
 import re
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 
 from google.protobuf.duration_pb2 import Duration
 
 from antiphon.cache.v1 import cache_pb2 as pb
 from antiphon.llm.v1 import llm_pb2
-from services.cache.entry import Entry, Source
+from services.cache.entry import MICROSECONDS, Entry, Source, text_bytes
 from services.cache.explaining import Explanation
 from services.cache.fill_values import Filled, Granted, InProgress
 from services.cache.flight import WaitResult
 from services.cache.histogram import LATENCY_BOUNDS, SIMILARITY_BOUNDS
+from services.cache.listing import Page, Place, Wanted
 from services.cache.stats import Report, Tally
 from services.cache.values import (
     Asked,
@@ -237,6 +239,51 @@ def write_explanation(explanation: Explanation, *, model: str, embedder: str, ve
             decision=_decided(judged.decision, judged.entry, version),
             features={name: value for name, value in judged.features.items() if value},
             model=judged.entry.answer.model,
+        )
+    return response
+
+
+def read_wanted(request: pb.ListEntriesRequest) -> Wanted:
+    """Which entries a request means."""
+    if len(request.tag) > MAX_TAG:
+        raise invalid("tag", f"at most {MAX_TAG} characters")
+    return Wanted(
+        namespace=read_namespace(request.namespace) if request.namespace else "", model=request.model, tag=request.tag
+    )
+
+
+def read_place(token: str) -> Place | None:
+    """Where a page begins."""
+    if not token:
+        return None
+    try:
+        namespace, separator, entry_id = b64decode(token, validate=True).decode().partition("|")
+    except ValueError:
+        separator = ""
+    if not separator:
+        raise invalid("page_token", "must be a next_page_token")
+    return Place(namespace, entry_id)
+
+
+def write_page(page: Page, *, embedder: str) -> pb.ListEntriesResponse:
+    """A page of entries."""
+    response = pb.ListEntriesResponse()
+    if page.next is not None:
+        response.next_page_token = b64encode(f"{page.next.namespace}|{page.next.entry_id}".encode()).decode()
+    for entry in page.entries:
+        response.entries.add(
+            entry_id=entry.id,
+            namespace=entry.namespace,
+            prompt=entry.question[:MATCHED_PROMPT],
+            model=entry.answer.model,
+            source=entry.source.value,
+            tags=entry.tags,
+            create_time=write_timestamp(entry.created_us / MICROSECONDS),
+            update_time=write_timestamp(entry.updated_us / MICROSECONDS),
+            expire_time=write_timestamp(entry.expires_at),
+            bytes=text_bytes(entry.question, entry.answer),
+            embedder=embedder,
+            decision_version=entry.decided_by,
         )
     return response
 

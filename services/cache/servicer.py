@@ -16,15 +16,18 @@ from services.cache.proto import (
     read_limit,
     read_lookup,
     read_namespace,
+    read_place,
     read_policy,
     read_query,
     read_selector,
     read_stored_answer,
     read_token,
+    read_wanted,
     write_embedding,
     write_explanation,
     write_lease,
     write_lookup,
+    write_page,
     write_report,
     write_wait,
 )
@@ -48,6 +51,9 @@ WAITERS = "waiters"
 """Group of places for those who wait."""
 
 MAX_ABORT_REASON = 64
+
+PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1_000
 
 MAX_EXPLAINED = 50
 """Candidates that are shown at once."""
@@ -176,6 +182,14 @@ class CacheServicer:
         limit = read_limit(request.limit, default=JUDGED, most=MAX_EXPLAINED, path="limit")
         explanation = await self._cache.explain(call.caller.tenant, query, policy, limit=limit, deadline=call.deadline)
         return write_explanation(explanation, model=query.model, embedder=self._embedder, version=self._version)
+
+    @unary(deadline=DEADLINE)
+    async def ListEntries(self, request: pb.ListEntriesRequest, call: Call) -> pb.ListEntriesResponse:  # noqa: N802
+        """List what is stored."""
+        wanted, after = read_wanted(request), read_place(request.page_token)
+        size = read_limit(request.page_size, default=PAGE_SIZE, most=MAX_PAGE_SIZE, path="page_size")
+        page = await self._cache.list_entries(call.caller.tenant, wanted, size=size, after=after)
+        return write_page(page, embedder=self._embedder)
 
     def _lookup_response(self, result: LookupResult) -> pb.LookupResponse:
         response = write_lookup(result, lookup_id=secrets.token_hex(12), version=self._version, lease=self._lease)

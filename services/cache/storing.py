@@ -43,12 +43,13 @@ class Storing:
         writer: Writer,
         background: Background,
         evicted: Callable[[Entry], None],
+        version: str,
         ttl: float,
         max_entry_bytes: int,
         now: Callable[[], float],
         chance: Callable[[], float],
     ) -> None:
-        """`evicted` is told what went for lack of room; `ttl`: the operator's, in seconds.
+        """`evicted` is told what went for lack of room; `version`: of what decides; `ttl`: the operator's, in seconds.
 
         `chance`: uniform in [0, 1), for jitter.
         """
@@ -59,6 +60,7 @@ class Storing:
         self._writer = writer
         self._background = background
         self._evicted = evicted
+        self._version = version
         self._ttl = ttl
         self._max_entry_bytes = max_entry_bytes
         self._now = now
@@ -164,6 +166,7 @@ class Storing:
             epoch=draft.epoch,
             source=source,
             tags=draft.tags,
+            decided_by=self._version,
         )
         return Write(entry, draft.vector if semantically(answer) else None)
 

@@ -102,6 +102,14 @@ class AsyncCacheClient(AsyncChannelOwner):
         """Explain what a lookup would do."""
         return await unary(self._stub.Explain(request, timeout=timeout, metadata=self._credential.metadata(metadata)))
 
+    async def list_entries(
+        self, request: cache_pb2.ListEntriesRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> cache_pb2.ListEntriesResponse:
+        """List a page of entries."""
+        return await unary(
+            self._stub.ListEntries(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+        )
+
 
 class CacheClient(SyncChannelOwner):
     """One method per rpc: its request message, a `timeout` in seconds, `metadata`; raises `AntiphonError`.
@@ -196,3 +204,10 @@ class CacheClient(SyncChannelOwner):
         """Explain what a lookup would do."""
         with raised():
             return self._stub.Explain(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+
+    def list_entries(
+        self, request: cache_pb2.ListEntriesRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> cache_pb2.ListEntriesResponse:
+        """List a page of entries."""
+        with raised():
+            return self._stub.ListEntries(request, timeout=timeout, metadata=self._credential.metadata(metadata))

@@ -24,7 +24,8 @@ from services.llm.values import Answer, Cost, FinishReason, ToolCall, Usage
 from services.storage import Json, Record
 
 SCHEMA = 1
-"""Raise it with every change of the fields below; records of other numbers are skipped."""
+"""Raise it with every change of the fields below; records of other numbers are skipped. A field that may be absent, and
+that an older reader may ignore, is no change."""
 
 NORM_TOLERANCE = 1e-3
 """Of a stored vector's norm from 1; rounding to f32 costs less than 1e-6."""
@@ -61,6 +62,7 @@ def to_payload(entry: Entry, *, embedder: str) -> dict[str, Json]:
         "expires_us": entry.expires_us,
         "ver": entry.ver,
         "epoch": entry.epoch,
+        "decided_by": entry.decided_by,
     }
     payload["checksum"] = _checksum(payload)
     return payload
@@ -102,6 +104,7 @@ def _entry(record_id: str, payload: Mapping[str, Any]) -> Entry:
         epoch=payload["epoch"],
         source=Source(payload["source"]),
         tags=tuple(payload["tags"]),
+        decided_by=str(payload.get("decided_by", "")),
     )
 
 

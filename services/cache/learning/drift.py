@@ -13,7 +13,7 @@ WORSE = 3.0
 """The change that is found soonest, as a factor of the odds of `different`. The posterior follows smaller ones."""
 
 LIMIT = 9.0
-"""At most one false alarm in about 8,000 verdicts; a change by `WORSE` takes about 40 verdicts."""
+"""At most one false alarm in about 8,000 verdicts, if what is expected is true."""
 
 SETTLED = 200
 """Verdicts before it watches: until then they differ from what is believed because that is still the pool's."""

@@ -21,7 +21,7 @@ class Namespaces(Generic[Key]):
     def __init__(
         self, ladder: Ladder, target: float, comparer: str, error: ComparerError, *, most: int = 1_000
     ) -> None:
-        """`most` learners are kept, of about 50 kB each; the one that was not used for longest goes."""
+        """`most` learners are kept; the one that was not used for longest goes."""
         if most < 1:
             raise ValueError("at least one learner is kept")
         self._ladder, self._target, self._comparer, self._most = ladder, target, comparer, most

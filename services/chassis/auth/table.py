@@ -28,6 +28,7 @@ TABLE: Table = {
     "antiphon.cache.v1.CacheService/Clear": _OPERATORS,
     "antiphon.cache.v1.CacheService/GetStats": _ALL,
     "antiphon.cache.v1.CacheService/Explain": _OPERATORS,
+    "antiphon.cache.v1.CacheService/ListEntries": _OPERATORS,
     "antiphon.router.v1.RouterService/Route": _SUITE,
     "antiphon.router.v1.RouterService/RecordOutcome": _SUITE,
     "antiphon.router.v1.RouterService/ListModels": _ALL,

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from antiphon.cache.v1 import cache_pb2 as pb
 from antiphon_client import AsyncCacheClient
 from antiphon_client.errors import InvalidArgumentError
 from tests.integration.cache.cache_process import CacheProcess
+from tests.integration.edgestore.store_process import StoreProcess
 from tests.integration.tenants.methods import answer, query
 
 ASKED = "How do I reset my password?"
@@ -64,3 +66,64 @@ async def test_a_decision_is_explained(start: Callable[..., CacheProcess]) -> No
     told = json.loads(antiphon(cache, "explain", REVERSED, "--json", "--limit", "1"))
     assert told["outcome"] == "OUTCOME_MISS"
     assert told["candidates"][0]["features"]["neg"] == 1.0
+
+
+async def test_entries_are_listed_with_where_they_come_from(
+    start: Callable[..., CacheProcess], store: StoreProcess
+) -> None:
+    cache = start().serving()
+    async with AsyncCacheClient(cache.address) as client:
+        ids = []
+        for number in range(7):
+            policy = pb.CachePolicy(tags=["odd"] if number % 2 else [])
+            asked = query(f"Question {number}")
+            asked.namespace = "first" if number < 3 else "second"
+            made = answer("!")
+            made.model = "large" if number == 5 else "small"
+            put = pb.PutRequest(query=asked, answer=made, policy=policy, durable=True)
+            ids.append((await client.put(put)).entry_id)
+        gone = pb.PutRequest(query=query("Gone"), answer=answer("!"), policy=pb.CachePolicy(ttl=Duration(nanos=1_000)))
+        await client.put(gone)
+        lease = (await client.lookup(pb.LookupRequest(query=query("Filled?")))).fill.granted.id
+        filled = await client.commit(pb.CommitRequest(lease_id=lease, answer=answer("!"), durable=True))
+
+        async def listed(**filters: object) -> list[pb.Entry]:
+            request = pb.ListEntriesRequest(page_size=2, **filters)  # type: ignore[arg-type]
+            pages: list[pb.Entry] = []
+            while True:
+                page = await client.list_entries(request)
+                assert len(page.entries) <= 2
+                pages += page.entries
+                request.page_token = page.next_page_token
+                if not request.page_token:
+                    return pages
+
+        everything = await listed()
+        assert sorted(entry.entry_id for entry in everything) == sorted([*ids, filled.entry_id])
+        assert [(e.namespace, e.entry_id) for e in everything] == sorted((e.namespace, e.entry_id) for e in everything)
+        assert {entry.entry_id for entry in await listed(namespace="first")} == set(ids[:3])
+        assert {entry.entry_id for entry in await listed(tag="odd")} == {ids[1], ids[3], ids[5]}
+        assert [entry.entry_id for entry in await listed(model="large", tag="odd")] == [ids[5]]
+        assert await listed(namespace="third") == []
+        for request, field in (
+            (pb.ListEntriesRequest(namespace="?"), "namespace"),
+            (pb.ListEntriesRequest(tag="x" * 65), "tag"),
+            (pb.ListEntriesRequest(page_size=1_001), "page_size"),
+            (pb.ListEntriesRequest(page_token="?"), "page_token"),
+            (pb.ListEntriesRequest(page_token="eHh4"), "page_token"),
+        ):
+            with pytest.raises(InvalidArgumentError) as caught:
+                await client.list_entries(request)
+            assert list(caught.value.fields) == [field]
+    assert cache.end() == 0
+
+    again = start().serving()
+    shown = antiphon(again, "entries", "--namespace", "second", "--tag", "odd")
+    assert "Question 3" in shown
+    assert "Question 4" not in shown
+    (one,) = antiphon(again, "entries", "--model", "large", "--json").splitlines()
+    entry = json.loads(one)
+    assert (entry["entry_id"], entry["prompt"], entry["source"]) == (ids[5], "Question 5", "put")
+    assert entry["decision_version"].startswith("guard-")
+    assert entry["embedder"].startswith("minilm")
+    assert antiphon(again, "entries", "--limit", "1").count("Question") <= 1

@@ -88,6 +88,7 @@ REQUESTS: Mapping[str, Callable[[], Message]] = {
     "CacheService/Delete": lambda: cache_pb2.DeleteRequest(entry_ids=cache_pb2.EntryIds(ids=["none"])),
     "CacheService/Clear": lambda: cache_pb2.ClearRequest(namespace="empty"),
     "CacheService/GetStats": cache_pb2.GetStatsRequest,
+    "CacheService/ListEntries": cache_pb2.ListEntriesRequest,
     "CacheService/Explain": lambda: cache_pb2.ExplainRequest(query=query("?")),
     "RouterService/Route": lambda: router_pb2.RouteRequest(messages=messages("?")),
     "RouterService/ListModels": router_pb2.ListModelsRequest,

@@ -50,6 +50,7 @@ ALLOWED = {
     "CacheService/Clear": {Role.OPERATOR},
     "CacheService/GetStats": set(Role),
     "CacheService/Explain": {Role.OPERATOR},
+    "CacheService/ListEntries": {Role.OPERATOR},
     "RouterService/Route": SUITE,
     "RouterService/RecordOutcome": SUITE,
     "RouterService/ListModels": set(Role),

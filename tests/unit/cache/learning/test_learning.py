@@ -74,7 +74,7 @@ def test_a_verdict_that_differs_never_makes_a_rung_look_better(labels: list[Labe
 
 
 def test_a_comparer_that_errs_is_not_taken_for_wrong_hits() -> None:
-    counts = [(950, 50)] * len(LADDER)
+    counts = [(9_500, 500)] * len(LADDER)
     trusted = Model(LADDER.priors()).belief({Source.FREE: counts}, ComparerError(4000, 0, 4000, 0))
     corrected = Model(LADDER.priors()).belief({Source.FREE: counts}, ComparerError(4000, 200, 4000, 200))
     assert trusted.over([1.0] * len(LADDER))[0] == pytest.approx(0.05, abs=0.01)

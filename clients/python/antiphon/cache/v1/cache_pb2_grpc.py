@@ -95,6 +95,11 @@ class CacheServiceStub(object):
                 request_serializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.ExplainRequest.SerializeToString,
                 response_deserializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.ExplainResponse.FromString,
                 _registered_method=True)
+        self.ListEntries = channel.unary_unary(
+                '/antiphon.cache.v1.CacheService/ListEntries',
+                request_serializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.ListEntriesRequest.SerializeToString,
+                response_deserializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.ListEntriesResponse.FromString,
+                _registered_method=True)
 
 
 class CacheServiceServicer(object):
@@ -224,6 +229,16 @@ class CacheServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListEntries(self, request, context):
+        """Lists the entries of the caller's tenant that can be served, page by page, with where they come from. Read-only. What
+        is stored or deleted while pages are read may be in them or not; everything else is in exactly one. For operators.
+
+        Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) until everything stored has been read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CacheServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -281,6 +296,11 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     servicer.Explain,
                     request_deserializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.ExplainRequest.FromString,
                     response_serializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.ExplainResponse.SerializeToString,
+            ),
+            'ListEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEntries,
+                    request_deserializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.ListEntriesRequest.FromString,
+                    response_serializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.ListEntriesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -586,6 +606,33 @@ class CacheService(object):
             '/antiphon.cache.v1.CacheService/Explain',
             antiphon_dot_cache_dot_v1_dot_cache__pb2.ExplainRequest.SerializeToString,
             antiphon_dot_cache_dot_v1_dot_cache__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/antiphon.cache.v1.CacheService/ListEntries',
+            antiphon_dot_cache_dot_v1_dot_cache__pb2.ListEntriesRequest.SerializeToString,
+            antiphon_dot_cache_dot_v1_dot_cache__pb2.ListEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

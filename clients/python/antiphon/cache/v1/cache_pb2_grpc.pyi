@@ -113,6 +113,12 @@ class CacheServiceStub:
 
     Errors: INVALID_ARGUMENT. An embedder that is down or slow is no error: the outcome is BYPASS then, as in `Lookup`.
     """
+    ListEntries: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ListEntriesRequest, _cache_pb2.ListEntriesResponse]
+    """Lists the entries of the caller's tenant that can be served, page by page, with where they come from. Read-only. What
+    is stored or deleted while pages are read may be in them or not; everything else is in exactly one. For operators.
+
+    Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) until everything stored has been read.
+    """
 
 @_typing.type_check_only
 class CacheServiceAsyncStub(CacheServiceStub):
@@ -198,6 +204,12 @@ class CacheServiceAsyncStub(CacheServiceStub):
     decides, and what would be served. Read-only: grants no fill, counts nothing, stores nothing. For operators.
 
     Errors: INVALID_ARGUMENT. An embedder that is down or slow is no error: the outcome is BYPASS then, as in `Lookup`.
+    """
+    ListEntries: _aio.UnaryUnaryMultiCallable[_cache_pb2.ListEntriesRequest, _cache_pb2.ListEntriesResponse]  # type: ignore[assignment]
+    """Lists the entries of the caller's tenant that can be served, page by page, with where they come from. Read-only. What
+    is stored or deleted while pages are read may be in them or not; everything else is in exactly one. For operators.
+
+    Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) until everything stored has been read.
     """
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -347,6 +359,18 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         decides, and what would be served. Read-only: grants no fill, counts nothing, stores nothing. For operators.
 
         Errors: INVALID_ARGUMENT. An embedder that is down or slow is no error: the outcome is BYPASS then, as in `Lookup`.
+        """
+
+    @_abc_1.abstractmethod
+    def ListEntries(
+        self,
+        request: _cache_pb2.ListEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.ListEntriesResponse, _abc.Awaitable[_cache_pb2.ListEntriesResponse]]:
+        """Lists the entries of the caller's tenant that can be served, page by page, with where they come from. Read-only. What
+        is stored or deleted while pages are read may be in them or not; everything else is in exactly one. For operators.
+
+        Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) until everything stored has been read.
         """
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

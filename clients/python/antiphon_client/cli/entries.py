@@ -1,0 +1,69 @@
+"""`antiphon entries`: what the cache holds, and where it comes from."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from antiphon.cache.v1 import cache_pb2
+from antiphon_client.cli.calls import OPERATOR, run
+from antiphon_client.cli.connect import Connection
+from antiphon_client.cli.show import as_json, console, seconds
+from antiphon_client.cli.targets import CACHE
+
+PAGE = 1_000
+MOST_PROMPT = 80
+"""Characters of a question in the table."""
+
+
+@click.command()
+@click.option("--namespace", default="", help="Only this namespace. Default: all.")
+@click.option("--model", default="", help="Only answers that this model made.")
+@click.option("--tag", default="", help="Only entries with this tag.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="The most entries to show.")
+@click.option("--json", "as_json_", is_flag=True, help="Print one JSON object a line, one for each entry.")
+def entries(*, namespace: str, model: str, tag: str, limit: int, as_json_: bool) -> None:
+    """List what the cache holds: question, writer, model, age, and what is left of its time."""
+
+    async def body(connection: Connection) -> None:
+        request = cache_pb2.ListEntriesRequest(namespace=namespace, model=model, tag=tag)
+        found: list[cache_pb2.Entry] = []
+        async with connection.cache() as client:
+            while True:
+                request.page_size = min(limit - len(found), PAGE)
+                response = await client.list_entries(request)
+                found += response.entries
+                request.page_token = response.next_page_token
+                if len(found) >= limit or not request.page_token:
+                    break
+        if as_json_:
+            for entry in found:
+                click.echo(json.dumps(as_json(entry), ensure_ascii=False))
+            return
+        console().print(view(found, now=time.time()))
+        if request.page_token:
+            click.echo(f"the first {len(found):,}; --limit shows more", err=True)
+
+    run(body, CACHE, role=OPERATOR)
+
+
+def view(found: list[cache_pb2.Entry], *, now: float) -> Table:
+    """Lay entries out for a person."""
+    laid_out = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("entry", "namespace", "by", "model", "age", "left"):
+        laid_out.add_column(name, no_wrap=True)
+    laid_out.add_column("question", overflow="fold")
+    for entry in found:
+        line = " ".join(entry.prompt.split())
+        tags = f" [{', '.join(entry.tags)}]" if entry.tags else ""
+        laid_out.add_row(
+            *(Text(cell) for cell in (entry.entry_id, entry.namespace, entry.source, entry.model)),
+            seconds(max(now - entry.create_time.ToMicroseconds() / 1e6, 0.0)),
+            seconds(max(entry.expire_time.ToMicroseconds() / 1e6 - now, 0.0)),
+            Text((line if len(line) <= MOST_PROMPT else f"{line[: MOST_PROMPT - 1]}…") + tags),
+        )
+    return laid_out

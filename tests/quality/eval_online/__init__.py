@@ -1,0 +1,1 @@
+"""The cache's learning, from cold, on streams whose right answers are known."""
