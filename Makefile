@@ -60,12 +60,12 @@ test-faults-sabotage: setup model ## for each fault row: remove its handling and
 	$(BIN)/python -m tests.faults.sabotage
 
 fit-decision: setup model ## fit the cache's verifier on the sets in DATA=; FOLDS= a folder for one per fold
-	$(PIP) install --quiet -c constraints.txt --group fit
+	$(PIP) install --quiet -c constraints.txt -c tools/constraints.txt --group fit
 	$(BIN)/python -m tools.fit_decision $(DATA) --scratch $(or $(SCRATCH),.antiphon/fit-decision) --write \
 	  $(if $(FOLDS),--folds-to $(FOLDS))
 
 eval-cache: setup model ## serve the sets in DATA= over gRPC, figures and pictures into OUT=; FOLDS= SETS= PRESETS= choose
-	$(PIP) install --quiet -c constraints.txt --group fit --group eval
+	$(PIP) install --quiet -c constraints.txt -c tools/constraints.txt --group fit --group eval
 	$(if $(FOLDS),,$(BIN)/python -m tools.fit_decision $(DATA) --scratch $(or $(SCRATCH),.antiphon/fit-decision) \
 	  --folds-to .antiphon/eval-cache/folds)
 	$(BIN)/python -m tests.quality.eval_cache $(DATA) --scratch $(or $(SCRATCH),.antiphon/fit-decision) \
@@ -73,7 +73,7 @@ eval-cache: setup model ## serve the sets in DATA= over gRPC, figures and pictur
 	  --out $(or $(OUT),.antiphon/eval-cache) $(if $(SETS),--sets $(SETS)) $(if $(PRESETS),--presets $(PRESETS))
 
 eval-online: setup model ## let the cache learn from cold on the streams in DATA=, judged by the verifiers in FOLDS=; SETS= chooses
-	$(PIP) install --quiet -c constraints.txt --group fit
+	$(PIP) install --quiet -c constraints.txt -c tools/constraints.txt --group fit
 	$(if $(FOLDS),,$(BIN)/python -m tools.fit_decision $(DATA) --scratch $(or $(SCRATCH),.antiphon/fit-decision) \
 	  --folds-to .antiphon/eval-cache/folds)
 	$(BIN)/python -m tests.quality.eval_online $(DATA) --scratch $(or $(SCRATCH),.antiphon/fit-decision) \

@@ -15,6 +15,7 @@ from tests.packaging.distributions import CLIENT, ROOT, Wheel, on_disk, project_
 DATA = {
     "services/catalogue/default.toml": "services/catalogue/catalogue.py",
     "services/router/complexity.json": "services/router/complexity.py",
+    "services/cache/verifier/minilm.json": "services/cache/adapters/verifier_file.py",
 }
 """Each data file that is part of a package, and the module that reads it."""
 
@@ -113,7 +114,7 @@ def test_the_suite_needs_exactly_the_client_of_its_own_version(suite_wheel: Whee
 def test_the_source_distribution_holds_what_a_build_needs(suite_sdist: dict[str, bytes]) -> None:
     """By hand it was built and used once; compiling it here would take longer than all other tests of packaging."""
     python = on_disk(ROOT, "services/**/*.py", "simcore/*.py", "simcore/*.pyi", "simcore/py.typed", *DATA)
-    rust = on_disk(ROOT, *(f"simcore/{part}/**/*.rs" for part in ("src", "tests", "benches")))
+    rust = on_disk(ROOT, *(f"simcore/{part}/**/*.rs" for part in ("src", "tests", "benches")), "simcore/src/**/*.txt")
     cargo = on_disk(ROOT, "simcore/Cargo.lock", "simcore/*.toml", "simcore/README.md")
     about = on_disk(ROOT, "pyproject.toml", "README.md", "services/README.md", "simcore/docs/*", "LICENSE", "NOTICE")
     made_anew = {
