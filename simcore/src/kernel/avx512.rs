@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 use super::levels::{FINE, LevelCodes, LevelLook, PER_LINE, TILE, TILES};
 use super::signs::{Bar, CodeBlock, Layout, SignCodes, SignLook, TRIPLE};
-use super::{BLOCK, ByteQuery, Kernel, Line, portable};
+use super::{BLOCK, ByteQuery, Kernel, Line, portable, tiles};
 
 /// Queries that share the loads and shifts of a block: their tables of signs (16 KB at 384 dimensions) fit in the first
 /// cache, and their sums of levels in registers.
@@ -41,34 +41,14 @@ impl Kernel for Avx512 {
     }
 
     fn project(&self, rows: &[f32], vectors: &[f32], dim: usize, products: &mut [f32]) {
-        let count = rows.len() / dim;
-        let row = |number: usize| &rows[number * dim..(number + 1) * dim];
-        let (some, rest) = vectors.split_at(vectors.len() / dim / VECTORS * VECTORS * dim);
-        let (some_products, rest_products) = products.split_at_mut(some.len() / dim * count);
-        // SAFETY: a value of this type exists only where `detect` found the features.
-        unsafe {
-            for (vectors, products) in
-                some.chunks_exact(VECTORS * dim).zip(some_products.chunks_exact_mut(VECTORS * count))
-            {
-                let vectors: [&[f32]; VECTORS] =
-                    std::array::from_fn(|number| &vectors[number * dim..(number + 1) * dim]);
-                for first in (0..count).step_by(ROWS) {
-                    let rows = std::array::from_fn(|next| row((first + next).min(count - 1)));
-                    let found = products_of::<ROWS, VECTORS>(rows, vectors);
-                    for (number, found) in found.iter().enumerate() {
-                        let end = count.min(first + ROWS);
-                        products[number * count + first..number * count + end].copy_from_slice(&found[..end - first]);
-                    }
-                }
-            }
-            for (vector, products) in rest.chunks_exact(dim).zip(rest_products.chunks_exact_mut(count)) {
-                for (first, products) in (0..count).step_by(ROWS_ALONE).zip(products.chunks_mut(ROWS_ALONE)) {
-                    let rows = std::array::from_fn(|next| row((first + next).min(count - 1)));
-                    let [found] = products_of::<ROWS_ALONE, 1>(rows, [vector]);
-                    products.copy_from_slice(&found[..products.len()]);
-                }
-            }
-        }
+        tiles::products(
+            (rows, vectors, dim),
+            products,
+            // SAFETY: a value of this type exists only where `detect` found the features.
+            |rows, vectors| unsafe { products_of::<ROWS, VECTORS>(rows, vectors) },
+            // SAFETY: as above.
+            |rows, vector| unsafe { products_of::<ROWS_ALONE, 1>(rows, vector) },
+        );
     }
 
     fn layout(&self) -> Layout {

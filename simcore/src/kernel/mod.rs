@@ -14,6 +14,8 @@ pub mod portable;
 pub mod signs;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 pub mod unit;
 
 use std::fmt::Debug;
