@@ -65,7 +65,9 @@ def environment(state_dir: Path, **variables: str) -> dict[str, str]:
     }
     ports = zip(SERVICES, free_ports(len(SERVICES)), strict=True)
     listens = {f"ANTIPHON_{name.upper()}_LISTEN": f"127.0.0.1:{port}" for name, port in ports}
-    return {**kept, "ANTIPHON_STATE_DIR": str(state_dir), **listens, **variables}
+    # Tests count calls of models: one in a hundred hits must not be answered again unless a test wants that.
+    quiet = {"ANTIPHON_CACHE_AUDIT_SHARE": "0"}
+    return {**kept, **quiet, "ANTIPHON_STATE_DIR": str(state_dir), **listens, **variables}
 
 
 def two_models(folder: Path, base_url: str) -> Path:

@@ -12,7 +12,12 @@ from services.cache.adapters.control_store import StoredControl
 from services.cache.adapters.entry_store import StoredEntries
 from services.cache.adapters.key_file import VARIABLE, Key, load_key
 from services.cache.adapters.verifier_file import load_judge
+from services.cache.adapting import Setup
 from services.cache.cache import Cache, Limits, Outside
+from services.cache.comparing import AnswerComparer
+from services.cache.decision import Judge
+from services.cache.judges import VerifiedJudge
+from services.cache.learning.namespaces import terms_of
 from services.cache.metrics import CacheMetrics
 from services.cache.ports import WrongKey
 from services.cache.scope import verifier
@@ -47,6 +52,8 @@ async def main(settings: CacheSettings, process: Process) -> None:
     identity = embedder.identity
     entries = StoredEntries(connection, embedder=identity.slug, dim=identity.dim, **copies)
     control = StoredControl(connection, **copies)
+    learning = _learning(settings, judge, embedder, control)
+    log.info("thresholds are learned", mode=settings.learning if learning else "off")
     cache = Cache(
         _limits(settings),
         Outside(
@@ -62,6 +69,7 @@ async def main(settings: CacheSettings, process: Process) -> None:
             monotonic=time.monotonic,
             chance=random.random,
             report=lambda part, error: log.warning("a part failed", part=part, exc_info=error),
+            learning=learning,
         ),
     )
     metrics = CacheMetrics(process.telemetry.registry)
@@ -139,6 +147,24 @@ async def _open(settings: CacheSettings, entries: StoredEntries, control: Stored
         raise SettingsError(
             "ANTIPHON_QDRANT_URL" if settings.qdrant_url else "ANTIPHON_STATE_DIR", error.message
         ) from error
+
+
+def _learning(settings: CacheSettings, judge: Judge, embedder: MicroBatcher, store: StoredControl) -> Setup | None:
+    """How namespaces learn; None if they do not: it is switched off, or no verifier promises anything."""
+    if settings.learning == "off" or not isinstance(judge, VerifiedJudge):
+        return None
+    comparer = AnswerComparer(embedder, judge)
+    try:
+        terms = terms_of(
+            judge.presets,
+            judge.error_rates,
+            judge.preset,
+            loosens=settings.learning == "adapt",
+            comparer=comparer,
+        )
+    except ValueError as error:
+        raise SettingsError("ANTIPHON_CACHE_LEARNING", f"cannot be on with this verifier: {error}") from None
+    return Setup(terms, comparer, store, settings.audit_share)
 
 
 def _limits(settings: CacheSettings) -> Limits:

@@ -50,6 +50,7 @@ class BatchLookups:
             elif isinstance(ask, Ask):
                 asks[place] = ask
             await _let_others_run(place)
+        asks = {place: await self._lookups.ruled(ask) for place, ask in asks.items()}
         budget = self._budget * -(-len(asked) // PER_BUDGET) - (self._monotonic() - begun)
         found = await self._find(asks, await self._embed(asks, deadline), budget)
         before: set[str] = set()

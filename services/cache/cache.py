@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 
+from services.cache.adapting import Adapting, Heard, Setup
 from services.cache.background import Background
 from services.cache.batch import BatchLookups
 from services.cache.decision import Judge
@@ -22,6 +23,7 @@ from services.cache.explaining import Explaining, Explanation
 from services.cache.fill_values import Granted
 from services.cache.fills import Fills
 from services.cache.flight import WaitResult
+from services.cache.learning.labels import Source
 from services.cache.listing import Listing, Page, Place, Wanted
 from services.cache.lookup import Lookups
 from services.cache.ports import EntryStore, EpochStore, QuestionEmbedder
@@ -29,9 +31,9 @@ from services.cache.recovery import Recovery
 from services.cache.removal import Removal
 from services.cache.scope import Addresses
 from services.cache.searching import Searching
-from services.cache.stats import Report, Stats
+from services.cache.stats import Learning, Report, Stats
 from services.cache.storing import Storing
-from services.cache.values import Asked, CommitResult, LookupResult, Policy, Query, Selector
+from services.cache.values import Asked, ByIds, CommitResult, LookupResult, Policy, Query, Selector
 from services.cache.writer import Writer
 from services.chassis.deadline import Deadline
 from services.chassis.errors import NotFound, Reason
@@ -62,7 +64,8 @@ class Limits:
 class Outside:
     """Everything that comes from outside the domain: adapters, clocks, chance, and where failures are reported.
 
-    `now` is Unix seconds, `monotonic` seconds of a clock that nobody sets, `chance` uniform in [0, 1).
+    `now` is Unix seconds, `monotonic` seconds of a clock that nobody sets, `chance` uniform in [0, 1). `learning` None:
+    the judge's rule is the same for every namespace, for ever.
     """
 
     open_store: Callable[[], Awaitable[None]]
@@ -77,6 +80,7 @@ class Outside:
     monotonic: Callable[[], float]
     chance: Callable[[], float]
     report: Callable[[str, BaseException], None]
+    learning: Setup | None = None
 
 
 class Cache:
@@ -142,6 +146,17 @@ class Cache:
             background=self._background,
             now=outside.now,
         )
+        self.adapting = Adapting(
+            outside.learning,
+            judge=outside.judge,
+            executor=self._executor,
+            background=self._background,
+            counted=self.stats.compared,
+            withdraw=self._withdraw,
+            monotonic=outside.monotonic,
+            chance=outside.chance,
+            report=lambda error: outside.report("learning", error),
+        )
         self._listing = Listing(entries=self.entries, recovery=self.recovery, now=outside.now)
         searching = Searching(entries=self.entries, judge=outside.judge, executor=self._executor, now=outside.now)
         self._lookups = Lookups(
@@ -152,6 +167,7 @@ class Cache:
             storing=self._storing,
             readiness=self.recovery,
             judge=outside.judge,
+            adapting=self.adapting,
             searching=searching,
             decision_budget=limits.decision_budget,
             now=outside.now,
@@ -165,6 +181,7 @@ class Cache:
             entries=self.entries,
             embeddings=embeddings,
             judge=outside.judge,
+            adapting=self.adapting,
             searching=searching,
             readiness=self.recovery,
             now=outside.now,
@@ -177,12 +194,14 @@ class Cache:
             group.create_task(self.writer.run())
             group.create_task(self.fills.run())
             group.create_task(self._removal.sweep())
+            group.create_task(self.adapting.run())
 
     async def aclose(self) -> None:
         """Write what waits for the store, for a limited time; after `run` has been cancelled and calls have ended."""
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 await self.writer.drain()
+                await self.adapting.save()
         except TimeoutError as error:
             self._outside.report("drain", error)
         finally:
@@ -225,7 +244,14 @@ class Cache:
     async def commit(self, tenant: str, lease_id: str, answer: Answer, *, durable: bool) -> CommitResult:
         """Store the answer of a fill and hand it to all who wait. Raises as `renew`."""
         self._own(tenant, lease_id)
+        lease = self.fills.held(lease_id)
+        if lease.committed is None:
+            self.adapting.committed(lease.flight.context, answer)
         return await self._storing.commit(lease_id, answer, durable=durable)
+
+    async def audited(self, tenant: str, audit_id: str, answer: Answer) -> Heard:
+        """Compare the fresh answer of an audit with what was served; an audit that is not open says nothing."""
+        return await self.adapting.audited(tenant, audit_id, answer)
 
     def abort(self, tenant: str, lease_id: str) -> bool:
         """Give up a fill; whether it was held until now."""
@@ -277,7 +303,30 @@ class Cache:
             writes_not_stored=self._writes_not_stored(tenant, namespace),
             store_healthy=self.recovery.ready.is_set() and not self.writer.failing,
             embedder=self._outside.embedder_slug,
+            learning=self._learning(tenant, namespace),
         )
+
+    def _learning(self, tenant: str, namespace: str | None) -> Learning:
+        compared = self.stats.of(tenant, namespace).compared
+        adapting = self.adapting
+        learners = adapting.learners(tenant, namespace)
+        rule = None if namespace is None else adapting.learned(tenant, namespace)
+        return Learning(
+            namespaces=len(learners),
+            alarms=sum(learner.drift.alarms for learner in learners),
+            budget=adapting.budget(tenant, namespace),
+            threshold=None if rule is None else rule.bar.cosine,
+            score_threshold=None if rule is None else rule.bar.score,
+            audited=adapting.share_of(compared[Source.AUDIT, True], compared[Source.AUDIT, False]),
+        )
+
+    def _withdraw(self, entry: Entry) -> None:
+        """Take a wrong answer out of service, unless another is in its place by now."""
+        if self.entries.current(entry):
+            chosen = ByIds((entry.id,))
+            self._background.start(
+                "withdraw", self._removal.delete(entry.tenant, entry.namespace, chosen, dry_run=False)
+            )
 
     def _writes_not_stored(self, tenant: str, namespace: str | None) -> int:
         owned = (write.entry for write in self.writer.unsaved() if write.entry.tenant == tenant)

@@ -33,6 +33,8 @@ class Veto(StrEnum):
     """The caller states an error rate, and nothing is fitted that could promise one."""
     MAX_ERROR_RATE = "max_error_rate"
     """The caller states an error rate that no threshold keeps."""
+    ERROR_BUDGET = "error_budget"
+    """In this namespace, or for this entry, no threshold keeps the promised share of wrong hits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,19 @@ class Judge(Protocol):
         ...
 
 
+class Learned(Protocol):
+    """What a namespace's traffic has made of the operator's rule."""
+
+    @property
+    def bar(self) -> Bar:
+        """What its candidates have to reach, in the place of the judge's."""
+        ...
+
+    def bar_of(self, entry_id: str) -> Bar | None:
+        """What one entry has to reach, at least `bar`; None: it is served to its own question only."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What a candidate has to pass. `bar` None: the exact tier only, for the reason `exact_only`."""
@@ -92,6 +107,7 @@ class Rule:
     bar: Bar | None
     exact_only: Veto | None
     max_age: float | None
+    learned: Learned | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +120,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The entry to serve, if any, and why."""
+    """The entry to serve, if any, and why. `near`: on a miss what was found, most similar first."""
 
     entry: Entry | None
     decision: Decision
+    near: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +139,13 @@ class Shortlist:
     whole: bool
 
 
-def rule_for(policy: Policy, judge: Judge, *, semantic: bool) -> Rule:
+def rule_for(policy: Policy, judge: Judge, *, semantic: bool, learned: Learned | None = None) -> Rule:
     """The rule for a caller with `policy`, which can only tighten the operator's. If it states two limits both count.
 
     `semantic`: whether the question is one that a reworded one may share an answer with.
     """
-    bar = replace(judge.bar, cosine=max(judge.bar.cosine, policy.min_similarity or 0.0))
+    base = judge.bar if learned is None else learned.bar
+    bar = replace(base, cosine=max(base.cosine, policy.min_similarity or 0.0))
     if not semantic or bar.cosine >= 1.0:
         return Rule(None, Veto.EXACT_ONLY, policy.max_age)
     if policy.max_error_rate is not None:
@@ -136,7 +154,7 @@ def rule_for(policy: Policy, judge: Judge, *, semantic: bool) -> Rule:
             veto = Veto.MAX_ERROR_RATE if judge.calibrated else Veto.UNCALIBRATED
             return Rule(None, veto, policy.max_age)
         bar = bar.tightened(kept)
-    return Rule(bar, None, policy.max_age)
+    return Rule(bar, None, policy.max_age, learned)
 
 
 def judge_exact(entry: Entry | None, address: Address, rule: Rule, now: float) -> Choice:
@@ -188,10 +206,15 @@ def choose(
 def decide(candidate: Candidate, verdict: Verdict, address: Address, rule: Rule, *, bar: Bar, now: float) -> Decision:
     """Decide on one judged candidate of the question's scope: it may be served if the decision has no vetoes."""
     vetoes: tuple[str, ...]
+    own = None if rule.learned is None else rule.learned.bar_of(candidate.entry.id)
+    if own is not None:
+        bar = bar.tightened(own)
     if (veto := unfit(candidate.entry, rule, now)) is not None:
         vetoes = (veto,)
     elif candidate.entry.key == address.key:
         vetoes = ()
+    elif rule.learned is not None and own is None:
+        vetoes = (Veto.ERROR_BUDGET,)
     elif candidate.similarity < bar.cosine:
         vetoes = (Veto.BELOW_THRESHOLD,)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.cache.decision import Candidate
 from services.cache.scope import Address
 from services.cache.values import Vector
 
@@ -21,6 +22,8 @@ class Draft:
     no_store: bool
     epoch: int
     vector: Vector | None
+    near: tuple[Candidate, ...] = ()
+    """The entries that were most similar and were not served: what the answer is compared with."""
 
     @property
     def size(self) -> int:

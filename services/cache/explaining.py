@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from services.cache.adapting import Adapting
 from services.cache.decision import Bar, Choice, Judge, Rule, Veto, decide, judge_exact, rule_for
 from services.cache.embeddings import Embeddings
 from services.cache.entries import Entries
@@ -78,6 +79,7 @@ class Explaining:
         entries: Entries,
         embeddings: Embeddings,
         judge: Judge,
+        adapting: Adapting,
         searching: Searching,
         readiness: Readiness,
         now: Callable[[], float],
@@ -86,6 +88,7 @@ class Explaining:
         self._entries = entries
         self._embeddings = embeddings
         self._judge = judge
+        self._adapting = adapting
         self._searching = searching
         self._readiness = readiness
         self._now = now
@@ -95,7 +98,9 @@ class Explaining:
     ) -> Explanation:
         """Explain a lookup, with at most `limit` candidates; the embedding may take until `deadline`."""
         address = self._addresses.of(tenant, query)
-        rule = rule_for(policy, self._judge, semantic=address.question.semantic)
+        await self._adapting.prepare(tenant, query.namespace)
+        learned = self._adapting.learned(tenant, query.namespace)
+        rule = rule_for(policy, self._judge, semantic=address.question.semantic, learned=learned)
         plain = Explanation(Outcome.BYPASS, Ruling.BYPASS, address, rule.bar, comparable=self._entries.rows(address))
         if policy.mode is Mode.BYPASS:
             return replace(plain, ruling=Ruling.POLICY, bypass_reason=BypassReason.POLICY)

@@ -15,6 +15,9 @@ SIMILARITY_BOUNDS = (
 LATENCY_BOUNDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """Seconds: from an exact hit to the longest embedding. The contract names them."""
 
+P_WRONG_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5)
+"""Probabilities that an entry is wrong for a question; finest where promises are made. The contract names them."""
+
 
 class Histogram:
     """Bucket `i` counts values v with bounds[i - 1] <= v < bounds[i]; the first and the last are open.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Sequence
 from concurrent.futures import Executor
 
@@ -21,11 +22,21 @@ class VerifiedJudge:
     def __init__(self, fitted: str, preset: str) -> None:
         """`fitted`: the verifier as JSON. Raises ValueError for one that is wrong, KeyError for an unknown preset."""
         self._verifier = Verifier.load(fitted)
+        self.preset = preset
+        self.error_rates: list[tuple[float, str]] = [
+            (row["max_error_rate"], row["preset"]) for row in json.loads(fitted)["error_rates"]
+        ]
+        """Shares of wrong hits, rising, with the preset that keeps each."""
         self._bars = {name: Bar(cosine, score) for name, (score, cosine) in self._verifier.presets.items()}
         self.bar = self._bars[preset]
         digest = hashlib.sha256(fitted.encode()).hexdigest()[:10]
         self.version = f"guard-{GUARD_VERSION}/verifier-{digest}"
         self.calibrated = True
+
+    @property
+    def presets(self) -> dict[str, tuple[float, float]]:
+        """Least score and least cosine by preset."""
+        return self._verifier.presets
 
     @property
     def embedder(self) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from services.cache.decision import Choice, Judge, Rule, Veto, judge_exact, rule_for
+from services.cache.adapting import Adapting
+from services.cache.decision import Candidate, Choice, Judge, Rule, Veto, judge_exact, rule_for
 from services.cache.draft import Draft
 from services.cache.embeddings import Embedding, Embeddings
 from services.cache.entries import Entries
@@ -38,6 +39,7 @@ class Lookups:
         storing: Storing,
         readiness: Readiness,
         judge: Judge,
+        adapting: Adapting,
         searching: Searching,
         decision_budget: float,
         now: Callable[[], float],
@@ -51,6 +53,7 @@ class Lookups:
         self._storing = storing
         self._readiness = readiness
         self._judge = judge
+        self._adapting = adapting
         self._searching = searching
         self._budget = decision_budget
         self._now = now
@@ -64,6 +67,7 @@ class Lookups:
         begun = self._monotonic()
         if (known := self.known(ask)) is not None:
             return known
+        ask = await self.ruled(ask)
         spent = self._monotonic() - begun
         try:
             embedding = await self.embed(ask, self._embeddings.budget(ask.address), deadline)
@@ -83,6 +87,19 @@ class Lookups:
         address = self._addresses.of(tenant, asked.query)
         rule = rule_for(asked.policy, self._judge, semantic=address.question.semantic)
         return Ask(address, asked.policy, rule, asked.token)
+
+    async def ruled(self, ask: Ask) -> Ask:
+        """The same by the rule that the namespace's traffic has taught, where there is one."""
+        if ask.rule.bar is None:
+            return ask
+        tenant, namespace = ask.address.tenant, ask.address.namespace
+        learned = self._adapting.learned(tenant, namespace)
+        if learned is None:
+            await self._adapting.prepare(tenant, namespace)
+            learned = self._adapting.learned(tenant, namespace)
+        if learned is None:
+            return ask
+        return replace(ask, rule=rule_for(ask.policy, self._judge, semantic=True, learned=learned))
 
     def known(self, ask: Ask) -> LookupResult | None:
         """The result, if it takes neither an embedding nor a search."""
@@ -137,19 +154,22 @@ class Lookups:
                 nearest.decision,
                 embedding_tokens=embedding.tokens,
                 nearest=nearest.decision.similarity,
+                audit_id=self._adapting.served(nearest.entry, nearest.decision),
             )
         try:
-            fill = self._fill(ask, embedding.vector) if ask.fills else None
+            fill = self._fill(ask, embedding.vector, nearest.near) if ask.fills else None
         except Exhausted:
             return bypass(BypassReason.OVERLOADED)
-        decision = nearest.decision if nearest.decision.vetoes and not exact.decision.vetoes else exact.decision
+        found = nearest.decision
+        decision = found if found.vetoes and not exact.decision.vetoes else exact.decision
         return LookupResult(
             Outcome.MISS,
             decision=decision,
             fill=fill,
             vector=embedding.vector,
             embedding_tokens=embedding.tokens,
-            nearest=nearest.decision.similarity,
+            nearest=found.similarity,
+            near_miss=_near(found),
         )
 
     def _exact(self, ask: Ask) -> Choice:
@@ -157,8 +177,8 @@ class Lookups:
             return Choice(None, Decision())
         return judge_exact(self._entries.get(ask.address), ask.address, ask.rule, self._now())
 
-    def _fill(self, ask: Ask, vector: Vector | None) -> Granted | InProgress:
-        draft = self._storing.draft(ask.address, ask.policy, vector)
+    def _fill(self, ask: Ask, vector: Vector | None, near: tuple[Candidate, ...]) -> Granted | InProgress:
+        draft = self._storing.draft(ask.address, ask.policy, vector, near)
         return self._fills.acquire(self._storing.fill_key(ask.address), ask.token, draft)
 
 
@@ -181,6 +201,10 @@ class Ask:
         """Whether the question's embedding is of use. A refresh does not read, but what it stores is to be found."""
         searched = self.rule.bar is not None or self.policy.mode is Mode.REFRESH
         return searched and self.address.question.semantic
+
+
+def _near(found: Decision) -> bool:
+    return found.similarity is not None and found.threshold is not None and found.similarity >= found.threshold
 
 
 class Bypassed(Exception):

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from services.cache.adapting import Heard
 from services.cache.cache import Cache
 from services.cache.fill_values import Granted, InProgress
-from services.cache.histogram import LATENCY_BOUNDS, SIMILARITY_BOUNDS
+from services.cache.histogram import LATENCY_BOUNDS, P_WRONG_BOUNDS, SIMILARITY_BOUNDS
 from services.cache.recovery import Phase
 from services.cache.storable import NotStored
 from services.cache.values import CommitResult, LookupResult
 
 ABORTS = frozenset({"cancelled", "upstream_error", "truncated", "shutdown"})
 """Reasons that the contract names; others count as `other`."""
+
+EVENTS = ("free_agreed", "free_differed", "dropped", "failed", "refused", "given_up", "alarms")
+"""Comparisons of fresh answers with those of the nearest entries, and those that could not be made; states that were
+refused when they were read, or not written; drift alarms."""
 
 
 class CacheMetrics:
@@ -32,6 +39,26 @@ class CacheMetrics:
             SIMILARITY_BOUNDS,
             "result",
         )
+        self._p_wrong = self._histogram(
+            "p_wrong",
+            "Estimated probability of a wrong answer: of what a semantic hit served, or of the nearest judged entry.",
+            P_WRONG_BOUNDS,
+            "result",
+        )
+        self._near_misses = self._counter("near_misses", "Misses whose nearest entry reached the cosine.")
+        self._audits = self._counter("audits", "Audits of semantic hits: asked, agreed, differed, void.", "event")
+        self._audited = Gauge(
+            "antiphon_cache_audited_wrong",
+            "Wrong semantic hits by audits since the start, and the ends of the 95 % interval; NaN before the first.",
+            ["value"],
+            registry=registry,
+        )
+        self._learning = Gauge(
+            "antiphon_cache_learning_events",
+            "What happened in learning, since the start.",
+            ["event"],
+            registry=registry,
+        )
         self._vetoes = self._counter("vetoes", "Nearest entries that were not served.", "reason")
         self._fills = self._counter("fills", "Fills by what became of them.", "event")
         self._unstored = self._counter("answers_not_stored", "Committed answers that were not stored.", "reason")
@@ -44,6 +71,12 @@ class CacheMetrics:
         self._seconds.labels(result.outcome.value).observe(seconds)
         if result.nearest is not None:
             self._similarity.labels("miss" if result.entry is None else "hit").observe(result.nearest)
+        if result.decision.p_wrong is not None:
+            self._p_wrong.labels("miss" if result.entry is None else "hit").observe(result.decision.p_wrong)
+        if result.near_miss:
+            self._near_misses.inc()
+        if result.audit_id:
+            self._audits.labels("asked").inc()
         self._lookups.labels(result.outcome.value, result.bypass_reason.value if result.bypass_reason else "").inc()
         if result.entry is not None:
             self._saved_tokens.labels("input").inc(result.entry.answer.usage.input)
@@ -63,6 +96,10 @@ class CacheMetrics:
         if not result.stored:
             self._unstored.labels(NotStored(result.not_stored).value).inc()
 
+    def audited(self, heard: Heard) -> None:
+        """The fresh answer of an audit came."""
+        self._audits.labels(("agreed" if heard.agrees else "differed") if heard.counted else "void").inc()
+
     def aborted(self, reason: str) -> None:
         """A fill was given up."""
         self._aborts.labels(reason if reason in ABORTS else "other").inc()
@@ -79,6 +116,18 @@ class CacheMetrics:
         self._gauge("evictions", "Entries removed for lack of room.", lambda: cache.stats.evictions)
         self._gauge("index_rebuilds", "Times the index was rebuilt after a fault.", lambda: cache.recovery.rebuilds)
         self._gauge("records_skipped", "Stored records that cannot be read.", skipped)
+        self._gauge(
+            "error_budget_spent",
+            "Wrong semantic hits of late, as it is believed, by those that were promised; above 1 too many.",
+            lambda: budget.spent if (budget := cache.adapting.budget()) else 0.0,
+        )
+        self._gauge(
+            "learners", "Namespaces in memory that learn their own threshold.", lambda: len(cache.adapting.learners())
+        )
+        for end in ("share", "low", "high"):
+            self._audited.labels(end).set_function(partial(_audited, cache, end))
+        for event in EVENTS:
+            self._learning.labels(event).set_function(partial(_happened, cache, event))
         self._gauge("hydrated", "Whether everything stored has been read.", lambda: cache.recovery.phase is Phase.READY)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -89,3 +138,12 @@ class CacheMetrics:
 
     def _gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         Gauge(f"antiphon_cache_{name}", text, registry=self._registry).set_function(read)
+
+
+def _audited(cache: Cache, value: str) -> float:
+    found = cache.adapting.audits()
+    return math.nan if found is None else float(getattr(found, value))
+
+
+def _happened(cache: Cache, event: str) -> float:
+    return cache.adapting.happened()[event]

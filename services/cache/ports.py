@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from services.cache.entry import Entry
 from services.cache.values import Vector
@@ -69,6 +69,27 @@ class EpochStore(Protocol):
 
     async def advance(self, tenant: str, namespace: str, *, beyond: int, now_us: int) -> Epoch:
         """A new epoch, larger than `beyond` and than any stored one; durable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedState:
+    """What one namespace's traffic has taught, as JSON; see `learning.state`."""
+
+    tenant: str
+    namespace: str
+    state: Mapping[str, Any]
+
+
+class LearningStore(Protocol):
+    """Where it outlives the process. Calls raise Unavailable(STORE_UNAVAILABLE) while the store is down."""
+
+    async def load_learned(self, tenant: str, namespace: str) -> object:
+        """The state of a namespace, whatever was stored as one; None if nothing was."""
+        ...
+
+    async def save_learned(self, states: Sequence[LearnedState]) -> None:
+        """Store each in the place of the one before; durable."""
         ...
 
 

@@ -18,9 +18,10 @@ from services.cache.entry import MICROSECONDS, Entry, Source, text_bytes
 from services.cache.explaining import Explanation
 from services.cache.fill_values import Filled, Granted, InProgress
 from services.cache.flight import WaitResult
-from services.cache.histogram import LATENCY_BOUNDS, SIMILARITY_BOUNDS
+from services.cache.histogram import LATENCY_BOUNDS, P_WRONG_BOUNDS, SIMILARITY_BOUNDS
+from services.cache.learning.labels import Source as LabelSource
 from services.cache.listing import Page, Place, Wanted
-from services.cache.stats import Report, Tally
+from services.cache.stats import Learning, Report, Tally
 from services.cache.values import (
     Asked,
     ByIds,
@@ -56,6 +57,7 @@ MAX_TAG = 64
 MAX_IDS = 1_000
 MAX_TOKEN = 64
 MAX_LEASE_ID = 128
+MAX_AUDIT_ID = 128
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 MATCHED_PROMPT = 1_000
 SCOPE_DIGITS = 16
@@ -147,7 +149,16 @@ def read_lease_id(value: str) -> str:
     return value
 
 
-def read_stored_answer(request: pb.CommitRequest | pb.PutRequest) -> Answer:
+def read_audit_id(value: str) -> str:
+    """An audit's id."""
+    if not value:
+        raise missing("audit_id", "is required")
+    if len(value) > MAX_AUDIT_ID:
+        raise invalid("audit_id", f"at most {MAX_AUDIT_ID} characters")
+    return value
+
+
+def read_stored_answer(request: pb.CommitRequest | pb.PutRequest | pb.ReportAuditRequest) -> Answer:
     """The answer that a request brings."""
     if not request.HasField("answer"):
         raise missing("answer", "is required")
@@ -189,6 +200,7 @@ def write_lookup(
         response.embedding_usage.CopyFrom(write_usage(Usage(input=result.embedding_tokens)))
     if result.entry is not None:
         _write_served(response, result.entry)
+        response.audit_id = result.audit_id
         return response
     if isinstance(result.fill, Granted):
         response.fill.granted.CopyFrom(lease(result.fill))
@@ -344,6 +356,20 @@ def write_report(report: Report) -> pb.GetStatsResponse:
         ),
         latency_histogram=_latencies(tally),
         bypasses={reason.value: count for reason, count in tally.bypasses.items()},
+        audits=_audits(tally, report.learning),
+        error_budget=_budget(report.learning),
+        p_wrong_histogram=pb.PWrongHistogram(
+            bounds=P_WRONG_BOUNDS, hits=tally.p_wrong_hits.counts, misses=tally.p_wrong_misses.counts
+        ),
+        near_misses=tally.near_misses,
+        learning=pb.LearningStats(
+            namespaces=report.learning.namespaces,
+            alarms=report.learning.alarms,
+            free_agreed=tally.compared[LabelSource.FREE, True],
+            free_differed=tally.compared[LabelSource.FREE, False],
+            threshold=report.learning.threshold,
+            score_threshold=report.learning.score_threshold,
+        ),
     )
 
 
@@ -352,6 +378,25 @@ def write_duration(seconds: float) -> Duration:
     duration = Duration()
     duration.FromMicroseconds(round(seconds * 1e6))
     return duration
+
+
+def _audits(tally: Tally, learning: Learning) -> pb.AuditStats:
+    found = learning.audited
+    return pb.AuditStats(
+        asked=tally.audits_asked,
+        agreed=tally.compared[LabelSource.AUDIT, True],
+        differed=tally.compared[LabelSource.AUDIT, False],
+        wrong_share=found.share if found else None,
+        wrong_share_low=found.low if found else None,
+        wrong_share_high=found.high if found else None,
+    )
+
+
+def _budget(learning: Learning) -> pb.ErrorBudget | None:
+    budget = learning.budget
+    if budget is None:
+        return None
+    return pb.ErrorBudget(max_error_rate=budget.target, hits=budget.hits, wrong=budget.wrong, spent=budget.spent)
 
 
 def _latencies(tally: Tally) -> pb.LatencyHistogram:

@@ -64,6 +64,7 @@ class Searching:
         Raises simcore.IndexPoisoned.
         """
         listed: dict[int, tuple[Shortlist, float]] = {}
+        near: dict[int, list[Candidate]] = {}
         left, most = list(range(len(searches))), JUDGED
         while left:
             now = self._now()
@@ -71,12 +72,13 @@ class Searching:
             for place, candidates in zip(left, found, strict=True):
                 one = searches[place]
                 listed[place] = shortlist(candidates, one.address, one.rule, one.bar, now), now
+                near.setdefault(place, candidates)
             full = [place for place, candidates in zip(left, found, strict=True) if len(candidates) == most]
             left = [place for place in full if not listed[place][0].whole]
             most *= 4  # those that were found are close enough but too old
-        return [await self._chosen(one, *listed[place]) for place, one in enumerate(searches)]
+        return [await self._chosen(one, *listed[place], near[place]) for place, one in enumerate(searches)]
 
-    async def _chosen(self, one: Search, listed: Shortlist, now: float) -> Choice:
+    async def _chosen(self, one: Search, listed: Shortlist, now: float, near: Sequence[Candidate]) -> Choice:
         if not listed.candidates and listed.nearest is None and self._entries.rows(one.address):
             vetoes = (Veto.NOTHING_SIMILAR,)
             return Choice(None, Decision(threshold=one.bar.cosine, score_threshold=one.bar.score, vetoes=vetoes))
@@ -84,7 +86,8 @@ class Searching:
         # What was deleted or replaced while long texts were compared is not there any more.
         still = [self._entries.current(candidate.entry) for candidate in listed.candidates]
         listed = replace(listed, candidates=tuple(compress(listed.candidates, still)))
-        return choose(listed, list(compress(judged, still)), one.address, one.rule, bar=one.bar, now=now)
+        choice = choose(listed, list(compress(judged, still)), one.address, one.rule, bar=one.bar, now=now)
+        return choice if choice.entry is not None else replace(choice, near=tuple(near))
 
     async def look_at(self, address: Address, vector: Vector, most: int) -> list[tuple[Candidate, Verdict]]:
         """The most similar entries of a question's scope with a verdict on each, however far they are."""

@@ -12,6 +12,7 @@ from services.cache.decision import JUDGED
 from services.cache.fill_values import Granted
 from services.cache.metrics import CacheMetrics
 from services.cache.proto import (
+    read_audit_id,
     read_lease_id,
     read_limit,
     read_lookup,
@@ -143,6 +144,14 @@ class CacheServicer:
         if self._cache.abort(call.caller.tenant, read_lease_id(request.lease_id)):
             self._metrics.aborted(request.reason)
         return pb.AbortResponse()
+
+    @unary(deadline=DEADLINE)
+    async def ReportAudit(self, request: pb.ReportAuditRequest, call: Call) -> pb.ReportAuditResponse:  # noqa: N802
+        """Compare a fresh answer with what a hit served."""
+        audit_id, answer = read_audit_id(request.audit_id), read_stored_answer(request)
+        heard = await self._cache.audited(call.caller.tenant, audit_id, answer)
+        self._metrics.audited(heard)
+        return pb.ReportAuditResponse(counted=heard.counted, agrees=heard.agrees)
 
     @unary(deadline=DEADLINE)
     async def Put(self, request: pb.PutRequest, call: Call) -> pb.PutResponse:  # noqa: N802

@@ -41,6 +41,20 @@ class CacheSettings(SuiteSettings):
         description="File with a verifier that was fitted to the embedder in use (`make fit-decision`). Unset: the "
         "packaged one, which is for minilm.",
     )
+    learning: Literal["off", "tighten", "adapt"] = Field(
+        default="tighten",
+        description="What the verifier's rule becomes in a namespace where comparisons of answers show how often it is "
+        "wrong: `tighten` makes it stricter than the preset where needed, `adapt` also looser where the preset's share "
+        "of wrong hits is kept all the same, `off` leaves it as it is and compares nothing. Without a verifier nothing "
+        "is learned.",
+    )
+    audit_share: float = Field(
+        default=0.01,
+        ge=0,
+        le=0.1,
+        description="Share of semantic hits that the completion service is asked to have answered anew, behind the "
+        "caller's back and at the operator's cost, to compare both answers; with `learning` off none.",
+    )
     max_entry_bytes: int = Field(
         default=262_144,
         ge=1,

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 from services.cache.entry import Entry
 from services.cache.fill_values import Granted, InProgress
-from services.cache.histogram import LATENCY_BOUNDS, SIMILARITY_BOUNDS, Histogram
+from services.cache.histogram import LATENCY_BOUNDS, P_WRONG_BOUNDS, SIMILARITY_BOUNDS, Histogram
+from services.cache.learning.audited import Audited
+from services.cache.learning.budget import Budget
 from services.cache.values import BypassReason, LookupResult, Outcome
 from services.llm.values import Cost, Usage
 
@@ -39,6 +41,12 @@ class Tally:
     similar_hits: Histogram = field(default_factory=lambda: Histogram(SIMILARITY_BOUNDS))
     similar_misses: Histogram = field(default_factory=lambda: Histogram(SIMILARITY_BOUNDS))
     seconds: dict[Outcome, Histogram] = field(default_factory=dict)
+    p_wrong_hits: Histogram = field(default_factory=lambda: Histogram(P_WRONG_BOUNDS))
+    p_wrong_misses: Histogram = field(default_factory=lambda: Histogram(P_WRONG_BOUNDS))
+    near_misses: int = 0
+    audits_asked: int = 0
+    compared: Counter[tuple[str, bool]] = field(default_factory=Counter)
+    """Answers that were compared, by what for (`free`, `audit`) and whether they agreed."""
 
     def count(self, result: LookupResult, seconds: float) -> None:
         """Count one lookup that took so long."""
@@ -53,6 +61,9 @@ class Tally:
             self.vetoes[veto] += 1
         self.fills_granted += isinstance(result.fill, Granted)
         self.fills_in_progress += isinstance(result.fill, InProgress)
+        self.near_misses += result.near_miss
+        if result.decision.p_wrong is not None:
+            (self.p_wrong_misses if result.entry is None else self.p_wrong_hits).add(result.decision.p_wrong)
         if result.nearest is not None:
             (self.similar_misses if result.entry is None else self.similar_hits).add(result.nearest)
         if result.entry is not None:
@@ -114,6 +125,14 @@ class Stats:
         for tally in self._of(tenant, namespace):
             tally.count(result, seconds)
 
+    def compared(self, tenant: str, namespace: str, source: str, agreed: bool | None) -> None:
+        """Two answers were compared; None: an audit was asked for."""
+        for tally in self._of(tenant, namespace):
+            if agreed is None:
+                tally.audits_asked += 1
+            else:
+                tally.compared[source, agreed] += 1
+
     def evicted(self, entry: Entry) -> None:
         """An entry was removed for lack of room."""
         self.evictions += 1
@@ -155,6 +174,18 @@ class Stats:
 
 
 @dataclass(frozen=True, slots=True)
+class Learning:
+    """What is learned in one namespace, or in all of a tenant's that are in memory. Bars only of one namespace."""
+
+    namespaces: int = 0
+    alarms: int = 0
+    budget: Budget | None = None
+    threshold: float | None = None
+    score_threshold: float | None = None
+    audited: Audited | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What `GetStats` tells of one tenant or namespace: sizes now, and counts."""
 
@@ -165,3 +196,4 @@ class Report:
     writes_not_stored: int
     store_healthy: bool
     embedder: str
+    learning: Learning = Learning()

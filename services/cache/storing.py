@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from services.cache.background import Background
+from services.cache.decision import Candidate
 from services.cache.draft import Draft
 from services.cache.embeddings import Embedding, Embeddings
 from services.cache.entries import Entries
@@ -70,8 +71,8 @@ class Storing:
         """What fills are shared by. After a clear nobody joins a fill from before it."""
         return f"{address.entry_id}/{self._entries.epoch(address.tenant, address.namespace)}"
 
-    def draft(self, address: Address, policy: Policy, vector: Vector | None) -> Draft:
-        """What is kept of a question until its answer is committed."""
+    def draft(self, address: Address, policy: Policy, vector: Vector | None, near: tuple[Candidate, ...] = ()) -> Draft:
+        """What is kept of a question until its answer is committed; `near`: what was not served to it."""
         return Draft(
             address=address,
             ttl=min(policy.ttl or self._ttl, self._ttl),
@@ -79,6 +80,7 @@ class Storing:
             no_store=policy.no_store,
             epoch=self._entries.epoch(address.tenant, address.namespace),
             vector=vector,
+            near=near,
         )
 
     async def commit(self, lease_id: str, answer: Answer, *, durable: bool) -> CommitResult:

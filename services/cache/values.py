@@ -100,7 +100,8 @@ class LookupResult:
     """The whole answer to one lookup; `entry` is what is served, `vector` the question's embedding if it was needed.
 
     `nearest`: on a semantic hit the cosine of what is served, on a miss that of the nearest entry in the semantic tier,
-    or None if there is nothing similar.
+    or None if there is nothing similar. `near_miss`: that cosine reached what was asked for, and something else kept
+    the entry from being served. `audit_id`: not empty if the caller is asked to have a semantic hit answered anew.
     """
 
     outcome: Outcome
@@ -111,6 +112,8 @@ class LookupResult:
     embedding_tokens: int = 0
     nearest: float | None = None
     bypass_reason: BypassReason | None = None
+    near_miss: bool = False
+    audit_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

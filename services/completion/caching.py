@@ -20,6 +20,7 @@ from services.chassis.errors import (
     Reason,
     Unavailable,
 )
+from services.completion.auditing import Auditing
 from services.completion.background import Background
 from services.completion.ports import Cache, Embedding, Filled, Found, Lease, Outcome, ServedFrom
 from services.completion.request import CacheMode, Request
@@ -77,6 +78,7 @@ class CacheTurn:
     request: Request
     cache: Cache
     storing: Storing
+    auditing: Auditing
     background: Background
     budget: float
     remaining: Callable[[], float]
@@ -216,6 +218,8 @@ class CacheTurn:
 
     def _hit(self, found: Found, answer: Answer) -> Hit:
         self.part = CachePart(found.outcome, entry_id=found.entry_id, decision=found.decision)
+        if found.audit_id:
+            self.auditing.take(self.request, found.audit_id)
         return Hit(answer, found.served_from or ServedFrom(answer.usage, answer.cost))
 
     def _miss(self, found: Found) -> None:

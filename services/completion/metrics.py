@@ -34,6 +34,13 @@ class Metrics:
             "antiphon_completion_reports_dropped", "Outcomes the router was not told.", ["reason"], registry=registry
         )
 
+        self.audits = Counter(
+            "antiphon_completion_audits",
+            "Semantic hits that the cache asked to have answered anew: reported, failed, unfit, or dropped because the "
+            "queue was full, callers were busy, or the process stopped.",
+            ["result"],
+            registry=registry,
+        )
         self.keys = Counter(
             "antiphon_completion_idempotency",
             "What became of requests with an idempotency key: made, joined, replayed, taken_over, reused, not_kept.",

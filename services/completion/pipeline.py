@@ -16,6 +16,7 @@ from services.chassis.errors import (
     InvalidRequest,
     Reason,
 )
+from services.completion.auditing import Auditing
 from services.completion.background import Background
 from services.completion.caching import CacheTurn, Hit, LookupBudget
 from services.completion.calling import Caller
@@ -48,6 +49,7 @@ class Pipeline:
         caller: Caller,
         storing: Storing,
         *,
+        auditing: Auditing,
         background: Background,
         executor: Executor,
         timeouts: Timeouts,
@@ -59,6 +61,7 @@ class Pipeline:
         self._models = models
         self._caller = caller
         self._storing = storing
+        self._auditing = auditing
         self._background = background
         self._executor = executor
         self._timeouts = timeouts
@@ -72,6 +75,7 @@ class Pipeline:
             request,
             self._cache,
             self._storing,
+            self._auditing,
             self._background,
             budget=self._timeouts.lookup.of(request),
             remaining=fill.remaining,

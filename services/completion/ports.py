@@ -82,6 +82,8 @@ class Found:
     in_progress: str = ""
     bypass_reason: str = ""
     embedding: Embedding | None = None
+    audit_id: str = ""
+    """Not empty: the cache asks to have this hit answered anew, behind the caller's back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,10 @@ class Cache(Protocol):
         self, caller: Caller, question: Question, answer: Answer, policy: CachePolicy, *, timeout: float
     ) -> None:
         """Store an answer without a lease."""
+        ...
+
+    async def report_audit(self, caller: Caller, audit_id: str, answer: Answer, *, timeout: float) -> None:
+        """Report the fresh answer of an audit; the cache compares it with what it served."""
         ...
 
 

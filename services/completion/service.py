@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Protocol
 
 from services.catalogue.catalogue import Catalogue
 from services.catalogue.tokens import TokenCounter
 from services.chassis.telemetry import Telemetry
+from services.completion.auditing import Auditing
 from services.completion.background import Background
 from services.completion.caching import LookupBudget
 from services.completion.calling import Caller, Servers, Spent
@@ -61,14 +63,25 @@ class CompletionService:
         self.storing = Storing(cache, metrics, self._failed)
         self.reporting = Reporting(router, metrics)
         self.surroundings = Surroundings(cache, router, self.models, refresh=settings.catalogue_refresh)
-        caller = Caller(
+        calling = partial(
+            Caller,
             servers,
             self.models,
             estimator=Estimator(counter, self._executor),
             reporting=self.reporting,
             background=self._background,
             metrics=metrics,
-            spent=spent,
+        )
+        caller = calling(spent=spent)
+        self.auditing = Auditing(
+            cache,
+            router,
+            calling(spent=lambda _key_id, _tokens: None),
+            metrics,
+            self._failed,
+            waiting=settings.audits_waiting,
+            answer_limit=settings.answer_limit,
+            busy=lambda: len(self.fills) >= settings.audits_below,
         )
         pipeline = Pipeline(
             cache,
@@ -76,6 +89,7 @@ class CompletionService:
             self.models,
             caller,
             self.storing,
+            auditing=self.auditing,
             background=self._background,
             executor=self._executor,
             timeouts=Timeouts(
@@ -115,9 +129,13 @@ class CompletionService:
                         self.keys.purge(),
                     )
                 ]
+                audits = group.create_task(self.auditing.run())
                 try:
                     yield
                 finally:
+                    # First: nobody waits for them, and what they leave to be told has to be settled as well.
+                    audits.cancel()
+                    await asyncio.wait({audits})
                     await self._settle()
                     for loop in loops:
                         loop.cancel()

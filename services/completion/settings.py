@@ -50,6 +50,19 @@ class CompletionSettings(SuiteSettings):
     catalogue_refresh: float = Field(
         default=60.0, gt=0, le=86_400, description="Seconds between two readings of the router's catalogue."
     )
+    audits_waiting: int = Field(
+        default=64,
+        ge=0,
+        le=10_000,
+        description="Semantic hits that the cache asked to have answered anew (`ANTIPHON_CACHE_AUDIT_SHARE`) and "
+        "that may wait for it; further ones are dropped. One is answered at a time. 0: none is.",
+    )
+    audits_below: int = Field(
+        default=32,
+        ge=1,
+        le=1_000_000,
+        description="Answers in the making at which audits are dropped, so that callers have the models to themselves.",
+    )
     idempotency_keep: float = Field(
         default=86_400.0, ge=60, le=30 * 86_400.0, description="Seconds for which an idempotency key is remembered."
     )

@@ -78,6 +78,14 @@ class AsyncCacheClient(AsyncChannelOwner):
         """Store an answer directly."""
         return await unary(self._stub.Put(request, timeout=timeout, metadata=self._credential.metadata(metadata)))
 
+    async def report_audit(
+        self, request: cache_pb2.ReportAuditRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> cache_pb2.ReportAuditResponse:
+        """Report the fresh answer of an audit."""
+        return await unary(
+            self._stub.ReportAudit(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+        )
+
     async def delete(
         self, request: cache_pb2.DeleteRequest, *, timeout: float = 30.0, metadata: Metadata = ()
     ) -> cache_pb2.DeleteResponse:
@@ -176,6 +184,13 @@ class CacheClient(SyncChannelOwner):
         """Store an answer directly."""
         with raised():
             return self._stub.Put(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+
+    def report_audit(
+        self, request: cache_pb2.ReportAuditRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> cache_pb2.ReportAuditResponse:
+        """Report the fresh answer of an audit."""
+        with raised():
+            return self._stub.ReportAudit(request, timeout=timeout, metadata=self._credential.metadata(metadata))
 
     def delete(
         self, request: cache_pb2.DeleteRequest, *, timeout: float = 30.0, metadata: Metadata = ()

@@ -1,13 +1,19 @@
-"""What the cache keeps beside its entries, in the collection `antiphon_control`: epochs, and the key's verifier."""
+"""What the cache keeps beside its entries, in the collection `antiphon_control`.
+
+Epochs, what was learned, and what tells whether a process has the right key.
+"""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import orjson
+
 from services.cache.adapters.records import partition
-from services.cache.ports import Epoch, WrongKey
+from services.cache.ports import Epoch, LearnedState, WrongKey
 from services.chassis.errors import Reason, Unavailable
 from services.storage import Collection, CollectionSpec, Connection, Equals, Index, IndexKind, Json, Point
 
@@ -19,10 +25,11 @@ ATTEMPTS = 8
 
 _EPOCH = "epoch"
 _KEY = "fingerprint_key"
+_LEARNED = "learned"
 
 
 class StoredControl:
-    """An `EpochStore`, and the check that this process has the key that the entries were made with."""
+    """An `EpochStore`, a `LearningStore`, and the check that this process has the key that entries were made with."""
 
     def __init__(
         self, connection: Connection, *, replication_factor: int = 1, write_consistency_factor: int = 1
@@ -86,8 +93,44 @@ class StoredControl:
                     return epoch
         raise Unavailable("too many clears of this namespace at once", reason=Reason.STORE_UNAVAILABLE)
 
+    async def load_learned(self, tenant: str, namespace: str) -> object:
+        """See `LearningStore`."""
+        async with self._opened() as collection:
+            found = await collection.get([_learned_id(partition(tenant, namespace))])
+        if not found:
+            return None
+        try:
+            state: object = orjson.loads(str(found[0].payload["state"]))
+        except (KeyError, TypeError, ValueError):
+            return _UNREADABLE
+        return state
+
+    async def save_learned(self, states: Sequence[LearnedState]) -> None:
+        """See `LearningStore`."""
+        points = []
+        for one in states:
+            ns = partition(one.tenant, one.namespace)
+            # As text: filters have no use for what is in it, and a store need not keep the order of members.
+            payload: dict[str, Json] = {
+                "ns": ns,
+                "kind": _LEARNED,
+                "state": orjson.dumps(one.state).decode(),
+                "schema": 1,
+            }
+            points.append(Point(_learned_id(ns), None, payload))
+        async with self._opened() as collection:
+            await collection.upsert(points, durable=True)
+
     def _opened(self) -> AbstractAsyncContextManager[Collection]:
         return self._connection.collection(self._spec)
+
+
+_UNREADABLE = "unreadable"
+"""In the place of a state that is no JSON: whoever reads it refuses it as one of no use, and counts it."""
+
+
+def _learned_id(ns: str) -> str:
+    return str(uuid.uuid5(_IDS, f"{_LEARNED}/{ns}"))
 
 
 def _read(payload: dict[str, Any]) -> Epoch:

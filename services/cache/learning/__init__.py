@@ -3,13 +3,14 @@
 Pure domain: plain values, clock and randomness are passed in. `namespaces.Namespaces` holds a `learner.Learner` for
 each namespace:
 
-- `rung(score, cosine, entry)` places a candidate; it may be served iff its rung is at most `level`, which may
-  be -1: the exact tier only;
-- `served(rung, draw)` counts a hit and says whether it is to be audited;
+- `level` is the loosest rung that may be served, which may be -1: the exact tier only; `level_for(entry)` that of an
+  entry with a record of its own;
+- `served(rung)` counts a hit;
 - `missed(rung)` counts a lookup that found nothing good enough, by its best candidate's rung;
-- `learn(label)` takes a free label, an audit's verdict or feedback, and says whether the entry goes into quarantine;
+- `learn(label)` takes a free label, an audit's verdict or feedback, `tell(source, entry)` feedback about no pair in
+  particular; both say whether the entry goes into quarantine;
 - `budget`, `audited()` and `belief` are for statistics.
 
-`missed`, `served` and labels take the rung of the pair alone, `ladder.of(score, cosine)`: `rung` moves a pair by what
-is known of its entry, and that would count twice.
+`missed`, `served` and labels take the rung of the pair alone, `ladder.of(score, cosine)`: what is known of its entry
+would count twice.
 """

@@ -14,10 +14,10 @@ SHAPE = 0.5
 """k: at 0.5 an entry with two wrong pairs where hardly any was expected is judged several times worse. Chosen, not
 fitted."""
 
-KEPT = 2_000
-"""Entries of a namespace that are remembered; those with a wrong verdict stay longest."""
+KEPT = 500
+"""Entries of a namespace that are remembered, some 200 bytes each; those with a wrong verdict stay longest."""
 
-FORGOTTEN = 500
+FORGOTTEN = 100
 """Entries that make room at once, so that choosing them is rare."""
 
 

@@ -16,12 +16,21 @@ class Source(StrEnum):
     AUDIT = "audit"
     """A hit that was answered again."""
     CLIENT = "client"
+    JUDGE = "judge"
+    """A model that grades answers."""
     OPERATOR = "operator"
 
 
-RELIABILITY: dict[Source, tuple[float, float]] = {Source.CLIENT: (0.15, 0.30), Source.OPERATOR: (0.01, 0.01)}
-"""(said to be wrong though right, said to be right though wrong) of people's verdicts. Clients see an answer, not a
-comparison: they take dislike for an error and overlook errors that read well, so one client's word moves little."""
+RELIABILITY: dict[Source, tuple[float, float]] = {
+    Source.CLIENT: (0.15, 0.30),
+    Source.JUDGE: (0.10, 0.15),
+    Source.OPERATOR: (0.01, 0.01),
+}
+"""(said to be wrong though right, said to be right though wrong) of verdicts without a comparison.
+
+Chosen, not measured. Clients see an answer, not a comparison: they take dislike for an error and overlook errors that
+read well, so one client's word moves little.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +53,13 @@ class Comparer(Protocol):
         """Changes whenever the same two answers might be judged otherwise; its error is measured anew then."""
         ...
 
-    def same(self, fresh: str, stored: str) -> bool:
-        """Whether one may stand for the other."""
+    @property
+    def error(self) -> ComparerError:
+        """How it did where the truth is known."""
+        ...
+
+    async def same(self, fresh: str, stored: str) -> bool:
+        """Whether one may stand for the other. Raises AntiphonError if it cannot tell now."""
         ...
 
 

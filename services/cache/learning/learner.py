@@ -14,9 +14,6 @@ from services.cache.learning.labels import RELIABILITY, ComparerError, Label, So
 from services.cache.learning.ladder import Ladder
 from services.cache.learning.posterior import Belief, Model
 
-AUDITED = 0.02
-"""Of the hits. Each costs an upstream call, so this is the share of what hits save that is spent on knowing."""
-
 CAUTION = 0.25
 """Standard deviations of the belief that are added before a rung counts as good enough. Chosen on a stream that the
 online evaluation also reports (mixed, 2 %): 17.6 % hits there, 15.9 % at twice this."""
@@ -26,6 +23,12 @@ RENEWED = 16
 
 TRAFFIC = 2.0
 """Hits that each rung counts for before any was seen."""
+
+WITHDRAWING = frozenset({Source.AUDIT, Source.JUDGE, Source.OPERATOR})
+"""Whose word that an answer is wrong takes its entry away; a client's is one voice of many."""
+
+LEAST = 40
+"""Verdicts before the level moves: until then a namespace has said nothing, and the preset it starts at was fitted."""
 
 HELD = 60
 """Verdicts after an alarm during which nothing but the strictest rung is served: the new belief must come from
@@ -45,11 +48,26 @@ class Learned:
 class Learner:
     """Not safe for several threads. Costs nothing per lookup but a few comparisons; see `RENEWED` for verdicts."""
 
-    def __init__(self, ladder: Ladder, pool: Sequence[float], target: float, error: ComparerError) -> None:
-        """`pool`: the share of wrong by rung elsewhere, `target`: the promised share of wrong hits."""
+    def __init__(
+        self,
+        ladder: Ladder,
+        pool: Sequence[float],
+        target: float,
+        error: ComparerError,
+        *,
+        start: int,
+        loosens: bool = True,
+    ) -> None:
+        """`pool`: the share of wrong by rung elsewhere, `target`: the promised share of wrong hits.
+
+        `start`: the rung that the operator's preset serves; without `loosens` it is never served beyond.
+        """
         if len(pool) != len(ladder):
             raise ValueError("the pool has one share for each rung")
+        if not 0 <= start < len(ladder):
+            raise ValueError("it starts at a rung of the ladder")
         self.ladder, self.target, self.error = ladder, target, error
+        self.start, self._loosens = start, loosens
         self._model = Model(pool)
         self.counts: dict[Source, list[list[int]]] = {source: [[0, 0] for _ in range(len(ladder))] for source in Source}
         self.met = [0.0] * len(ladder)
@@ -61,23 +79,24 @@ class Learner:
         self._fresh = 0
         self.renew()
 
-    def rung(self, score: float, cosine: float, entry: str) -> int:
-        """Where a candidate stands, its entry's record included; to be served iff it is at most `level`."""
-        plain = self.ladder.of(score, cosine)
-        factor = self.entries.factor(entry)
-        if plain == len(self.ladder) or factor == 1.0:
-            return plain
-        wrong = min(self._edges[plain] * factor, 1.0)
-        if factor < 1.0:
-            return min(bisect_left(self._edges, wrong), plain)
-        return max(bisect_left(self._edges, wrong), plain)
+    def level_for(self, entry: str) -> int:
+        """The loosest rung at which this entry may be served: `level`, or less if its record is bad; -1: none.
 
-    def served(self, rung: int, draw: float) -> bool:
-        """Count a hit; True: it is to be audited. `draw`: a random number in [0, 1)."""
+        A good record does not loosen: for that the candidates of every lookup would have to be judged first.
+        """
+        factor = self.entries.factor(entry)
+        if factor <= 1.0:
+            return self.level
+        for rung in range(self.level, -1, -1):
+            if bisect_left(self._edges, min(self._edges[rung] * factor, 1.0)) <= self.level:
+                return rung
+        return -1
+
+    def served(self, rung: int) -> None:
+        """Count a hit."""
         self.met[rung] += 1
         self.hits = [one * (1 - 1 / MEMORY) for one in self.hits]
         self.hits[rung] += 1
-        return draw < AUDITED
 
     def missed(self, rung: int) -> None:
         """Count a lookup whose best candidate was not good enough."""
@@ -95,7 +114,7 @@ class Learner:
         self.entries.add(label.entry, wrong=likely, expected=wrong)
         self.counts[label.source][label.rung][0 if label.same else 1] += 1
         self.held = max(self.held - 1, 0)
-        quarantine = not label.same and label.source in {Source.AUDIT, Source.OPERATOR}
+        quarantine = not label.same and label.source in WITHDRAWING
         # People speak up when something is wrong: only what is compared by rule tells how often that is.
         watched = label.source in {Source.FREE, Source.AUDIT}
         if watched and self.drift.watch(expected=different, different=not label.same):
@@ -105,6 +124,21 @@ class Learner:
         if self._fresh >= RENEWED:
             self.renew()
         return Learned(quarantine)
+
+    def tell(self, source: Source, entry: str, *, same: bool) -> Learned:
+        """Take a person's verdict about an entry, of which no pair is known: it says nothing about a rung."""
+        alarm, missed = RELIABILITY[source]
+        budget = self.budget
+        wrong = budget.wrong / budget.hits if budget.hits else self.target
+        different = alarm + (1 - alarm - missed) * wrong
+        likely = missed * wrong / (1 - different) if same else (1 - missed) * wrong / different
+        self.entries.add(entry, wrong=likely, expected=wrong)
+        return Learned(quarantine=not same and source in WITHDRAWING)
+
+    @property
+    def verdicts(self) -> int:
+        """How many were taken since the start or the last alarm."""
+        return sum(same + different for rows in self.counts.values() for same, different in rows)
 
     @property
     def budget(self) -> Budget:
@@ -126,7 +160,8 @@ class Learner:
         )
         self._edges = list(accumulate(self.belief.wrong, max))
         self._fresh = 0
-        self.level = self._allowed()
+        level = self.start if not self.held and self.verdicts < LEAST else self._allowed()
+        self.level = level if self._loosens else min(level, self.start)
 
     def _allowed(self) -> int:
         if self.held:

@@ -3,60 +3,105 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from services.cache.learning.labels import ComparerError
-from services.cache.learning.ladder import Ladder
+from services.cache.learning.labels import Comparer, ComparerError
+from services.cache.learning.ladder import Ladder, of_presets
 from services.cache.learning.learner import Learner
 from services.cache.learning.pool import pooled
-from services.cache.learning.state import StateRefused, dumped, restored
+from services.cache.learning.state import StateRefused, dumped, restore
 
-Key = TypeVar("Key", bound=Hashable)
+Key = tuple[str, str]
+"""Tenant and namespace."""
+
+MOST = 256
+"""Learners in memory, at most some 250 kB each; a namespace that comes back is read from the store."""
 
 
-class Namespaces(Generic[Key]):
-    """By key (tenant and namespace). `refused` counts states that were not used, by the reason."""
+@dataclass(frozen=True)
+class Terms:
+    """What all learners of a cache have in common; see `Learner`. `comparer`: the version of whose labels they take."""
 
-    def __init__(
-        self, ladder: Ladder, target: float, comparer: str, error: ComparerError, *, most: int = 1_000
-    ) -> None:
-        """`most` learners are kept; the one that was not used for longest goes."""
+    ladder: Ladder
+    start: int
+    target: float
+    loosens: bool
+    comparer: str
+    error: ComparerError
+
+
+def terms_of(
+    presets: Mapping[str, tuple[float, float]],
+    error_rates: Sequence[tuple[float, str]],
+    preset: str,
+    *,
+    loosens: bool,
+    comparer: Comparer,
+) -> Terms:
+    """The terms under a verifier with the operator's preset: as many wrong hits as it promises, from where it stands.
+
+    `presets`: least score and cosine by name. ValueError for presets out of order, or one that promises nothing.
+    """
+    ladder = of_presets(presets, error_rates)
+    promised = [rate for rate, name in error_rates if name == preset]
+    if not promised:
+        raise ValueError(f"no share of wrong hits goes with the preset {preset}")
+    return Terms(ladder, ladder.of(*presets[preset]), max(promised), loosens, comparer.version, comparer.error)
+
+
+class Namespaces:
+    """By key. `refused` counts states that were not used, by the reason."""
+
+    def __init__(self, terms: Terms, *, most: int = MOST, evicted: Callable[[Key, Learner], None]) -> None:
+        """`most` learners are kept; the one that was not used for longest goes, and `evicted` is told."""
         if most < 1:
             raise ValueError("at least one learner is kept")
-        self._ladder, self._target, self._comparer, self._most = ladder, target, comparer, most
-        self.error = error
+        self.terms, self._most, self._evicted = terms, most, evicted
         self._learners: dict[Key, Learner] = {}
         self.refused: Counter[str] = Counter()
-        self.dropped = 0
 
-    def of(self, key: Key) -> Learner:
-        """The learner of a namespace; a new one starts from what the others have in common."""
+    def __len__(self) -> int:
+        """Count the learners in memory."""
+        return len(self._learners)
+
+    def get(self, key: Key) -> Learner | None:
+        """The learner of a namespace, if it is in memory; it is then the one used last."""
         learner = self._learners.pop(key, None)
-        if learner is None:
-            pool = pooled(self._ladder, self._learners.values())
-            learner = Learner(self._ladder, pool, self._target, self.error)
-        self._keep(key, learner)
+        if learner is not None:
+            self._learners[key] = learner
         return learner
 
-    def restore(self, key: Key, state: object) -> bool:
-        """Go on from a stored state; False: it is of no use here, was counted, and the namespace starts cold."""
-        pool = pooled(self._ladder, (one for other, one in self._learners.items() if other != key))
-        try:
-            learner = restored(state, self._ladder, pool, self._target, error=self.error, comparer=self._comparer)
-        except StateRefused as refused:
-            self.refused[str(refused)] += 1
-            return False
+    def items(self) -> Iterable[tuple[Key, Learner]]:
+        """Those in memory, the one used last at the end; looking does not count as use."""
+        return list(self._learners.items())
+
+    def open(self, key: Key, state: object = None) -> Learner:
+        """Make the learner of a namespace: from its state, or from what the tenant's others have in common.
+
+        A state that is of no use here is counted, and the namespace starts cold.
+        """
+        learner = self._new(key[0])
+        if state is not None:
+            try:
+                restore(state, learner, self.terms.comparer)
+            except StateRefused as refused:
+                self.refused[str(refused)] += 1
+                learner = self._new(key[0])
         self._learners.pop(key, None)
-        self._keep(key, learner)
-        return True
-
-    def states(self) -> Mapping[Key, dict[str, Any]]:
-        """What the store is to keep."""
-        return {key: dumped(learner, self._comparer) for key, learner in self._learners.items()}
-
-    def _keep(self, key: Key, learner: Learner) -> None:
         self._learners[key] = learner
         while len(self._learners) > self._most:
-            del self._learners[next(iter(self._learners))]
-            self.dropped += 1
+            oldest = next(iter(self._learners))
+            self._evicted(oldest, self._learners.pop(oldest))
+        return learner
+
+    def state(self, learner: Learner) -> dict[str, Any]:
+        """What the store is to keep of a learner."""
+        return dumped(learner, self.terms.comparer)
+
+    def _new(self, tenant: str) -> Learner:
+        terms = self.terms
+        # Of this tenant alone: nobody is to move another's rule by what is sent to namespaces of one's own.
+        pool = pooled(terms.ladder, [one for (owner, _), one in self._learners.items() if owner == tenant])
+        return Learner(terms.ladder, pool, terms.target, terms.error, start=terms.start, loosens=terms.loosens)

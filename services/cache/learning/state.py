@@ -7,13 +7,12 @@ by rung mean nothing there, and starting cold is safe.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from services.cache.learning.drift import Drift
 from services.cache.learning.entry_evidence import KEPT
-from services.cache.learning.labels import ComparerError, Source
-from services.cache.learning.ladder import Ladder
+from services.cache.learning.labels import Source
 from services.cache.learning.learner import HELD, Learner
 
 FORMAT, VERSION = "antiphon-cache-learning", 1
@@ -42,22 +41,19 @@ def dumped(learner: Learner, comparer: str) -> dict[str, Any]:
     }
 
 
-def restored(
-    state: object, ladder: Ladder, pool: Sequence[float], target: float, *, error: ComparerError, comparer: str
-) -> Learner:
-    """A learner that goes on from a state. Raises StateRefused; nothing of a refused one is used."""
+def restore(state: object, learner: Learner, comparer: str) -> None:
+    """Let a new learner go on from a state. Raises StateRefused: throw the learner away then."""
     if not isinstance(state, Mapping):
         raise StateRefused("a state is an object")
     for name, mine in (
         ("format", FORMAT),
         ("version", VERSION),
-        ("ladder", ladder.key()),
+        ("ladder", learner.ladder.key()),
         ("comparer", comparer),
     ):
         if state.get(name) != mine or isinstance(state.get(name), bool):
             raise StateRefused(f"another {name}")
-    learner = Learner(ladder, pool, target, error)
-    rungs = len(ladder)
+    rungs = len(learner.ladder)
     counts = state.get("counts")
     if not isinstance(counts, Mapping) or set(counts) != {source.value for source in Source}:
         raise StateRefused("counts of other sources")
@@ -82,7 +78,6 @@ def restored(
     except ValueError as error_:
         raise StateRefused(str(error_)) from error_
     learner.renew()
-    return learner
 
 
 def _list(value: object, length: int | None = None) -> list[Any]:

@@ -24,6 +24,7 @@ TABLE: Table = {
     "antiphon.cache.v1.CacheService/Commit": _SUITE,
     "antiphon.cache.v1.CacheService/Abort": _SUITE,
     "antiphon.cache.v1.CacheService/Put": _SUITE,
+    "antiphon.cache.v1.CacheService/ReportAudit": _SUITE,
     "antiphon.cache.v1.CacheService/Delete": _OPERATORS,
     "antiphon.cache.v1.CacheService/Clear": _OPERATORS,
     "antiphon.cache.v1.CacheService/GetStats": _ALL,

@@ -88,6 +88,11 @@ class GrpcCache:
         request = cache_pb2.PutRequest(query=_query(question), answer=llm.write_answer(answer), policy=_policy(policy))
         await _call(self._client.put(request, timeout=timeout, metadata=served(caller)))
 
+    async def report_audit(self, caller: Caller, audit_id: str, answer: Answer, *, timeout: float) -> None:
+        """Report the fresh answer of an audit; the cache compares it with what it served."""
+        request = cache_pb2.ReportAuditRequest(audit_id=audit_id, answer=llm.write_answer(answer))
+        await _call(self._client.report_audit(request, timeout=timeout, metadata=served(caller)))
+
     async def store_healthy(self, *, timeout: float) -> bool:
         """Whether the cache's store answers."""
         request = cache_pb2.GetStatsRequest(namespace=_NO_SUCH_NAMESPACE)
@@ -148,6 +153,7 @@ def _found(response: cache_pb2.LookupResponse) -> Found:
         embedding=Embedding(response.embedding.vector, response.embedding.embedder)
         if response.HasField("embedding")
         else None,
+        audit_id=response.audit_id,
     )
 
 

@@ -85,6 +85,7 @@ REQUESTS: Mapping[str, Callable[[], Message]] = {
     "CacheService/Commit": lambda: cache_pb2.CommitRequest(lease_id="none", answer=answer("!")),
     "CacheService/Abort": lambda: cache_pb2.AbortRequest(lease_id="none"),
     "CacheService/Put": lambda: cache_pb2.PutRequest(query=query("put"), answer=answer("!")),
+    "CacheService/ReportAudit": lambda: cache_pb2.ReportAuditRequest(audit_id="none", answer=answer("!")),
     "CacheService/Delete": lambda: cache_pb2.DeleteRequest(entry_ids=cache_pb2.EntryIds(ids=["none"])),
     "CacheService/Clear": lambda: cache_pb2.ClearRequest(namespace="empty"),
     "CacheService/GetStats": cache_pb2.GetStatsRequest,

@@ -65,15 +65,18 @@ def read(data: Path, folds: Path, scratch: Path, names: Sequence[str]) -> tuple[
     return streams, of_presets(verifiers[0].presets, rates), presets
 
 
-def learning(stream: Stream, ladder: Ladder, target: float, seed: int) -> tuple[Learning, World]:
-    """A cold learner in a world of its own, its comparer measured on controls."""
+def learning(
+    stream: Stream, ladder: Ladder, target: float, seed: int, bar: tuple[float, float]
+) -> tuple[Learning, World]:
+    """A cold learner in a world of its own, its comparer measured on controls; `bar`: the preset's score and cosine."""
     world = World(stream, random.Random(f"{stream.name} {seed}"))
-    return Learning(Learner(ladder, ladder.priors(), target, world.controls())), world
+    start = ladder.of(*bar)
+    return Learning(Learner(ladder, ladder.priors(), target, world.controls(), start=start)), world
 
 
-def drift(stream: Stream, ladder: Ladder, target: float, seed: int) -> dict[str, object]:
+def drift(stream: Stream, ladder: Ladder, target: float, seed: int, bar: tuple[float, float]) -> dict[str, object]:
     """Half of each class changes its meaning after one pass: hits until the rule is tighter."""
-    player, world = learning(stream, ladder, target, seed)
+    player, world = learning(stream, ladder, target, seed, bar)
     shelf, played = Shelf(stream, lowest(ladder)), Played()
     order = stream.order(seed)
     half = len(order) // 2
@@ -100,7 +103,7 @@ def compare(stream: Stream, ladder: Ladder, target: float, seed: int, bar: tuple
     """One row: the learner, the static preset and vCache's rule on the same orders."""
     orders = [stream.order(100 * seed + number) for number in range(PASSES)]
     low = lowest(ladder)
-    player, world = learning(stream, ladder, target, seed)
+    player, world = learning(stream, ladder, target, seed, bar)
     ours = play(stream, player, world, orders=orders, lowest=low, until=UNTIL)
     done = round(ours.lookups / len(stream.classes))
     quiet = World(stream, random.Random(seed))
@@ -166,7 +169,7 @@ def main() -> int:
     for stream in streams:
         for target in TARGETS:
             for seed in ORDERS:
-                drifts.append(drift(stream, ladder, target, seed))
+                drifts.append(drift(stream, ladder, target, seed, bars[presets[target]]))
                 print("  ".join(f"{name} {value}" for name, value in drifts[-1].items()), flush=True)
     print(json.dumps({"rows": rows, "drift": drifts}))
     return int(any(row["missed"] for row in rows) or not all(row["ok"] for row in drifts))

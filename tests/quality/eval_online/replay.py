@@ -12,6 +12,9 @@ from services.cache.learning.learner import Learner
 from tests.quality.eval_online.vcache import Vcache
 from tests.quality.eval_online.world import Found, Shelf, Stream, World
 
+AUDITED = 0.02
+"""Of the hits; a setting of the service."""
+
 
 @dataclass
 class Played:
@@ -102,7 +105,7 @@ class Learning:
     def choose(self, found: Found) -> int | None:
         """See `Player`."""
         for at, (place, cosine, score) in enumerate(zip(found.places, found.cosines, found.scores, strict=True)):
-            if self.learner.rung(score, cosine, str(place)) <= self.learner.level:
+            if self.learner.ladder.of(score, cosine) <= self.learner.level_for(str(place)):
                 return at
         return None
 
@@ -121,7 +124,8 @@ class Learning:
         """See `Player`."""
         entry = found.places[at]
         rung = self.learner.ladder.of(found.scores[at], found.cosines[at])
-        if self.learner.served(rung, world.dice.random()):
+        self.learner.served(rung)
+        if world.dice.random() < AUDITED:
             same = world.same(world.answer(place), shelf.answers[entry])
             learned = self.learner.learn(Label(Source.AUDIT, str(entry), rung, same))
             self.alarmed |= learned.alarm

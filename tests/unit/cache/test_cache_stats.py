@@ -221,7 +221,9 @@ async def test_metrics_show_the_same_of_all_tenants_and_name_none() -> None:
         assert value("lookup_duration_seconds_bucket", outcome="miss", le="0.005") == 2
         assert value("entries") == 1
         labels = [sample.labels for metric in registry.collect() for sample in metric.samples]
-        assert {name for each in labels for name in each} == {"outcome", "reason", "result", "le", "direction", "event"}
+        assert {name for each in labels for name in each} == {
+            *("outcome", "reason", "result", "le", "direction", "event", "value")
+        }
         assert not any("secret" in label for each in labels for label in each.values())
 
 

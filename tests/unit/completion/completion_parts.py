@@ -186,6 +186,7 @@ class MemoryCache:
     puts: list[Answer] = field(default_factory=list)
     commits: list[tuple[str, Answer]] = field(default_factory=list)
     aborts: list[tuple[str, str]] = field(default_factory=list)
+    audits: list[tuple[str, Answer]] = field(default_factory=list)
     calls: list[tuple[str, Caller]] = field(default_factory=list)
     """Every call and whom it served."""
     renewals: int = 0
@@ -262,6 +263,12 @@ class MemoryCache:
             raise self.error
         self.puts.append(answer)
         self.stored[_place(caller, question)] = answer
+
+    async def report_audit(self, caller: Caller, audit_id: str, answer: Answer, *, timeout: float) -> None:
+        self.calls.append(("report_audit", caller))
+        if self.error is not None:
+            raise self.error
+        self.audits.append((audit_id, answer))
 
     async def store_healthy(self, *, timeout: float) -> bool:
         if self.error is not None:

@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import random
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -18,11 +19,11 @@ from services.cache.learning.drift import LIMIT, SETTLED, Drift
 from services.cache.learning.entry_evidence import KEPT, EntryEvidence
 from services.cache.learning.labels import ComparerError, Label, Source
 from services.cache.learning.ladder import Ladder, Rung, of_presets
-from services.cache.learning.learner import RENEWED, Learner
-from services.cache.learning.namespaces import Namespaces
+from services.cache.learning.learner import LEAST, RENEWED, Learner
+from services.cache.learning.namespaces import Namespaces, Terms, terms_of
 from services.cache.learning.pool import pooled
 from services.cache.learning.posterior import Model
-from services.cache.learning.state import StateRefused, dumped, restored
+from services.cache.learning.state import StateRefused, dumped, restore
 
 PRESETS = {"strict": (0.95, 0.86), "default": (0.94, 0.86), "balanced": (0.84, 0.84), "loose": (0.71, 0.82)}
 RATES = [(0.01, "strict"), (0.02, "default"), (0.03, "balanced"), (0.05, "loose")]
@@ -35,8 +36,22 @@ VERDICTS = st.lists(
 )
 
 
-def learner(target: float = 0.05) -> Learner:
-    return Learner(LADDER, LADDER.priors(), target, ERROR)
+START = LADDER.of(*PRESETS["loose"])
+
+
+def learner(target: float = 0.05, *, start: int = START, loosens: bool = True) -> Learner:
+    return Learner(LADDER, LADDER.priors(), target, ERROR, start=start, loosens=loosens)
+
+
+def spaces(most: int = 10, evicted: Callable[[tuple[str, str], Learner], None] = lambda _key, _one: None) -> Namespaces:
+    terms = Terms(LADDER, START, 0.05, loosens=True, comparer="c-1", error=ERROR)
+    return Namespaces(terms, most=most, evicted=evicted)
+
+
+def restored(state: object) -> Learner:
+    one = learner()
+    restore(state, one, "c-1")
+    return one
 
 
 def taught(labels: list[Label], target: float = 0.05) -> Learner:
@@ -86,10 +101,10 @@ def test_a_comparer_that_errs_is_not_taken_for_wrong_hits() -> None:
 def test_a_state_survives_a_round_trip_through_json(labels: list[Label], hits: int) -> None:
     one = taught(labels)
     for _ in range(hits):
-        one.served(2, 0.9)
+        one.served(2)
     one.renew()
     state = json.loads(json.dumps(dumped(one, "c-1")))
-    two = restored(state, LADDER, LADDER.priors(), 0.05, error=ERROR, comparer="c-1")
+    two = restored(state)
     assert dumped(two, "c-1") == state
     assert (two.level, two.belief.wrong, two.budget) == (one.level, one.belief.wrong, one.budget)
 
@@ -125,11 +140,10 @@ HOSTILE: list[tuple[str, Any]] = [
 def test_a_wrong_state_is_refused_and_counted_and_the_namespace_starts_cold(member: str, value: object) -> None:
     state = {**dumped(learner(), "c-1"), member: value}
     with pytest.raises(StateRefused):
-        restored(state, LADDER, LADDER.priors(), 0.05, error=ERROR, comparer="c-1")
-    spaces = Namespaces[str](LADDER, 0.05, "c-1", ERROR)
-    assert not spaces.restore("a", state)
-    assert spaces.refused.total() == 1
-    assert spaces.of("a").belief.wrong == learner().belief.wrong
+        restored(state)
+    known = spaces()
+    assert known.open(("t", "a"), state).belief.wrong == learner().belief.wrong
+    assert known.refused.total() == 1
 
 
 @settings(max_examples=60, deadline=None)
@@ -140,7 +154,7 @@ def test_a_wrong_state_is_refused_and_counted_and_the_namespace_starts_cold(memb
 )
 def test_any_value_is_refused_in_words(value: object) -> None:
     with pytest.raises(StateRefused):
-        restored(value, LADDER, LADDER.priors(), 0.05, error=ERROR, comparer="c-1")
+        restored(value)
 
 
 @given(st.floats(0.001, 0.5), st.integers(0, 1_000_000), st.floats(0, 1))
@@ -157,7 +171,7 @@ def test_wrong_hits_that_audits_find_tighten_the_rule() -> None:
     one = taught([Label(Source.FREE, str(n), n % len(LADDER), same=True) for n in range(3000)])
     loose = one.level
     for n in range(400):
-        one.served(loose, 0.5)
+        one.served(loose)
         one.learn(Label(Source.AUDIT, str(n), loose, same=n % 3 > 0))
     one.renew()
     assert one.level < loose
@@ -189,8 +203,14 @@ def test_an_entry_that_is_wrong_again_and_again_has_to_be_nearer_than_others() -
         one.learn(Label(Source.OPERATOR, "bad", 2, same=False))
     for _ in range(20):
         one.learn(Label(Source.OPERATOR, "good", 8, same=True))
-    assert one.rung(0.955, 0.89, "bad") > one.rung(0.955, 0.89, "other")
-    assert one.rung(0.72, 0.83, "good") <= one.rung(0.72, 0.83, "other")
+    assert one.level_for("bad") < one.level_for("other") == one.level
+    assert one.level_for("good") == one.level
+    told = learner()
+    told.tell(Source.OPERATOR, "bad", same=False)
+    told.tell(Source.CLIENT, "meh", same=False)
+    assert told.level_for("bad") < told.level
+    assert told.level_for("bad") <= told.level_for("meh")
+    assert told.verdicts == 0, "without a pair it says nothing about rungs"
 
 
 def test_an_operators_verdict_takes_an_entry_away_and_a_clients_does_not() -> None:
@@ -225,16 +245,65 @@ def test_a_new_namespace_starts_from_what_others_have_in_common_and_is_its_own_a
     assert pooled(LADDER, []) == pytest.approx(LADDER.priors())
 
 
-def test_namespaces_are_bounded() -> None:
-    spaces = Namespaces[int](LADDER, 0.05, "c-1", ERROR, most=3)
-    for n in range(5):
-        spaces.of(n)
-    assert set(spaces.states()) == {2, 3, 4}
-    assert spaces.dropped == 2
-    state = copy.deepcopy(dict(spaces.states()))
-    again = Namespaces[int](LADDER, 0.05, "c-1", ERROR)
-    assert all(again.restore(key, value) for key, value in state.items())
-    assert again.states() == state
+def test_namespaces_are_bounded_and_the_one_used_last_stays() -> None:
+    gone: dict[tuple[str, str], Learner] = {}
+    known = spaces(most=3, evicted=gone.__setitem__)
+    for n in range(3):
+        known.open(("t", str(n)))
+    assert known.get(("t", "0")) is not None
+    known.open(("t", "3"))
+    assert [key[1] for key, _ in known.items()] == ["2", "0", "3"]
+    assert list(gone) == [("t", "1")]
+    states = {key: known.state(one) for key, one in known.items()}
+    again = spaces()
+    assert {key: again.state(again.open(key, copy.deepcopy(state))) for key, state in states.items()} == states
+
+
+def test_another_tenants_verdicts_do_not_move_a_new_namespace() -> None:
+    known = spaces()
+    bad = known.open(("theirs", "a"))
+    for n in range(400):
+        bad.learn(Label(Source.AUDIT, str(n), 4, same=n % 2 > 0))
+    assert known.open(("mine", "a")).belief.wrong == learner().belief.wrong
+    assert known.open(("theirs", "b")).belief.wrong != learner().belief.wrong
+
+
+@given(VERDICTS)
+def test_until_it_has_heard_enough_the_preset_is_in_force(labels: list[Label]) -> None:
+    one = learner(0.02, start=5)
+    for label in labels[: LEAST - 1]:
+        one.learn(label)
+    one.renew()
+    assert one.level == 5
+
+
+def test_what_only_tightens_is_never_looser_than_the_preset() -> None:
+    fine = [Label(Source.FREE, str(n), n % len(LADDER), same=True) for n in range(3000)]
+    free, bound = learner(0.05, start=3), learner(0.05, start=3, loosens=False)
+    for label in fine:
+        free.learn(label)
+        assert not bound.learn(label).alarm
+        assert bound.level <= 3
+    assert free.level > 3
+    for n in range(600):
+        bound.learn(Label(Source.AUDIT, str(n), 3, same=n % 2 > 0))
+    assert bound.level < 3
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_gives_the_start_and_the_promise(preset: str) -> None:
+    class Comparing:
+        version, error = "c-1", ERROR
+
+        async def same(self, fresh: str, stored: str) -> bool:
+            raise NotImplementedError
+
+    terms = terms_of(PRESETS, RATES, preset, loosens=False, comparer=Comparing())
+    rung = terms.ladder.rungs[terms.start]
+    assert (rung.score, rung.cosine) == PRESETS[preset]
+    assert (terms.target, preset) in RATES
+    with pytest.raises(ValueError):
+        terms_of(PRESETS, [rate for rate in RATES if rate[1] != preset], preset, loosens=False, comparer=Comparing())
 
 
 @given(st.floats(0, 1), st.floats(-1, 1), st.floats(0, 0.2), st.floats(0, 0.2))

@@ -278,7 +278,8 @@ class Decision(_message.Message):
         Of the rule: `nothing_similar` if the scope has entries and none is near enough to be compared (see `similarity`),
         `below_threshold` (the cosine), `unsure` (the verifier's score), `too_old`, `expired`, and for a question
         that only its own words may answer `exact_only`, `uncalibrated` or `max_error_rate` (see
-        `CachePolicy.max_error_rate`).
+        `CachePolicy.max_error_rate`); `error_budget` if in this namespace, or for this entry, comparisons of answers show
+        that no threshold keeps the promised share of wrong hits.
 
         Of the guard, after `unsure` or, without a verifier, each a veto of its own, what the two questions differ in:
         `number`, `number_one_sided`, `name`, `name_one_sided`, `negation`, `opposite`, `class_member` (another weekday,
@@ -512,6 +513,7 @@ class LookupResponse(_message.Message):
     EMBEDDING_FIELD_NUMBER: _builtins.int
     BYPASS_REASON_FIELD_NUMBER: _builtins.int
     LOOKUP_ID_FIELD_NUMBER: _builtins.int
+    AUDIT_ID_FIELD_NUMBER: _builtins.int
     outcome: Global___Outcome.ValueType
     """How it ended."""
     entry_id: _builtins.str
@@ -520,6 +522,10 @@ class LookupResponse(_message.Message):
     """On a BYPASS: `policy`, `embedder_unavailable`, `embedding_timeout`, `decision_timeout`, `hydrating`, `overloaded`."""
     lookup_id: _builtins.str
     """Identifies this lookup in logs and, later, in feedback."""
+    audit_id: _builtins.str
+    """Not empty on a small share of SEMANTIC hits: the cache asks to have the question answered anew, with low priority, and
+    the answer reported with `ReportAudit`. A caller that cannot do that ignores it.
+    """
     @_builtins.property
     def answer(self) -> _llm_pb2.Answer:
         """The stored answer. Absent unless EXACT or SEMANTIC."""
@@ -557,10 +563,11 @@ class LookupResponse(_message.Message):
         embedding: Global___Embedding | None = ...,
         bypass_reason: _builtins.str = ...,
         lookup_id: _builtins.str = ...,
+        audit_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "decision", b"decision", "embedding", b"embedding", "embedding_usage", b"embedding_usage", "fill", b"fill", "served_from", b"served_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "bypass_reason", b"bypass_reason", "decision", b"decision", "embedding", b"embedding", "embedding_usage", b"embedding_usage", "entry_id", b"entry_id", "fill", b"fill", "lookup_id", b"lookup_id", "outcome", b"outcome", "served_from", b"served_from"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "audit_id", b"audit_id", "bypass_reason", b"bypass_reason", "decision", b"decision", "embedding", b"embedding", "embedding_usage", b"embedding_usage", "entry_id", b"entry_id", "fill", b"fill", "lookup_id", b"lookup_id", "outcome", b"outcome", "served_from", b"served_from"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -912,6 +919,62 @@ class AbortResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AbortResponse: _TypeAlias = AbortResponse  # noqa: Y015
+
+@_typing.final
+class ReportAuditRequest(_message.Message):
+    """Request of `ReportAudit`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIT_ID_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    audit_id: _builtins.str
+    """The `audit_id` of the lookup. Required, at most 128 characters."""
+    @_builtins.property
+    def answer(self) -> _llm_pb2.Answer:
+        """The fresh answer, made as if the cache had missed. Required, at most 4 MiB. One that was cut or filtered, refuses or
+        calls tools says nothing and is not counted.
+        """
+
+    def __init__(
+        self,
+        *,
+        audit_id: _builtins.str = ...,
+        answer: _llm_pb2.Answer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "audit_id", b"audit_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportAuditRequest: _TypeAlias = ReportAuditRequest  # noqa: Y015
+
+@_typing.final
+class ReportAuditResponse(_message.Message):
+    """Response of `ReportAudit`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTED_FIELD_NUMBER: _builtins.int
+    AGREES_FIELD_NUMBER: _builtins.int
+    counted: _builtins.bool
+    """Whether the audit was open and the answers were compared."""
+    agrees: _builtins.bool
+    """Whether the answers mean the same, as far as the comparer can tell. Only if counted."""
+    def __init__(
+        self,
+        *,
+        counted: _builtins.bool = ...,
+        agrees: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agrees", b"agrees", "counted", b"counted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportAuditResponse: _TypeAlias = ReportAuditResponse  # noqa: Y015
 
 @_typing.final
 class PutRequest(_message.Message):
@@ -1323,6 +1386,184 @@ class LatencyHistogram(_message.Message):
 Global___LatencyHistogram: _TypeAlias = LatencyHistogram  # noqa: Y015
 
 @_typing.final
+class PWrongHistogram(_message.Message):
+    """Probabilities that an entry is wrong for a question, as the verifier saw it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOUNDS_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    MISSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def bounds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """What separates the buckets, rising, the same for the server's life: 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1,
+        0.2, 0.5. Buckets as in `SimilarityHistogram`.
+        """
+
+    @_builtins.property
+    def hits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Lookups by bucket that ended SEMANTIC: of the entry that was served."""
+
+    @_builtins.property
+    def misses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Lookups by bucket that ended as a MISS: of the nearest entry, if it was similar enough to be judged."""
+
+    def __init__(
+        self,
+        *,
+        bounds: _abc.Iterable[_builtins.float] | None = ...,
+        hits: _abc.Iterable[_builtins.int] | None = ...,
+        misses: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bounds", b"bounds", "hits", b"hits", "misses", b"misses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PWrongHistogram: _TypeAlias = PWrongHistogram  # noqa: Y015
+
+@_typing.final
+class AuditStats(_message.Message):
+    """Audits: semantic hits that were answered again, and what comparing the answers said."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASKED_FIELD_NUMBER: _builtins.int
+    AGREED_FIELD_NUMBER: _builtins.int
+    DIFFERED_FIELD_NUMBER: _builtins.int
+    WRONG_SHARE_FIELD_NUMBER: _builtins.int
+    WRONG_SHARE_LOW_FIELD_NUMBER: _builtins.int
+    WRONG_SHARE_HIGH_FIELD_NUMBER: _builtins.int
+    asked: _builtins.int
+    """Audits that lookups asked for. More than there are answers to: callers drop audits when they are busy."""
+    agreed: _builtins.int
+    """Fresh answers that meant the same."""
+    differed: _builtins.int
+    """Fresh answers that did not."""
+    wrong_share: _builtins.float
+    """The share of semantic hits that was wrong, 0 to 1, corrected for the measured error of comparing answers. Absent
+    before the first comparison; so is the interval.
+    """
+    wrong_share_low: _builtins.float
+    """The lower end of its 95 % interval."""
+    wrong_share_high: _builtins.float
+    """The upper end."""
+    def __init__(
+        self,
+        *,
+        asked: _builtins.int = ...,
+        agreed: _builtins.int = ...,
+        differed: _builtins.int = ...,
+        wrong_share: _builtins.float | None = ...,
+        wrong_share_low: _builtins.float | None = ...,
+        wrong_share_high: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_wrong_share", b"_wrong_share", "_wrong_share_high", b"_wrong_share_high", "_wrong_share_low", b"_wrong_share_low", "wrong_share", b"wrong_share", "wrong_share_high", b"wrong_share_high", "wrong_share_low", b"wrong_share_low"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_wrong_share", b"_wrong_share", "_wrong_share_high", b"_wrong_share_high", "_wrong_share_low", b"_wrong_share_low", "agreed", b"agreed", "asked", b"asked", "differed", b"differed", "wrong_share", b"wrong_share", "wrong_share_high", b"wrong_share_high", "wrong_share_low", b"wrong_share_low"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__wrong_share: _TypeAlias = _typing.Literal["wrong_share"]  # noqa: Y015
+    _WhichOneofArgType__wrong_share: _TypeAlias = _typing.Literal["_wrong_share", b"_wrong_share"]  # noqa: Y015
+    _WhichOneofReturnType__wrong_share_high: _TypeAlias = _typing.Literal["wrong_share_high"]  # noqa: Y015
+    _WhichOneofArgType__wrong_share_high: _TypeAlias = _typing.Literal["_wrong_share_high", b"_wrong_share_high"]  # noqa: Y015
+    _WhichOneofReturnType__wrong_share_low: _TypeAlias = _typing.Literal["wrong_share_low"]  # noqa: Y015
+    _WhichOneofArgType__wrong_share_low: _TypeAlias = _typing.Literal["_wrong_share_low", b"_wrong_share_low"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__wrong_share) -> _WhichOneofReturnType__wrong_share | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__wrong_share_high) -> _WhichOneofReturnType__wrong_share_high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__wrong_share_low) -> _WhichOneofReturnType__wrong_share_low | None: ...
+
+Global___AuditStats: _TypeAlias = AuditStats  # noqa: Y015
+
+@_typing.final
+class ErrorBudget(_message.Message):
+    """A promise about semantic hits, and what was spent of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_ERROR_RATE_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    WRONG_FIELD_NUMBER: _builtins.int
+    SPENT_FIELD_NUMBER: _builtins.int
+    max_error_rate: _builtins.float
+    """The promised share of wrong hits, 0 to 1."""
+    hits: _builtins.float
+    """Semantic hits of late: one counts for 1/e after 2,000 more in its namespace."""
+    wrong: _builtins.float
+    """How many of them are believed to be wrong, from audits and from fresh answers to near misses."""
+    spent: _builtins.float
+    """The share of what was allowed: above 1 it is overdrawn, and the rule is stricter until that is paid back."""
+    def __init__(
+        self,
+        *,
+        max_error_rate: _builtins.float = ...,
+        hits: _builtins.float = ...,
+        wrong: _builtins.float = ...,
+        spent: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "max_error_rate", b"max_error_rate", "spent", b"spent", "wrong", b"wrong"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErrorBudget: _TypeAlias = ErrorBudget  # noqa: Y015
+
+@_typing.final
+class LearningStats(_message.Message):
+    """What comparisons of answers have taught."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACES_FIELD_NUMBER: _builtins.int
+    ALARMS_FIELD_NUMBER: _builtins.int
+    FREE_AGREED_FIELD_NUMBER: _builtins.int
+    FREE_DIFFERED_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    SCORE_THRESHOLD_FIELD_NUMBER: _builtins.int
+    namespaces: _builtins.int
+    """Namespaces of which something is known in memory."""
+    alarms: _builtins.int
+    """Times that answers began to differ much more often than was believed, since anything was learned: all that was
+    believed of the namespace is forgotten then, and the strictest threshold is in force until it is known anew.
+    """
+    free_agreed: _builtins.int
+    """Misses whose fresh answer meant the same as that of the nearest entry, since `GetStatsResponse.start_time`."""
+    free_differed: _builtins.int
+    """Misses whose fresh answer did not."""
+    threshold: _builtins.float
+    """The cosine that has to be reached now. Only of one namespace of which something is known."""
+    score_threshold: _builtins.float
+    """The verifier's score that has to be reached now. As `threshold`."""
+    def __init__(
+        self,
+        *,
+        namespaces: _builtins.int = ...,
+        alarms: _builtins.int = ...,
+        free_agreed: _builtins.int = ...,
+        free_differed: _builtins.int = ...,
+        threshold: _builtins.float | None = ...,
+        score_threshold: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "_threshold", b"_threshold", "score_threshold", b"score_threshold", "threshold", b"threshold"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "_threshold", b"_threshold", "alarms", b"alarms", "free_agreed", b"free_agreed", "free_differed", b"free_differed", "namespaces", b"namespaces", "score_threshold", b"score_threshold", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__score_threshold: _TypeAlias = _typing.Literal["score_threshold"]  # noqa: Y015
+    _WhichOneofArgType__score_threshold: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold"]  # noqa: Y015
+    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
+    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score_threshold) -> _WhichOneofReturnType__score_threshold | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
+
+Global___LearningStats: _TypeAlias = LearningStats  # noqa: Y015
+
+@_typing.final
 class GetStatsResponse(_message.Message):
     """Response of `GetStats`. Where nothing else is said, of this tenant, or of the namespace that was asked for."""
 
@@ -1377,6 +1618,8 @@ class GetStatsResponse(_message.Message):
     VETOES_FIELD_NUMBER: _builtins.int
     USAGE_SAVED_FIELD_NUMBER: _builtins.int
     COST_SAVED_FIELD_NUMBER: _builtins.int
+    AUDITS_FIELD_NUMBER: _builtins.int
+    ERROR_BUDGET_FIELD_NUMBER: _builtins.int
     STORE_HEALTHY_FIELD_NUMBER: _builtins.int
     EMBEDDER_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
@@ -1384,6 +1627,9 @@ class GetStatsResponse(_message.Message):
     SIMILARITY_HISTOGRAM_FIELD_NUMBER: _builtins.int
     LATENCY_HISTOGRAM_FIELD_NUMBER: _builtins.int
     BYPASSES_FIELD_NUMBER: _builtins.int
+    P_WRONG_HISTOGRAM_FIELD_NUMBER: _builtins.int
+    NEAR_MISSES_FIELD_NUMBER: _builtins.int
+    LEARNING_FIELD_NUMBER: _builtins.int
     entries_total: _builtins.int
     """Entries in the index, expired ones included."""
     entries_valid: _builtins.int
@@ -1402,6 +1648,10 @@ class GetStatsResponse(_message.Message):
     """Writes that reached memory but not the store, because it was down: those that wait now, and since `start_time` those
     that were given up.
     """
+    near_misses: _builtins.int
+    """Lookups that ended as a MISS although the cosine of the nearest entry reached the threshold: its age, the verifier or
+    the guard kept it from being served. Since `start_time`.
+    """
     @_builtins.property
     def lookups(self) -> Global___LookupCounts:
         """Lookups since `start_time`."""
@@ -1417,6 +1667,16 @@ class GetStatsResponse(_message.Message):
     @_builtins.property
     def cost_saved(self) -> _llm_pb2.Cost:
         """Money that hits did not spend again."""
+
+    @_builtins.property
+    def audits(self) -> Global___AuditStats:
+        """What audits of semantic hits said, since `start_time`."""
+
+    @_builtins.property
+    def error_budget(self) -> Global___ErrorBudget:
+        """What was promised of semantic hits and what was spent of it: of the namespaces that are in use, up to 256 on a server.
+        Absent where nothing is learned: it is switched off, no verifier is in use, or none of them was asked for yet.
+        """
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
@@ -1436,6 +1696,14 @@ class GetStatsResponse(_message.Message):
     def bypasses(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Lookups that ended as a BYPASS, by `LookupResponse.bypass_reason`."""
 
+    @_builtins.property
+    def p_wrong_histogram(self) -> Global___PWrongHistogram:
+        """Estimates of `Decision.p_wrong`, since `start_time`. Empty without a fitted verifier."""
+
+    @_builtins.property
+    def learning(self) -> Global___LearningStats:
+        """What was learned."""
+
     def __init__(
         self,
         *,
@@ -1448,6 +1716,8 @@ class GetStatsResponse(_message.Message):
         vetoes: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         usage_saved: _llm_pb2.Usage | None = ...,
         cost_saved: _llm_pb2.Cost | None = ...,
+        audits: Global___AuditStats | None = ...,
+        error_budget: Global___ErrorBudget | None = ...,
         store_healthy: _builtins.bool = ...,
         embedder: _builtins.str = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
@@ -1455,10 +1725,13 @@ class GetStatsResponse(_message.Message):
         similarity_histogram: Global___SimilarityHistogram | None = ...,
         latency_histogram: Global___LatencyHistogram | None = ...,
         bypasses: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        p_wrong_histogram: Global___PWrongHistogram | None = ...,
+        near_misses: _builtins.int = ...,
+        learning: Global___LearningStats | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cost_saved", b"cost_saved", "latency_histogram", b"latency_histogram", "lookups", b"lookups", "similarity_histogram", b"similarity_histogram", "start_time", b"start_time", "usage_saved", b"usage_saved"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audits", b"audits", "cost_saved", b"cost_saved", "error_budget", b"error_budget", "latency_histogram", b"latency_histogram", "learning", b"learning", "lookups", b"lookups", "p_wrong_histogram", b"p_wrong_histogram", "similarity_histogram", b"similarity_histogram", "start_time", b"start_time", "usage_saved", b"usage_saved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypasses", b"bypasses", "bytes", b"bytes", "cost_saved", b"cost_saved", "embedder", b"embedder", "entries_expired", b"entries_expired", "entries_total", b"entries_total", "entries_valid", b"entries_valid", "evictions", b"evictions", "latency_histogram", b"latency_histogram", "lookups", b"lookups", "similarity_histogram", b"similarity_histogram", "start_time", b"start_time", "store_healthy", b"store_healthy", "usage_saved", b"usage_saved", "vetoes", b"vetoes", "writes_not_stored", b"writes_not_stored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audits", b"audits", "bypasses", b"bypasses", "bytes", b"bytes", "cost_saved", b"cost_saved", "embedder", b"embedder", "entries_expired", b"entries_expired", "entries_total", b"entries_total", "entries_valid", b"entries_valid", "error_budget", b"error_budget", "evictions", b"evictions", "latency_histogram", b"latency_histogram", "learning", b"learning", "lookups", b"lookups", "near_misses", b"near_misses", "p_wrong_histogram", b"p_wrong_histogram", "similarity_histogram", b"similarity_histogram", "start_time", b"start_time", "store_healthy", b"store_healthy", "usage_saved", b"usage_saved", "vetoes", b"vetoes", "writes_not_stored", b"writes_not_stored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -70,6 +70,11 @@ class CacheServiceStub(object):
                 request_serializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.AbortRequest.SerializeToString,
                 response_deserializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.AbortResponse.FromString,
                 _registered_method=True)
+        self.ReportAudit = channel.unary_unary(
+                '/antiphon.cache.v1.CacheService/ReportAudit',
+                request_serializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.ReportAuditRequest.SerializeToString,
+                response_deserializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.ReportAuditResponse.FromString,
+                _registered_method=True)
         self.Put = channel.unary_unary(
                 '/antiphon.cache.v1.CacheService/Put',
                 request_serializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.PutRequest.SerializeToString,
@@ -180,6 +185,18 @@ class CacheServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportAudit(self, request, context):
+        """Reports the fresh answer to a question that a lookup asked to have audited (see `LookupResponse.audit_id`): the cache
+        compares it with what was served and learns from it. If they differ the entry is taken out of service. The fresh
+        answer itself is not stored.
+
+        An audit counts once: repeating it, or reporting one that is not open (it is unknown here, or older than ten minutes),
+        changes nothing and is no error. Errors: INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Put(self, request, context):
         """Stores an answer directly, without a lease. Replaces an older answer to the same question in the same scope.
         Idempotent: repeating it stores the same entry again.
@@ -271,6 +288,11 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     servicer.Abort,
                     request_deserializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.AbortRequest.FromString,
                     response_serializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.AbortResponse.SerializeToString,
+            ),
+            'ReportAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportAudit,
+                    request_deserializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.ReportAuditRequest.FromString,
+                    response_serializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.ReportAuditResponse.SerializeToString,
             ),
             'Put': grpc.unary_unary_rpc_method_handler(
                     servicer.Put,
@@ -471,6 +493,33 @@ class CacheService(object):
             '/antiphon.cache.v1.CacheService/Abort',
             antiphon_dot_cache_dot_v1_dot_cache__pb2.AbortRequest.SerializeToString,
             antiphon_dot_cache_dot_v1_dot_cache__pb2.AbortResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/antiphon.cache.v1.CacheService/ReportAudit',
+            antiphon_dot_cache_dot_v1_dot_cache__pb2.ReportAuditRequest.SerializeToString,
+            antiphon_dot_cache_dot_v1_dot_cache__pb2.ReportAuditResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -84,6 +84,14 @@ class CacheServiceStub:
 
     Errors: none for a lease that is not known.
     """
+    ReportAudit: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ReportAuditRequest, _cache_pb2.ReportAuditResponse]
+    """Reports the fresh answer to a question that a lookup asked to have audited (see `LookupResponse.audit_id`): the cache
+    compares it with what was served and learns from it. If they differ the entry is taken out of service. The fresh
+    answer itself is not stored.
+
+    An audit counts once: repeating it, or reporting one that is not open (it is unknown here, or older than ten minutes),
+    changes nothing and is no error. Errors: INVALID_ARGUMENT.
+    """
     Put: _grpc.UnaryUnaryMultiCallable[_cache_pb2.PutRequest, _cache_pb2.PutResponse]
     """Stores an answer directly, without a lease. Replaces an older answer to the same question in the same scope.
     Idempotent: repeating it stores the same entry again.
@@ -175,6 +183,14 @@ class CacheServiceAsyncStub(CacheServiceStub):
     """Gives up a granted fill; one of those who wait gets the lease. Idempotent.
 
     Errors: none for a lease that is not known.
+    """
+    ReportAudit: _aio.UnaryUnaryMultiCallable[_cache_pb2.ReportAuditRequest, _cache_pb2.ReportAuditResponse]  # type: ignore[assignment]
+    """Reports the fresh answer to a question that a lookup asked to have audited (see `LookupResponse.audit_id`): the cache
+    compares it with what was served and learns from it. If they differ the entry is taken out of service. The fresh
+    answer itself is not stored.
+
+    An audit counts once: repeating it, or reporting one that is not open (it is unknown here, or older than ten minutes),
+    changes nothing and is no error. Errors: INVALID_ARGUMENT.
     """
     Put: _aio.UnaryUnaryMultiCallable[_cache_pb2.PutRequest, _cache_pb2.PutResponse]  # type: ignore[assignment]
     """Stores an answer directly, without a lease. Replaces an older answer to the same question in the same scope.
@@ -300,6 +316,20 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gives up a granted fill; one of those who wait gets the lease. Idempotent.
 
         Errors: none for a lease that is not known.
+        """
+
+    @_abc_1.abstractmethod
+    def ReportAudit(
+        self,
+        request: _cache_pb2.ReportAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.ReportAuditResponse, _abc.Awaitable[_cache_pb2.ReportAuditResponse]]:
+        """Reports the fresh answer to a question that a lookup asked to have audited (see `LookupResponse.audit_id`): the cache
+        compares it with what was served and learns from it. If they differ the entry is taken out of service. The fresh
+        answer itself is not stored.
+
+        An audit counts once: repeating it, or reporting one that is not open (it is unknown here, or older than ten minutes),
+        changes nothing and is no error. Errors: INVALID_ARGUMENT.
         """
 
     @_abc_1.abstractmethod

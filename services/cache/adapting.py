@@ -1,0 +1,309 @@
+"""The rule of each namespace as its own traffic has taught it, and what teaches it: fresh answers, audits, feedback.
+
+Without a `Setup`, and in a namespace whose state is not read yet, the operator's preset is the rule and nothing is
+learned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from services.cache.audits import Audit, Audits
+from services.cache.background import Background
+from services.cache.decision import Bar, Candidate, Judge, Learned, Shortlist, in_scope
+from services.cache.draft import Draft
+from services.cache.entry import Entry
+from services.cache.judges import verdicts
+from services.cache.learning.audited import Audited, audited
+from services.cache.learning.budget import Budget
+from services.cache.learning.labels import Comparer, ComparerError, Label, Source
+from services.cache.learning.learner import WITHDRAWING, Learner
+from services.cache.learning.learner import Learned as Taught
+from services.cache.learning.namespaces import MOST, Terms
+from services.cache.ports import LearningStore
+from services.cache.scope import Address
+from services.cache.states import States
+from services.cache.storable import semantically
+from services.cache.values import Decision
+from services.chassis.errors import AntiphonError
+from services.llm.values import Answer, FinishReason
+
+PACE_SECONDS = 0.1
+"""Between two comparisons, each of which costs two embeddings, some 20 ms: at most a fifth of a core beside lookups."""
+
+WAITING = 256
+"""Fresh answers that wait to be compared; more are dropped and counted. Each holds an answer and four entries."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a cache learns. `audit_share`: of the semantic hits that are answered again; `most`: learners in memory.
+
+    `pace`: seconds between two comparisons of fresh answers.
+    """
+
+    terms: Terms
+    comparer: Comparer
+    store: LearningStore
+    audit_share: float
+    most: int = MOST
+    pace: float = PACE_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """A `Learned` rule."""
+
+    bar: Bar
+    _learner: Learner
+    _bars: tuple[Bar, ...]
+
+    def bar_of(self, entry_id: str) -> Bar | None:
+        """See `Learned`."""
+        level = self._learner.level_for(entry_id)
+        return None if level < 0 else self._bars[level]
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What became of an audit. `counted`: it was open, and the answers could be compared."""
+
+    counted: bool
+    agrees: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Fresh:
+    address: Address
+    near: tuple[Candidate, ...]
+    text: str
+
+
+class Adapting:
+    """For one event loop; `run` compares and writes what was learned."""
+
+    def __init__(
+        self,
+        setup: Setup | None,
+        *,
+        judge: Judge,
+        executor: Executor,
+        background: Background,
+        counted: Callable[[str, str, str, bool | None], None],
+        withdraw: Callable[[Entry], None],
+        monotonic: Callable[[], float],
+        chance: Callable[[], float],
+        report: Callable[[BaseException], None],
+    ) -> None:
+        """`counted` is told tenant, namespace, `free` or `audit`, and what the comparer said (None: an audit was asked
+        for).
+
+        `withdraw` is told of entries that a verdict takes out of service.
+        """
+        self._setup = setup
+        self._judge = judge
+        self._executor = executor
+        self._counted = counted
+        self._withdraw = withdraw
+        self._chance = chance
+        self._audits = Audits(monotonic)
+        self._fresh: asyncio.Queue[_Fresh] = asyncio.Queue(WAITING)
+        self._states: States | None = None
+        self._bars: tuple[Bar, ...] = ()
+        self._events: Counter[str] = Counter()
+        if setup is not None:
+            self._bars = tuple(Bar(rung.cosine, rung.score) for rung in setup.terms.ladder.rungs)
+            self._states = States(
+                setup.terms,
+                setup.store,
+                background=background,
+                monotonic=monotonic,
+                report=report,
+                most=setup.most,
+            )
+
+    @property
+    def waiting(self) -> int:
+        """Fresh answers that were not compared yet."""
+        return self._fresh.qsize()
+
+    def audits(self) -> Audited | None:
+        """What all audits since the start said."""
+        return self.share_of(self._events["audit_agreed"], self._events["audit_differed"])
+
+    def share_of(self, agreed: int, differed: int) -> Audited | None:
+        """What so many audits say of the share of wrong hits."""
+        return audited(agreed, differed, ComparerError() if self._setup is None else self._setup.terms.error)
+
+    def happened(self) -> Counter[str]:
+        """Counts since the start.
+
+        `free_agreed`, `free_differed` and those of audits; `dropped` and `failed` comparisons; `refused` and `given_up`
+        states; `alarms`.
+        """
+        events = self._events.copy()
+        if self._states is not None:
+            events.update(refused=self._states.spaces.refused.total(), given_up=self._states.given_up)
+        return events
+
+    def budget(self, tenant: str | None = None, namespace: str | None = None) -> Budget | None:
+        """What was promised of semantic hits, and what was spent, over the learners in memory; None without any."""
+        budgets = [learner.budget for learner in self.learners(tenant, namespace)]
+        if not budgets:
+            return None
+        return Budget(budgets[0].target, sum(one.hits for one in budgets), sum(one.wrong for one in budgets))
+
+    def learners(self, tenant: str | None = None, namespace: str | None = None) -> list[Learner]:
+        """Those in memory: of all, of a tenant, or of one of its namespaces."""
+        if self._states is None:
+            return []
+        return [
+            learner
+            for (owner, name), learner in self._states.spaces.items()
+            if tenant in {None, owner} and namespace in {None, name}
+        ]
+
+    async def run(self) -> None:
+        """Compare fresh answers and write what was learned, until cancelled."""
+        if self._setup is None or self._states is None:
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._compare(self._setup.pace))
+            group.create_task(self._states.run())
+
+    async def save(self) -> None:
+        """Write what was learned since the last time."""
+        if self._states is not None:
+            await self._states.save()
+
+    def learned(self, tenant: str, namespace: str) -> Learned | None:
+        """The rule that a namespace's traffic has taught; None: the operator's."""
+        learner = self._learner(tenant, namespace)
+        if learner is None:
+            return None
+        return InForce(self._bars[max(learner.level, 0)], learner, self._bars)
+
+    async def prepare(self, tenant: str, namespace: str) -> None:
+        """Read what is known of a namespace, for a short time at most."""
+        if self._states is not None:
+            await self._states.prepare((tenant, namespace))
+
+    def served(self, entry: Entry, decision: Decision) -> str:
+        """Count a semantic hit; not empty: the id of an audit that the caller is asked for."""
+        learner = self._learner(entry.tenant, entry.namespace)
+        if self._setup is None or learner is None or decision.score is None or decision.similarity is None:
+            return ""
+        rung = learner.ladder.of(decision.score, decision.similarity)
+        if rung == len(learner.ladder):
+            return ""
+        learner.served(rung)
+        self._changed(entry.tenant, entry.namespace)
+        if self._chance() >= self._setup.audit_share:
+            return ""
+        self._counted(entry.tenant, entry.namespace, Source.AUDIT, None)
+        return self._audits.ask(entry, rung)
+
+    def committed(self, draft: Draft, answer: Answer) -> None:
+        """A miss was answered: the answer will be compared with that of the nearest entry, if there was one."""
+        if self._setup is None or not draft.near or not comparable(answer):
+            return
+        try:
+            self._fresh.put_nowait(_Fresh(draft.address, draft.near, answer.text))
+        except asyncio.QueueFull:
+            self._events["dropped"] += 1
+
+    async def audited(self, tenant: str, audit_id: str, answer: Answer) -> Heard:
+        """Compare the fresh answer of an audit with what was served."""
+        audit = self._audits.close(tenant, audit_id)
+        if self._setup is None or audit is None or not comparable(answer):
+            return Heard(counted=False)
+        same = await self._same(answer.text, audit.entry)
+        if same is None:
+            return Heard(counted=False)
+        self._learn_audit(audit, same=same)
+        return Heard(counted=True, agrees=same)
+
+    def judged(self, tenant: str, namespace: str, entry_id: str, source: Source, *, right: bool) -> bool:
+        """Take a verdict about an entry (`client`, `judge`, `operator`); whether it has to go into quarantine.
+
+        The caller does that: this one does not know whether the entry still exists.
+        """
+        learner = self._learner(tenant, namespace)
+        if learner is None:
+            return source in WITHDRAWING and not right
+        self._changed(tenant, namespace)
+        return learner.tell(source, entry_id, same=right).quarantine
+
+    async def _compare(self, pace: float) -> None:
+        while True:
+            await self._learn_fresh(await self._fresh.get())
+            await asyncio.sleep(pace)
+
+    async def _learn_fresh(self, fresh: _Fresh) -> None:
+        """A free label: what the pair that was not served would have been worth."""
+        address = fresh.address
+        near = [one for one in fresh.near if in_scope(one.entry, address) and one.entry.key != address.key]
+        learner = self._learner(address.tenant, address.namespace)
+        if not near or learner is None:
+            return
+        listed = Shortlist(tuple(near), None, whole=True)
+        judged = await verdicts(self._judge, address.question.text, listed, self._executor)
+        rungs = [
+            learner.ladder.of(-1.0 if verdict.score is None else verdict.score, one.similarity)
+            for one, verdict in zip(near, judged, strict=True)
+        ]
+        best = min(range(len(rungs)), key=rungs.__getitem__)
+        if rungs[best] == len(learner.ladder):
+            return
+        entry = near[best].entry
+        same = await self._same(fresh.text, entry)
+        if same is None:
+            return
+        learner.missed(rungs[best])
+        self._note(learner.learn(Label(Source.FREE, entry.id, rungs[best], same)), entry)
+        self._compared(entry, Source.FREE, same=same)
+
+    def _learn_audit(self, audit: Audit, *, same: bool) -> None:
+        entry = audit.entry
+        self._compared(entry, Source.AUDIT, same=same)
+        learner = self._learner(entry.tenant, entry.namespace)
+        if learner is not None:
+            self._note(learner.learn(Label(Source.AUDIT, entry.id, audit.rung, same)), entry)
+        elif not same:
+            self._withdraw(entry)
+
+    def _note(self, taught: Taught, entry: Entry) -> None:
+        self._changed(entry.tenant, entry.namespace)
+        self._events["alarms"] += taught.alarm
+        if taught.quarantine:
+            self._withdraw(entry)
+
+    def _compared(self, entry: Entry, source: Source, *, same: bool) -> None:
+        self._events[f"{source.value}_{'agreed' if same else 'differed'}"] += 1
+        self._counted(entry.tenant, entry.namespace, source, same)
+
+    async def _same(self, fresh: str, entry: Entry) -> bool | None:
+        if self._setup is None:
+            return None
+        try:
+            return await self._setup.comparer.same(fresh, entry.answer.text)
+        except AntiphonError:
+            self._events["failed"] += 1
+            return None
+
+    def _learner(self, tenant: str, namespace: str) -> Learner | None:
+        return None if self._states is None else self._states.spaces.get((tenant, namespace))
+
+    def _changed(self, tenant: str, namespace: str) -> None:
+        if self._states is not None:
+            self._states.changed((tenant, namespace))
+
+
+def comparable(answer: Answer) -> bool:
+    """Whether an answer is whole and in words, so that comparing it says something."""
+    whole = answer.finish_reason is FinishReason.STOP and not answer.refusal
+    return whole and semantically(answer) and bool(answer.text.strip())
