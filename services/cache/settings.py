@@ -51,7 +51,7 @@ class CacheSettings(SuiteSettings):
     audit_share: float = Field(
         default=0.01,
         ge=0,
-        le=0.1,
+        le=1,
         description="Share of semantic hits that the completion service is asked to have answered anew, behind the "
         "caller's back and at the operator's cost, to compare both answers; with `learning` off none.",
     )

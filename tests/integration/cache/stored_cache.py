@@ -9,9 +9,11 @@ from collections.abc import Callable
 
 from services.cache.adapters.control_store import StoredControl
 from services.cache.adapters.entry_store import StoredEntries
+from services.cache.adapting import Setup
 from services.cache.cache import Cache, Limits, Outside
 from services.cache.decision import Judge
 from services.cache.entry import Entry
+from services.cache.ports import LearningStore
 from services.cache.scope import verifier
 from services.cache.values import Asked, CommitResult, LookupResult, Mode, Policy, Query
 from services.chassis.deadline import Deadline
@@ -37,6 +39,7 @@ class StoredCache:
         now: Callable[[], float] = time.time,
         locate: Callable[[], Place] | None = None,
         judge: Judge | None = None,
+        learning: Callable[[LearningStore], Setup] | None = None,
         **limits: object,
     ) -> None:
         self.embedder = KnownEmbedder()
@@ -63,6 +66,7 @@ class StoredCache:
                 monotonic=time.monotonic,
                 chance=random.random,
                 report=lambda part, error: self.reported.append((part, error)),
+                learning=None if learning is None else learning(self.control),
             ),
         )
         self.task: asyncio.Task[None] | None = None

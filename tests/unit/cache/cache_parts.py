@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 
+from services.cache.adapting import Setup
 from services.cache.cache import Cache, Limits, Outside
 from services.cache.decision import Judge, Verdict
 from services.cache.entry import Entry
@@ -130,7 +131,14 @@ def down() -> Unavailable:
 class Bench:
     """A cache without a store, on a clock that stands still."""
 
-    def __init__(self, *, judge: Judge | None = None, min_similarity: float = 0.9, **limits: object) -> None:
+    def __init__(
+        self,
+        *,
+        judge: Judge | None = None,
+        learning: Setup | None = None,
+        min_similarity: float = 0.9,
+        **limits: object,
+    ) -> None:
         self.judge = judge or Trusting(min_similarity)
         self.clock = Clock()
         self.embedder = KnownEmbedder()
@@ -155,6 +163,7 @@ class Bench:
                 monotonic=self.clock.monotonic,
                 chance=lambda: self.chance,
                 report=lambda part, error: self.reported.append((part, error)),
+                learning=learning,
             ),
         )
 
@@ -180,9 +189,11 @@ class Bench:
 
 
 @asynccontextmanager
-async def benched(*, judge: Judge | None = None, **limits: object) -> AsyncIterator[Bench]:
+async def benched(
+    *, judge: Judge | None = None, learning: Setup | None = None, **limits: object
+) -> AsyncIterator[Bench]:
     """A bench, and no defect in the background by its end."""
-    bench = Bench(judge=judge, **limits)
+    bench = Bench(judge=judge, learning=learning, **limits)
     yield bench
     await bench.cache.aclose()
     assert bench.reported == []
