@@ -54,7 +54,7 @@ class Setup:
     pace: float = PACE_SECONDS
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InForce:
     """A `Learned` rule."""
 

@@ -207,7 +207,7 @@ def decide(candidate: Candidate, verdict: Verdict, address: Address, rule: Rule,
     """Decide on one judged candidate of the question's scope: it may be served if the decision has no vetoes."""
     vetoes: tuple[str, ...]
     own = None if rule.learned is None else rule.learned.bar_of(candidate.entry.id)
-    if own is not None:
+    if own is not None and own is not bar:
         bar = bar.tightened(own)
     if (veto := unfit(candidate.entry, rule, now)) is not None:
         vetoes = (veto,)

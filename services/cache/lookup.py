@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from services.cache.adapting import Adapting
 from services.cache.decision import Candidate, Choice, Judge, Rule, Veto, judge_exact, rule_for
@@ -99,7 +99,11 @@ class Lookups:
             learned = self._adapting.learned(tenant, namespace)
         if learned is None:
             return ask
-        return replace(ask, rule=rule_for(ask.policy, self._judge, semantic=True, learned=learned))
+        if learned.bar == self._judge.bar:  # as mostly; what the caller asks for has been put on top of it already
+            rule = Rule(ask.rule.bar, None, ask.rule.max_age, learned)
+        else:
+            rule = rule_for(ask.policy, self._judge, semantic=True, learned=learned)
+        return Ask(ask.address, ask.policy, rule, ask.token)
 
     def known(self, ask: Ask) -> LookupResult | None:
         """The result, if it takes neither an embedding nor a search."""

@@ -9,6 +9,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 TIGHTER = ((0.6, 0.35), (0.8, 0.6), (1.0, 0.8), (1.0, 1.0))
@@ -62,9 +63,13 @@ class Ladder:
 
     def of(self, score: float, cosine: float) -> int:
         """The rung of a candidate; the number of rungs if it reaches none."""
-        by_score = bisect_left(self.rungs, -score, key=lambda rung: -rung.score)
-        by_cosine = bisect_left(self.rungs, -cosine, key=lambda rung: -rung.cosine)
-        return max(by_score, by_cosine)
+        scores, cosines = self._rising
+        return max(bisect_left(scores, -score), bisect_left(cosines, -cosine))
+
+    @cached_property
+    def _rising(self) -> tuple[list[float], list[float]]:
+        """Scores and cosines with the sign turned, for bisection."""
+        return [-rung.score for rung in self.rungs], [-rung.cosine for rung in self.rungs]
 
     def priors(self) -> tuple[float, ...]:
         """The share of wrong by rung, as it is believed at first."""

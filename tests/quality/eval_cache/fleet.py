@@ -42,6 +42,7 @@ async def fleet(
             state.mkdir(parents=True)
             environ = {**_clean(), **PATIENT, "ANTIPHON_STATE_DIR": str(state), "ANTIPHON_CACHE_PRESET": preset}
             environ[VARIABLE] = str(scratch)
+            environ["ANTIPHON_CACHE_LEARNING"] = "off"  # the preset is measured, not what the stream makes of it
             if verifier is not None:
                 environ["ANTIPHON_CACHE_VERIFIER"] = str(verifier)
             for module in ("services.edgestore", "tests.quality.eval_cache.service"):
