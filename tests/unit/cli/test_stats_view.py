@@ -19,7 +19,7 @@ from antiphon_client.cli.stats.histogram import (
     latencies,
     similarities,
 )
-from antiphon_client.cli.stats.rows import growth
+from antiphon_client.cli.stats.rows import growth, rows
 from antiphon_client.cli.stats.view import view
 
 EXACT, SEMANTIC, MISS, BYPASS = (
@@ -121,6 +121,18 @@ def test_no_line_is_wider_than_the_terminal(width: int, height: int | None) -> N
 
 def test_a_server_without_histograms_is_shown_all_the_same() -> None:
     assert any("entries" in line for line in shown(cache_pb2.GetStatsResponse(entries_valid=1), width=80))
+
+
+def test_what_is_left_of_the_promise_is_told_where_something_is_known() -> None:
+    stats = statistics()
+    assert not {"error budget", "audited"} & {name for name, _ in rows(stats)}
+    stats.error_budget.CopyFrom(cache_pb2.ErrorBudget(max_error_rate=0.02, hits=100, wrong=1, spent=0.5))
+    stats.audits.CopyFrom(
+        cache_pb2.AuditStats(agreed=9, differed=1, wrong_share=0.1, wrong_share_low=0.02, wrong_share_high=0.4)
+    )
+    told = dict(rows(stats))
+    assert told["error budget"] == "50% of 2.0% spent"
+    assert told["audited"] == "10.0% wrong (2.0% to 40.0%) of 10"
 
 
 def test_growth_is_counted_per_second_and_starts_anew_with_the_server() -> None:

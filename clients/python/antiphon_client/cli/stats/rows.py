@@ -26,6 +26,13 @@ def rows(stats: cache_pb2.GetStatsResponse) -> list[Row]:
         ("embedder", stats.embedder),
         ("store", "answers" if stats.store_healthy else "does not answer"),
     ]
+    if stats.HasField("error_budget"):
+        budget = stats.error_budget
+        found.append(("error budget", f"{budget.spent:.0%} of {budget.max_error_rate:.1%} spent"))
+    if stats.audits.HasField("wrong_share"):
+        audits = stats.audits
+        share = f"{audits.wrong_share:.1%} wrong ({audits.wrong_share_low:.1%} to {audits.wrong_share_high:.1%})"
+        found.append(("audited", f"{share} of {audits.agreed + audits.differed:,}"))
     if stats.writes_not_stored:
         found.append(("not stored", f"{stats.writes_not_stored:,} writes while the store was down"))
     found += [(f"not served: {reason}", f"{count:,}") for reason, count in sorted(stats.vetoes.items())]
