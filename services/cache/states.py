@@ -17,7 +17,7 @@ from services.cache.learning.namespaces import Key, Namespaces, Terms
 from services.cache.ports import LearnedState, LearningStore
 from services.chassis.errors import AntiphonError
 
-PATIENCE_SECONDS = 0.05
+PATIENCE_SECONDS = 0.02
 """That a lookup waits for the state of a namespace that was not used before; then the preset decides this one."""
 
 RETRY_SECONDS = 1.0
