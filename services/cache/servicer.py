@@ -10,24 +10,20 @@ from services.cache.batch_proto import BatchResponse, read_batch
 from services.cache.cache import Cache
 from services.cache.decision import JUDGED
 from services.cache.fill_values import Granted
+from services.cache.inspecting_proto import read_limit, read_place, read_wanted, write_explanation, write_page
 from services.cache.metrics import CacheMetrics
 from services.cache.proto import (
     read_lease_id,
-    read_limit,
     read_lookup,
     read_namespace,
-    read_place,
     read_policy,
     read_query,
     read_selector,
     read_stored_answer,
     read_token,
-    read_wanted,
     write_embedding,
-    write_explanation,
     write_lease,
     write_lookup,
-    write_page,
     write_report,
     write_wait,
 )
