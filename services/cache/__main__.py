@@ -47,6 +47,7 @@ async def main(settings: CacheSettings, process: Process) -> None:
     identity = embedder.identity
     entries = StoredEntries(connection, embedder=identity.slug, dim=identity.dim, **copies)
     control = StoredControl(connection, **copies)
+    metrics = CacheMetrics(process.telemetry.registry)
     cache = Cache(
         _limits(settings),
         Outside(
@@ -62,9 +63,9 @@ async def main(settings: CacheSettings, process: Process) -> None:
             monotonic=time.monotonic,
             chance=random.random,
             report=lambda part, error: log.warning("a part failed", part=part, exc_info=error),
+            heed=metrics.heard,
         ),
     )
-    metrics = CacheMetrics(process.telemetry.registry)
     metrics.watch(cache, entries.skipped.total)
     server = Server(
         SERVICE,
@@ -151,6 +152,7 @@ def _limits(settings: CacheSettings) -> Limits:
         lease=settings.lease,
         max_fills=settings.max_fills,
         max_unsaved=settings.max_unsaved,
+        quarantine_users=settings.quarantine_users,
     )
 
 

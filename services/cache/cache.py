@@ -19,6 +19,7 @@ from services.cache.embeddings import Embeddings
 from services.cache.entries import STEP, Entries
 from services.cache.entry import Entry
 from services.cache.explaining import Explaining, Explanation
+from services.cache.feedback import Feedback, Heed, Reviewed
 from services.cache.fill_values import Granted
 from services.cache.fills import Fills
 from services.cache.flight import WaitResult
@@ -27,11 +28,12 @@ from services.cache.lookup import Lookups
 from services.cache.ports import EntryStore, EpochStore, QuestionEmbedder
 from services.cache.recovery import Recovery
 from services.cache.removal import Removal
+from services.cache.reviewing import Reviewing
 from services.cache.scope import Addresses
 from services.cache.searching import Searching
 from services.cache.stats import Report, Stats
 from services.cache.storing import Storing
-from services.cache.values import Asked, CommitResult, LookupResult, Policy, Query, Selector
+from services.cache.values import Action, Asked, Chosen, CommitResult, LookupResult, Policy, Query
 from services.cache.writer import Writer
 from services.chassis.deadline import Deadline
 from services.chassis.errors import NotFound, Reason
@@ -56,6 +58,7 @@ class Limits:
     lease: float = 30.0
     max_fills: int = 100_000
     max_unsaved: int = 10_000
+    quarantine_users: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class Outside:
     monotonic: Callable[[], float]
     chance: Callable[[], float]
     report: Callable[[str, BaseException], None]
+    heed: Heed
 
 
 class Cache:
@@ -133,12 +137,25 @@ class Cache:
             chance=outside.chance,
             report=lambda error: outside.report("hydration", error),
         )
+        self._reviewing = Reviewing(
+            addresses=addresses,
+            entries=self.entries,
+            store=outside.store,
+            storing=self._storing,
+            writer=self.writer,
+            recovery=self.recovery,
+            background=self._background,
+            heed=outside.heed,
+            users=limits.quarantine_users,
+            now=outside.now,
+        )
         self._removal = Removal(
             entries=self.entries,
             store=outside.store,
             epochs=outside.epochs,
             writer=self.writer,
             recovery=self.recovery,
+            reviewing=self._reviewing,
             background=self._background,
             now=outside.now,
         )
@@ -222,10 +239,12 @@ class Cache:
         self._own(tenant, lease_id)
         return self.fills.renew(lease_id)
 
-    async def commit(self, tenant: str, lease_id: str, answer: Answer, *, durable: bool) -> CommitResult:
-        """Store the answer of a fill and hand it to all who wait. Raises as `renew`."""
+    async def commit(
+        self, tenant: str, lease_id: str, answer: Answer, *, durable: bool, writer: str = ""
+    ) -> CommitResult:
+        """Store the answer of a fill and hand it to all who wait; `writer` names an API key. Raises as `renew`."""
         self._own(tenant, lease_id)
-        return await self._storing.commit(lease_id, answer, durable=durable)
+        return await self._storing.commit(lease_id, answer, durable=durable, writer=writer)
 
     def abort(self, tenant: str, lease_id: str) -> bool:
         """Give up a fill; whether it was held until now."""
@@ -236,14 +255,28 @@ class Cache:
         return self.fills.abort(lease_id)
 
     async def put(
-        self, tenant: str, query: Query, policy: Policy, answer: Answer, *, durable: bool, deadline: Deadline
+        self,
+        tenant: str,
+        query: Query,
+        policy: Policy,
+        answer: Answer,
+        *,
+        durable: bool,
+        writer: str = "",
+        deadline: Deadline,
     ) -> Entry:
-        """Store an answer directly. Raises InvalidRequest, Unavailable."""
-        return await self._storing.put(tenant, query, policy, answer, durable=durable, deadline=deadline)
+        """Store an answer directly; `writer` names an API key. Raises InvalidRequest, Unavailable."""
+        return await self._storing.put(tenant, query, policy, answer, durable=durable, writer=writer, deadline=deadline)
 
-    async def delete(self, tenant: str, namespace: str, selector: Selector, *, dry_run: bool) -> int:
-        """Delete entries; how many. Raises NotFound, Unavailable."""
-        return await self._removal.delete(tenant, namespace, selector, dry_run=dry_run)
+    async def remove(
+        self, tenant: str, chosen: Chosen, action: Action = Action.DELETE, *, by: str = "", dry_run: bool = False
+    ) -> int:
+        """Delete, quarantine or release entries; how many. Raises NotFound, Unavailable."""
+        return await self._removal.remove(tenant, chosen, action, by=by, dry_run=dry_run)
+
+    async def feedback(self, tenant: str, feedback: Feedback) -> Reviewed:
+        """Take what is said about an entry. Raises NotFound, Unavailable."""
+        return await self._reviewing.feedback(tenant, feedback)
 
     async def clear(self, tenant: str, namespace: str, *, dry_run: bool) -> tuple[int, int]:
         """Clear a namespace; how many live entries it had, and its epoch. Raises Unavailable."""
@@ -255,7 +288,7 @@ class Cache:
 
     async def report(self, tenant: str, namespace: str | None) -> Report:
         """Sizes and counts of one namespace, or of all of the tenant."""
-        total = valid = size = 0
+        total = valid = expired = quarantined = size = 0
         now = self._outside.now()
         steps = count(1)
         for bucket in self.entries.buckets(tenant):
@@ -265,13 +298,18 @@ class Cache:
                 continue
             total += len(bucket.entries)
             size += bucket.bytes
+            quarantined += bucket.quarantined
             for entry in list(bucket.entries.values()):
-                valid += entry.live(now)
+                live = entry.live(now)
+                expired += not live
+                valid += live and not entry.withheld(own=True)
                 if next(steps) % STEP == 0:
                     await asyncio.sleep(0)
         return Report(
             entries_total=total,
             entries_valid=valid,
+            entries_expired=expired,
+            entries_quarantined=quarantined,
             bytes=size,
             tally=self.stats.of(tenant, namespace),
             writes_not_stored=self._writes_not_stored(tenant, namespace),

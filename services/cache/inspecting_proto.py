@@ -10,6 +10,7 @@ from base64 import b64decode, b64encode
 from antiphon.cache.v1 import cache_pb2 as pb
 from services.cache.entry import MICROSECONDS, Entry, text_bytes
 from services.cache.explaining import Explanation
+from services.cache.feedback_proto import write_counts, write_quarantine
 from services.cache.listing import Page, Place, Wanted
 from services.cache.proto import MATCHED_PROMPT, MAX_TAG, OUTCOMES, read_namespace, write_decision
 from services.cache.values import Decision
@@ -45,6 +46,7 @@ def write_explanation(explanation: Explanation, *, model: str, embedder: str, ve
             entry_id=address.entry_id,
             comparable_entries=explanation.comparable,
         ),
+        quarantine=write_quarantine(explanation.quarantine),
     )
     for judged in explanation.candidates:
         response.candidates.add(
@@ -53,6 +55,7 @@ def write_explanation(explanation: Explanation, *, model: str, embedder: str, ve
             decision=_decided(judged.decision, judged.entry, version),
             features={name: value for name, value in judged.features.items() if value},
             model=judged.entry.answer.model,
+            quarantine=write_quarantine(judged.entry.review.quarantine),
         )
     return response
 
@@ -62,7 +65,11 @@ def read_wanted(request: pb.ListEntriesRequest) -> Wanted:
     if len(request.tag) > MAX_TAG:
         raise invalid("tag", f"at most {MAX_TAG} characters")
     return Wanted(
-        namespace=read_namespace(request.namespace) if request.namespace else "", model=request.model, tag=request.tag
+        namespace=read_namespace(request.namespace) if request.namespace else "",
+        model=request.model,
+        tag=request.tag,
+        writer=request.writer,
+        quarantined=request.quarantined if request.HasField("quarantined") else None,
     )
 
 
@@ -93,11 +100,14 @@ def write_page(page: Page, *, embedder: str) -> pb.ListEntriesResponse:
             source=entry.source.value,
             tags=entry.tags,
             create_time=write_timestamp(entry.created_us / MICROSECONDS),
-            update_time=write_timestamp(entry.updated_us / MICROSECONDS),
+            update_time=write_timestamp(entry.written_us / MICROSECONDS),
             expire_time=write_timestamp(entry.expires_at),
             bytes=text_bytes(entry.question, entry.answer),
             embedder=embedder,
             decision_version=entry.decided_by,
+            writer=entry.writer,
+            quarantine=write_quarantine(entry.review.quarantine),
+            feedback=write_counts(entry.review),
         )
     return response
 

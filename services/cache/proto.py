@@ -13,23 +13,19 @@ from google.protobuf.duration_pb2 import Duration
 
 from antiphon.cache.v1 import cache_pb2 as pb
 from antiphon.llm.v1 import llm_pb2
-from services.cache.entry import Entry, Source
+from services.cache.entry import Entry
 from services.cache.fill_values import Filled, Granted, InProgress
 from services.cache.flight import WaitResult
 from services.cache.histogram import LATENCY_BOUNDS, SIMILARITY_BOUNDS
 from services.cache.stats import Report, Tally
 from services.cache.values import (
     Asked,
-    ByIds,
-    BySource,
-    ByTags,
     Decision,
     LookupResult,
     Mode,
     Outcome,
     Policy,
     Query,
-    Selector,
 )
 from services.llm.proto import (
     invalid,
@@ -50,7 +46,6 @@ DEFAULT_NAMESPACE = "default"
 DEFAULT_MODEL = "auto"
 MAX_TAGS = 16
 MAX_TAG = 64
-MAX_IDS = 1_000
 MAX_TOKEN = 64
 MAX_LEASE_ID = 128
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
@@ -116,7 +111,7 @@ def read_policy(policy: pb.CachePolicy) -> Policy:
         ttl=_seconds(policy.ttl, "policy.ttl") if policy.HasField("ttl") else None,
         max_age=_seconds(policy.max_age, "policy.max_age") if policy.HasField("max_age") else None,
         no_store=policy.no_store,
-        tags=_tags(policy.tags, "policy.tags"),
+        tags=read_tags(policy.tags, "policy.tags"),
     )
 
 
@@ -145,24 +140,14 @@ def read_stored_answer(request: pb.CommitRequest | pb.PutRequest) -> Answer:
     return read_answer(request.answer)
 
 
-def read_selector(request: pb.DeleteRequest) -> Selector:
-    """Which entries a request means."""
-    match request.WhichOneof("selector"):
-        case "entry_ids":
-            ids = request.entry_ids.ids
-            if not 1 <= len(ids) <= MAX_IDS:
-                raise invalid("entry_ids.ids", f"1 to {MAX_IDS}")
-            return ByIds(tuple(ids))
-        case "tags":
-            if not request.tags.tags:
-                raise missing("tags.tags", "at least one is required")
-            return ByTags(frozenset(_tags(request.tags.tags, "tags.tags")))
-        case "source":
-            if request.source not in set(Source):
-                raise invalid("source", "must be one of fill, put")
-            return BySource(request.source)
-        case _:
-            raise missing("selector", "one of entry_ids, tags, source is required")
+def read_tags(tags: Sequence[str], path: str) -> tuple[str, ...]:
+    """Tags, without repeated ones."""
+    if len(tags) > MAX_TAGS:
+        raise invalid(path, f"at most {MAX_TAGS}")
+    for i, tag in enumerate(tags):
+        if not 1 <= len(tag) <= MAX_TAG:
+            raise invalid(f"{path}[{i}]", f"1 to {MAX_TAG} characters")
+    return tuple(dict.fromkeys(tags))
 
 
 def write_lookup(
@@ -233,7 +218,8 @@ def write_report(report: Report) -> pb.GetStatsResponse:
     return pb.GetStatsResponse(
         entries_total=report.entries_total,
         entries_valid=report.entries_valid,
-        entries_expired=report.entries_total - report.entries_valid,
+        entries_expired=report.entries_expired,
+        entries_quarantined=report.entries_quarantined,
         bytes=report.bytes,
         evictions=tally.evictions,
         lookups=pb.LookupCounts(
@@ -297,12 +283,3 @@ def _seconds(duration: Duration, path: str) -> float:
     if seconds <= 0:
         raise invalid(path, "must be more than 0")
     return seconds
-
-
-def _tags(tags: Sequence[str], path: str) -> tuple[str, ...]:
-    if len(tags) > MAX_TAGS:
-        raise invalid(path, f"at most {MAX_TAGS}")
-    for i, tag in enumerate(tags):
-        if not 1 <= len(tag) <= MAX_TAG:
-            raise invalid(f"{path}[{i}]", f"1 to {MAX_TAG} characters")
-    return tuple(dict.fromkeys(tags))

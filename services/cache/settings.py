@@ -41,6 +41,13 @@ class CacheSettings(SuiteSettings):
         description="File with a verifier that was fitted to the embedder in use (`make fit-decision`). Unset: the "
         "packaged one, which is for minilm.",
     )
+    quarantine_users: int = Field(
+        default=3,
+        ge=1,
+        le=16,
+        description="People who have to call an answer wrong, and be more than call it right, before it is not served "
+        "any more. Of an operator, a judge model or an audit one word is enough.",
+    )
     max_entry_bytes: int = Field(
         default=262_144,
         ge=1,

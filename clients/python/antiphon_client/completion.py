@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.duration_pb2 import Duration
 
+from antiphon.cache.v1 import cache_pb2
 from antiphon.completion.v1 import completion_pb2, completion_pb2_grpc
 from antiphon_client._call import AsyncChannelOwner, SyncChannelOwner, raised, unary
 from antiphon_client._credential import ApiKey, Metadata
@@ -103,6 +104,22 @@ class AsyncCompletionClient(AsyncChannelOwner):
         finally:
             stream.cancel()
 
+    async def submit_feedback(
+        self,
+        completion_id: str,
+        *,
+        right: bool,
+        user: str = "",
+        source: cache_pb2.FeedbackSource.ValueType = cache_pb2.FEEDBACK_SOURCE_USER,
+        timeout: float = 5.0,
+        metadata: Metadata = (),
+    ) -> completion_pb2.SubmitFeedbackResponse:
+        """Say whether an answer was right; `user` tells people apart who share a key. Raises `AntiphonError`."""
+        request = _feedback(completion_id, right, user, source)
+        return await unary(
+            self._stub.SubmitFeedback(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+        )
+
 
 class CompletionClient(SyncChannelOwner):
     """Asks for answers, for callers without an event loop. Safe for use by any number of threads.
@@ -176,6 +193,21 @@ class CompletionClient(SyncChannelOwner):
         finally:
             stream.cancel()
 
+    def submit_feedback(
+        self,
+        completion_id: str,
+        *,
+        right: bool,
+        user: str = "",
+        source: cache_pb2.FeedbackSource.ValueType = cache_pb2.FEEDBACK_SOURCE_USER,
+        timeout: float = 5.0,
+        metadata: Metadata = (),
+    ) -> completion_pb2.SubmitFeedbackResponse:
+        """Say whether an answer was right; `user` tells people apart who share a key. Raises `AntiphonError`."""
+        request = _feedback(completion_id, right, user, source)
+        with raised():
+            return self._stub.SubmitFeedback(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+
 
 def _request(
     prompt: Prompt, model: str | None, namespace: str | None, idempotency_key: str | None
@@ -193,6 +225,17 @@ def _request(
     if idempotency_key is not None:
         request.idempotency_key = idempotency_key
     return request
+
+
+def _feedback(
+    completion_id: str, right: bool, user: str, source: cache_pb2.FeedbackSource.ValueType
+) -> completion_pb2.SubmitFeedbackRequest:
+    return completion_pb2.SubmitFeedbackRequest(
+        completion_id=completion_id,
+        verdict=cache_pb2.VERDICT_RIGHT if right else cache_pb2.VERDICT_WRONG,
+        source=source,
+        user=user,
+    )
 
 
 def _stream_request(

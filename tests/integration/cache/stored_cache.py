@@ -12,6 +12,7 @@ from services.cache.adapters.entry_store import StoredEntries
 from services.cache.cache import Cache, Limits, Outside
 from services.cache.decision import Judge
 from services.cache.entry import Entry
+from services.cache.feedback import Verdict
 from services.cache.scope import verifier
 from services.cache.values import Asked, CommitResult, LookupResult, Mode, Policy, Query
 from services.chassis.deadline import Deadline
@@ -41,6 +42,7 @@ class StoredCache:
     ) -> None:
         self.embedder = KnownEmbedder()
         self.reported: list[tuple[str, BaseException]] = []
+        self.verdicts: list[Verdict] = []
         self.connection = Connection(locate or (lambda: place_of(store)), timeout=5.0)
         self.store = StoredEntries(self.connection, embedder=slug, dim=DIM)
         self.control = StoredControl(self.connection)
@@ -63,6 +65,7 @@ class StoredCache:
                 monotonic=time.monotonic,
                 chance=random.random,
                 report=lambda part, error: self.reported.append((part, error)),
+                heed=self.verdicts.append,
             ),
         )
         self.task: asyncio.Task[None] | None = None

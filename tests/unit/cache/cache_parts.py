@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 
+from services.cache import feedback
 from services.cache.cache import Cache, Limits, Outside
 from services.cache.decision import Judge, Verdict
 from services.cache.entry import Entry
@@ -135,6 +136,7 @@ class Bench:
         self.clock = Clock()
         self.embedder = KnownEmbedder()
         self.reported: list[tuple[str, BaseException]] = []
+        self.verdicts: list[feedback.Verdict] = []
         self.chance = 0.0
 
         async def unreachable() -> None:
@@ -155,6 +157,7 @@ class Bench:
                 monotonic=self.clock.monotonic,
                 chance=lambda: self.chance,
                 report=lambda part, error: self.reported.append((part, error)),
+                heed=self.verdicts.append,
             ),
         )
 
