@@ -50,6 +50,18 @@ class CompletionSettings(SuiteSettings):
     catalogue_refresh: float = Field(
         default=60.0, gt=0, le=86_400, description="Seconds between two readings of the router's catalogue."
     )
+    feedback_keep: float = Field(
+        default=86_400.0,
+        ge=60,
+        le=30 * 86_400.0,
+        description="Seconds for which feedback on an answer is taken, by the process that gave it.",
+    )
+    feedback_answers: int = Field(
+        default=100_000,
+        ge=1,
+        le=10_000_000,
+        description="Answers that may wait for feedback at once, 0.5 kB each; the oldest are forgotten then.",
+    )
     idempotency_keep: float = Field(
         default=86_400.0, ge=60, le=30 * 86_400.0, description="Seconds for which an idempotency key is remembered."
     )
