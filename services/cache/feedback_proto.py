@@ -10,7 +10,7 @@ from services.cache.entry import MICROSECONDS
 from services.cache.feedback import Feedback, Reviewed
 from services.cache.proto import read_namespace
 from services.cache.review import FeedbackSource, Quarantine, Review
-from services.llm.proto import invalid, missing, write_timestamp
+from services.llm.proto import invalid, missing, read_timestamp, write_timestamp
 
 MAX_ID = 128
 """Characters of what callers call things."""
@@ -44,7 +44,7 @@ def read_feedback(request: pb.FeedbackRequest, key_id: str) -> Feedback:
         user=request.user,
         id=request.feedback_id or request.lookup_id,
         lookup_id=request.lookup_id,
-        answered_us=request.answer_create_time.ToMicroseconds() if request.HasField("answer_create_time") else 0,
+        answered_us=round(read_timestamp(request.answer_create_time, "answer_create_time") * MICROSECONDS),
     )
 
 

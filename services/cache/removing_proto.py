@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 
 from antiphon.cache.v1 import cache_pb2 as pb
-from services.cache.entry import Source
+from services.cache.entry import MICROSECONDS, Source
 from services.cache.proto import read_namespace, read_tags
 from services.cache.values import Action, ByIds, BySource, ByTags, ByWriter, Chosen, Selector
-from services.llm.proto import invalid, missing
+from services.llm.proto import invalid, missing, read_timestamp
 
 MAX_IDS = 1_000
 
@@ -32,7 +32,7 @@ def read_chosen(request: pb.DeleteRequest) -> Chosen:
     return Chosen(
         selector=_selector(request),
         namespace=None if request.all_namespaces else read_namespace(request.namespace),
-        since_us=request.since.ToMicroseconds() if request.HasField("since") else 0,
+        since_us=round(read_timestamp(request.since, "since") * MICROSECONDS),
     )
 
 
