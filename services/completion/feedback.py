@@ -24,6 +24,9 @@ from services.completion.request import Request
 from services.completion.result import Completed, EntryPlace
 from services.completion.storing import KEEP_SECONDS
 
+CALL_SECONDS = 1.0
+"""For the cache. It takes some milliseconds; a client that repeats the call shall hear why it failed in its time."""
+
 RETRY_SECONDS = 1.0
 """Until an answer that is being stored may be asked about again."""
 
@@ -86,13 +89,13 @@ class Feedback:
         if len(self._answered) > self._most:
             self._answered.popitem(last=False)
 
-    async def submit(self, caller: Caller, said: Submitted, *, timeout: float) -> bool:
-        """Tell the cache within `timeout` seconds; whether that was new.
+    async def submit(self, caller: Caller, said: Submitted, *, within: float) -> bool:
+        """Tell the cache within so many seconds; whether that was new.
 
         Raises PermissionDenied(SOURCE_NOT_ALLOWED), NotFound(COMPLETION_NOT_FOUND, ENTRY_NOT_FOUND), Unavailable.
         """
         try:
-            recorded = await self._submit(caller, said, timeout)
+            recorded = await self._submit(caller, said, min(within, CALL_SECONDS))
         except AntiphonError as error:
             self._metrics.feedback.labels(error.reason.value.lower()).inc()
             raise

@@ -29,9 +29,6 @@ STREAM_DEADLINE = 600.0
 FEEDBACK_DEADLINE = 5.0
 """The same, for a call that waits for no model."""
 
-FEEDBACK_MARGIN = 0.1
-"""Seconds of the caller's time that remain to say that the cache does not answer."""
-
 SLOW_SECONDS = 30.0
 """A model takes its time; only a call that took longer than this is remarkable."""
 
@@ -96,8 +93,7 @@ class CompletionServicer:
         self, request: completion_pb2.SubmitFeedbackRequest, call: Call
     ) -> completion_pb2.SubmitFeedbackResponse:
         """Take what is said about an answer."""
-        timeout = max(call.deadline.remaining() - FEEDBACK_MARGIN, 0.0)
-        recorded = await self._feedback.submit(call.caller, read_submitted(request), timeout=timeout)
+        recorded = await self._feedback.submit(call.caller, read_submitted(request), within=call.deadline.remaining())
         return completion_pb2.SubmitFeedbackResponse(recorded=recorded)
 
     def _with_key(self, key: str, request: completion_pb2.CompleteRequest, asked: Request, call: Call) -> Asked:

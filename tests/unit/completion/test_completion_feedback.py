@@ -58,7 +58,7 @@ async def submit(
     right: bool = False,
     user: str = "",
 ) -> bool:
-    return await feedback.submit(caller, Submitted(name, right, source, user), timeout=GUARD)
+    return await feedback.submit(caller, Submitted(name, right, source, user), within=GUARD)
 
 
 async def test_it_is_told_to_the_cache_for_the_caller() -> None:
