@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 Prompt = str | completion_pb2.CompleteRequest
 """One user message, or a request with everything that it can say."""
 
+Completion = str | completion_pb2.SubmitFeedbackRequest
+"""An answer's `completion_id`, or a request with everything that can be said about it."""
+
 
 class AsyncCompletionClient(AsyncChannelOwner):
     """Asks for answers. Safe for concurrent use within one event loop.
@@ -106,16 +109,16 @@ class AsyncCompletionClient(AsyncChannelOwner):
 
     async def submit_feedback(
         self,
-        completion_id: str,
+        completion: Completion,
         *,
-        right: bool,
-        user: str = "",
-        source: cache_pb2.FeedbackSource.ValueType = cache_pb2.FEEDBACK_SOURCE_USER,
+        right: bool | None = None,
+        user: str | None = None,
+        source: cache_pb2.FeedbackSource.ValueType | None = None,
         timeout: float = 5.0,
         metadata: Metadata = (),
     ) -> completion_pb2.SubmitFeedbackResponse:
         """Say whether an answer was right; `user` tells people apart who share a key. Raises `AntiphonError`."""
-        request = _feedback(completion_id, right, user, source)
+        request = _feedback(completion, right, user, source)
         return await unary(
             self._stub.SubmitFeedback(request, timeout=timeout, metadata=self._credential.metadata(metadata))
         )
@@ -195,16 +198,16 @@ class CompletionClient(SyncChannelOwner):
 
     def submit_feedback(
         self,
-        completion_id: str,
+        completion: Completion,
         *,
-        right: bool,
-        user: str = "",
-        source: cache_pb2.FeedbackSource.ValueType = cache_pb2.FEEDBACK_SOURCE_USER,
+        right: bool | None = None,
+        user: str | None = None,
+        source: cache_pb2.FeedbackSource.ValueType | None = None,
         timeout: float = 5.0,
         metadata: Metadata = (),
     ) -> completion_pb2.SubmitFeedbackResponse:
         """Say whether an answer was right; `user` tells people apart who share a key. Raises `AntiphonError`."""
-        request = _feedback(completion_id, right, user, source)
+        request = _feedback(completion, right, user, source)
         with raised():
             return self._stub.SubmitFeedback(request, timeout=timeout, metadata=self._credential.metadata(metadata))
 
@@ -228,14 +231,20 @@ def _request(
 
 
 def _feedback(
-    completion_id: str, right: bool, user: str, source: cache_pb2.FeedbackSource.ValueType
+    completion: Completion, right: bool | None, user: str | None, source: cache_pb2.FeedbackSource.ValueType | None
 ) -> completion_pb2.SubmitFeedbackRequest:
-    return completion_pb2.SubmitFeedbackRequest(
-        completion_id=completion_id,
-        verdict=cache_pb2.VERDICT_RIGHT if right else cache_pb2.VERDICT_WRONG,
-        source=source,
-        user=user,
-    )
+    request = completion_pb2.SubmitFeedbackRequest()
+    if isinstance(completion, str):
+        request.completion_id = completion
+    else:
+        request.CopyFrom(completion)
+    if right is not None:
+        request.verdict = cache_pb2.VERDICT_RIGHT if right else cache_pb2.VERDICT_WRONG
+    if user is not None:
+        request.user = user
+    if source is not None:
+        request.source = source
+    return request
 
 
 def _stream_request(

@@ -52,7 +52,7 @@ async def test_feedback_says_what_it_was_given_and_is_tried_again(service: Scrip
     assert len(service.feedback) == 4
     first, *_, last = service.feedback
     assert (first.completion_id, first.verdict, first.user) == ("c", cache_pb2.VERDICT_WRONG, "ada")
-    assert (first.source, last.source) == (cache_pb2.FEEDBACK_SOURCE_USER, cache_pb2.FEEDBACK_SOURCE_JUDGE)
+    assert (first.source, last.source) == (cache_pb2.FEEDBACK_SOURCE_UNSPECIFIED, cache_pb2.FEEDBACK_SOURCE_JUDGE)
     assert last.verdict == cache_pb2.VERDICT_RIGHT
 
 
