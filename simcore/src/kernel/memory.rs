@@ -85,12 +85,46 @@ unsafe impl Allocator for LargePages {
     }
 }
 
-/// The allocator of everything that links this crate.
+/// Blocks in large pages, and how many bytes of them came back since the last time that pages were given back.
+struct Arena {
+    blocks: Dlmalloc<LargePages>,
+    freed: usize,
+}
+
+/// So many bytes must come back before pages are: giving them back, and getting them again, costs some 100 µs for each.
+const FREED: usize = 8 * LARGE;
+
+impl Arena {
+    const fn new() -> Mutex<Self> {
+        let mut blocks = Dlmalloc::new_with_allocator(LargePages);
+        blocks.set_granularity(LARGE);
+        Mutex::new(Self { blocks, freed: 0 })
+    }
+
+    /// Takes a block back.
+    ///
+    /// # Safety
+    ///
+    /// It came from here, and nobody uses it.
+    unsafe fn free(&mut self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { self.blocks.free(block, layout.size(), layout.align()) };
+        self.freed += layout.size();
+        // dlmalloc itself gives up when there is nothing to give back once.
+        if self.freed >= FREED {
+            self.freed = 0;
+            // SAFETY: nothing is asked of the caller.
+            unsafe { self.blocks.trim(LARGE) };
+        }
+    }
+}
+
+/// An allocator for all memory of a program, or of a module that Python loads.
 pub struct Memory {
     /// For what is aligned to one line.
-    lines: Mutex<Dlmalloc<LargePages>>,
+    lines: Mutex<Arena>,
     /// For what is aligned to two.
-    pairs: Mutex<Dlmalloc<LargePages>>,
+    pairs: Mutex<Arena>,
 }
 
 impl fmt::Debug for Memory {
@@ -99,18 +133,15 @@ impl fmt::Debug for Memory {
     }
 }
 
-#[global_allocator]
-static MEMORY: Memory = Memory { lines: Memory::arena(), pairs: Memory::arena() };
-
 impl Memory {
-    const fn arena() -> Mutex<Dlmalloc<LargePages>> {
-        let mut large = Dlmalloc::new_with_allocator(LargePages);
-        large.set_granularity(LARGE);
-        Mutex::new(large)
+    /// Nothing has been asked for yet.
+    #[allow(clippy::new_without_default, reason = "a static is made of it")]
+    pub const fn new() -> Self {
+        Self { lines: Arena::new(), pairs: Arena::new() }
     }
 
     /// The allocator of a block, if it is to lie in large pages.
-    fn large(&self, layout: Layout) -> Option<MutexGuard<'_, Dlmalloc<LargePages>>> {
+    fn large(&self, layout: Layout) -> Option<MutexGuard<'_, Arena>> {
         let arena = match layout.align() {
             _ if !SIZES.contains(&layout.size()) => return None,
             LINE => &self.lines,
@@ -127,7 +158,7 @@ unsafe impl GlobalAlloc for Memory {
         // SAFETY: the caller's promises are those that both allocators ask for.
         unsafe {
             match self.large(layout) {
-                Some(mut large) => large.malloc(layout.size(), layout.align()),
+                Some(mut large) => large.blocks.malloc(layout.size(), layout.align()),
                 None => System.alloc(layout),
             }
         }
@@ -137,7 +168,7 @@ unsafe impl GlobalAlloc for Memory {
         // SAFETY: as above.
         unsafe {
             match self.large(layout) {
-                Some(mut large) => large.calloc(layout.size(), layout.align()),
+                Some(mut large) => large.blocks.calloc(layout.size(), layout.align()),
                 None => System.alloc_zeroed(layout),
             }
         }
@@ -147,7 +178,7 @@ unsafe impl GlobalAlloc for Memory {
         // SAFETY: as above; the layout is the one that the block was asked for with.
         unsafe {
             match self.large(layout) {
-                Some(mut large) => large.free(block, layout.size(), layout.align()),
+                Some(mut large) => large.free(block, layout),
                 None => System.dealloc(block, layout),
             }
         }
@@ -159,7 +190,7 @@ unsafe impl GlobalAlloc for Memory {
             let other = Layout::from_size_align_unchecked(size, layout.align());
             match (self.large(layout), SIZES.contains(&size)) {
                 (None, false) => System.realloc(block, layout, size),
-                (Some(mut large), true) => large.realloc(block, layout.size(), layout.align(), size),
+                (Some(mut large), true) => large.blocks.realloc(block, layout.size(), layout.align(), size),
                 (guard, _) => {
                     drop(guard);
                     let moved = self.alloc(other);
@@ -171,5 +202,106 @@ unsafe impl GlobalAlloc for Memory {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GlobalAlloc, LARGE, LINE, Layout, Memory, PAIR, SIZES};
+
+    /// A block and what it was filled with.
+    struct Block(*mut u8, Layout, u8);
+
+    impl Block {
+        fn bytes(&self) -> &[u8] {
+            // SAFETY: the block is as long as its layout and has been filled.
+            unsafe { std::slice::from_raw_parts(self.0, self.1.size()) }
+        }
+
+        fn fill(&mut self, byte: u8) {
+            self.2 = byte;
+            // SAFETY: as above.
+            unsafe { self.0.write_bytes(byte, self.1.size()) };
+        }
+    }
+
+    #[test]
+    fn blocks_keep_what_is_in_them_whatever_happens_to_others() {
+        let memory = Memory::new();
+        let mut state = 17_u64;
+        let mut noise = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize
+        };
+        let mut blocks: Vec<Block> = Vec::new();
+        for round in 0..4000 {
+            // Around both ends of the sizes in large pages, too.
+            let size = [
+                1 + noise() % 64,
+                SIZES.start() - 1,
+                *SIZES.start(),
+                1 + noise() % 100_000,
+                *SIZES.end(),
+                SIZES.end() + 1,
+            ][noise() % 6];
+            let byte = round as u8;
+            match noise() % 3 {
+                0 if blocks.len() > 20 => {
+                    let block = blocks.swap_remove(noise() % blocks.len());
+                    // SAFETY: it came from there with this layout.
+                    unsafe { memory.dealloc(block.0, block.1) };
+                }
+                1 if !blocks.is_empty() => {
+                    let at = noise() % blocks.len();
+                    let block = &mut blocks[at];
+                    let kept = block.1.size().min(size);
+                    // SAFETY: as above, and the new size makes a layout.
+                    block.0 = unsafe { memory.realloc(block.0, block.1, size) };
+                    block.1 = Layout::from_size_align(size, block.1.align()).unwrap();
+                    assert!(block.bytes()[..kept].iter().all(|&byte| byte == block.2));
+                    block.fill(byte);
+                }
+                _ => {
+                    let layout = Layout::from_size_align(size, [1, 8, LINE, PAIR][noise() % 4]).unwrap();
+                    let zeroed = noise() % 2 == 0;
+                    // SAFETY: the layout is not empty.
+                    let start = unsafe { if zeroed { memory.alloc_zeroed(layout) } else { memory.alloc(layout) } };
+                    assert!(!start.is_null() && start.align_offset(layout.align()) == 0);
+                    let mut block = Block(start, layout, 0);
+                    assert!(!zeroed || block.bytes().iter().all(|&byte| byte == 0));
+                    block.fill(byte);
+                    blocks.push(block);
+                }
+            }
+            if round % 50 == 0 {
+                assert!(blocks.iter().all(|block| block.bytes().iter().all(|&byte| byte == block.2)));
+            }
+        }
+        for block in blocks {
+            // SAFETY: as above.
+            unsafe { memory.dealloc(block.0, block.1) };
+        }
+    }
+
+    /// Bytes of address space that the process has.
+    fn mapped() -> usize {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        pages.split(' ').next().unwrap().parse::<usize>().unwrap() * 4096
+    }
+
+    #[test]
+    fn what_is_given_back_goes_back_to_the_system() {
+        let memory = Memory::new();
+        let layout = Layout::from_size_align(30_720, LINE).unwrap();
+        let before = mapped();
+        // SAFETY: the layout is not empty.
+        let blocks: Vec<*mut u8> = (0..4000).map(|_| unsafe { memory.alloc(layout) }).collect();
+        assert!(mapped() > before + 3500 * layout.size());
+        for block in blocks {
+            // SAFETY: it came from there with this layout.
+            unsafe { memory.dealloc(block, layout) };
+        }
+        // Other tests run beside this one.
+        assert!(mapped() < before + 1000 * layout.size() + 8 * LARGE);
     }
 }

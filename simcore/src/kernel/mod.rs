@@ -13,7 +13,7 @@ pub mod further;
 pub mod levels;
 mod line;
 #[cfg(target_os = "linux")]
-mod memory;
+pub mod memory;
 pub mod portable;
 pub mod signs;
 #[cfg(test)]
