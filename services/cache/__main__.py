@@ -54,6 +54,7 @@ async def main(settings: CacheSettings, process: Process) -> None:
     control = StoredControl(connection, **copies)
     learning = _learning(settings, judge, embedder, control)
     log.info("thresholds are learned", mode=settings.learning if learning else "off")
+    metrics = CacheMetrics(process.telemetry.registry)
     cache = Cache(
         _limits(settings),
         Outside(
@@ -70,9 +71,9 @@ async def main(settings: CacheSettings, process: Process) -> None:
             chance=random.random,
             report=lambda part, error: log.warning("a part failed", part=part, exc_info=error),
             learning=learning,
+            heed=metrics.heard,
         ),
     )
-    metrics = CacheMetrics(process.telemetry.registry)
     metrics.watch(cache, entries.skipped.total)
     server = Server(
         SERVICE,
@@ -177,6 +178,7 @@ def _limits(settings: CacheSettings) -> Limits:
         lease=settings.lease,
         max_fills=settings.max_fills,
         max_unsaved=settings.max_unsaved,
+        quarantine_users=settings.quarantine_users,
     )
 
 

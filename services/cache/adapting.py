@@ -21,8 +21,8 @@ from services.cache.judges import verdicts
 from services.cache.learning.audited import Audited, audited
 from services.cache.learning.budget import Budget
 from services.cache.learning.labels import Comparer, ComparerError, Label, Source
-from services.cache.learning.learner import WITHDRAWING, Learner
 from services.cache.learning.learner import Learned as Taught
+from services.cache.learning.learner import Learner
 from services.cache.learning.namespaces import MOST, Terms
 from services.cache.ports import LearningStore
 from services.cache.scope import Address
@@ -227,16 +227,14 @@ class Adapting:
         self._learn_audit(audit, same=same)
         return Heard(counted=True, agrees=same)
 
-    def judged(self, tenant: str, namespace: str, entry_id: str, source: Source, *, right: bool) -> bool:
-        """Take a verdict about an entry (`client`, `judge`, `operator`); whether it has to go into quarantine.
+    def judged(self, tenant: str, namespace: str, entry_id: str, source: Source, *, right: bool) -> None:
+        """Learn from what a client, a judge or an operator says of an entry that answered another question.
 
-        The caller does that: this one does not know whether the entry still exists.
+        What becomes of the entry is not decided here, but by `services.cache.quarantine`.
         """
-        learner = self._learner(tenant, namespace)
-        if learner is None:
-            return source in WITHDRAWING and not right
-        self._changed(tenant, namespace)
-        return learner.tell(source, entry_id, same=right).quarantine
+        if (learner := self._learner(tenant, namespace)) is not None:
+            self._changed(tenant, namespace)
+            learner.tell(source, entry_id, same=right)
 
     async def _compare(self, pace: float) -> None:
         while True:

@@ -28,5 +28,7 @@ class Bucket:
     """Row in the index by entry id, for entries that have a vector."""
     groups: dict[str, Group] = field(default_factory=dict)
     """By scope."""
+    quarantined: int = 0
+    """Entries of it that are quarantined."""
     bytes: int = 0
     """Of questions, answers and vectors."""

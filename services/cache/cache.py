@@ -18,8 +18,9 @@ from services.cache.decision import Judge
 from services.cache.draft import Draft
 from services.cache.embeddings import Embeddings
 from services.cache.entries import STEP, Entries
-from services.cache.entry import Entry
+from services.cache.entry import MICROSECONDS, Entry
 from services.cache.explaining import Explaining, Explanation
+from services.cache.feedback import Feedback, Heed, Reviewed, Verdict
 from services.cache.fill_values import Granted
 from services.cache.fills import Fills
 from services.cache.flight import WaitResult
@@ -29,11 +30,13 @@ from services.cache.lookup import Lookups
 from services.cache.ports import EntryStore, EpochStore, QuestionEmbedder
 from services.cache.recovery import Recovery
 from services.cache.removal import Removal
+from services.cache.review import FeedbackSource
+from services.cache.reviewing import Reviewing
 from services.cache.scope import Addresses
 from services.cache.searching import Searching
 from services.cache.stats import Learning, Report, Stats
 from services.cache.storing import Storing
-from services.cache.values import Asked, ByIds, CommitResult, LookupResult, Policy, Query, Selector
+from services.cache.values import Action, Asked, Chosen, CommitResult, LookupResult, Policy, Query
 from services.cache.writer import Writer
 from services.chassis.deadline import Deadline
 from services.chassis.errors import NotFound, Reason
@@ -41,6 +44,13 @@ from services.llm.values import Answer
 
 WAIT_MARGIN_SECONDS = 0.25
 """Before a waiter's deadline, at which it is told to come again; the reply has to travel, too."""
+
+SPEAKERS = {
+    FeedbackSource.USER: Source.CLIENT,
+    FeedbackSource.JUDGE: Source.JUDGE,
+    FeedbackSource.OPERATOR: Source.OPERATOR,
+}
+"""Whose feedback is learned from as verdicts; what an audit finds was learned before it is said."""
 
 DRAIN_SECONDS = 10.0
 """That writing what waits may take when the process ends."""
@@ -58,6 +68,7 @@ class Limits:
     lease: float = 30.0
     max_fills: int = 100_000
     max_unsaved: int = 10_000
+    quarantine_users: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +91,7 @@ class Outside:
     monotonic: Callable[[], float]
     chance: Callable[[], float]
     report: Callable[[str, BaseException], None]
+    heed: Heed
     learning: Setup | None = None
 
 
@@ -137,12 +149,25 @@ class Cache:
             chance=outside.chance,
             report=lambda error: outside.report("hydration", error),
         )
+        self._reviewing = Reviewing(
+            addresses=addresses,
+            entries=self.entries,
+            store=outside.store,
+            storing=self._storing,
+            writer=self.writer,
+            recovery=self.recovery,
+            background=self._background,
+            heed=self._heed,
+            users=limits.quarantine_users,
+            now=outside.now,
+        )
         self._removal = Removal(
             entries=self.entries,
             store=outside.store,
             epochs=outside.epochs,
             writer=self.writer,
             recovery=self.recovery,
+            reviewing=self._reviewing,
             background=self._background,
             now=outside.now,
         )
@@ -241,13 +266,15 @@ class Cache:
         self._own(tenant, lease_id)
         return self.fills.renew(lease_id)
 
-    async def commit(self, tenant: str, lease_id: str, answer: Answer, *, durable: bool) -> CommitResult:
-        """Store the answer of a fill and hand it to all who wait. Raises as `renew`."""
+    async def commit(
+        self, tenant: str, lease_id: str, answer: Answer, *, durable: bool, writer: str = ""
+    ) -> CommitResult:
+        """Store the answer of a fill and hand it to all who wait; `writer` names an API key. Raises as `renew`."""
         self._own(tenant, lease_id)
         lease = self.fills.held(lease_id)
         if lease.committed is None:
             self.adapting.committed(lease.flight.context, answer)
-        return await self._storing.commit(lease_id, answer, durable=durable)
+        return await self._storing.commit(lease_id, answer, durable=durable, writer=writer)
 
     async def audited(self, tenant: str, audit_id: str, answer: Answer) -> Heard:
         """Compare the fresh answer of an audit with what was served; an audit that is not open says nothing."""
@@ -262,14 +289,28 @@ class Cache:
         return self.fills.abort(lease_id)
 
     async def put(
-        self, tenant: str, query: Query, policy: Policy, answer: Answer, *, durable: bool, deadline: Deadline
+        self,
+        tenant: str,
+        query: Query,
+        policy: Policy,
+        answer: Answer,
+        *,
+        durable: bool,
+        writer: str = "",
+        deadline: Deadline,
     ) -> Entry:
-        """Store an answer directly. Raises InvalidRequest, Unavailable."""
-        return await self._storing.put(tenant, query, policy, answer, durable=durable, deadline=deadline)
+        """Store an answer directly; `writer` names an API key. Raises InvalidRequest, Unavailable."""
+        return await self._storing.put(tenant, query, policy, answer, durable=durable, writer=writer, deadline=deadline)
 
-    async def delete(self, tenant: str, namespace: str, selector: Selector, *, dry_run: bool) -> int:
-        """Delete entries; how many. Raises NotFound, Unavailable."""
-        return await self._removal.delete(tenant, namespace, selector, dry_run=dry_run)
+    async def remove(
+        self, tenant: str, chosen: Chosen, action: Action = Action.DELETE, *, by: str = "", dry_run: bool = False
+    ) -> int:
+        """Delete, quarantine or release entries; how many. Raises NotFound, Unavailable."""
+        return await self._removal.remove(tenant, chosen, action, by=by, dry_run=dry_run)
+
+    async def feedback(self, tenant: str, feedback: Feedback) -> Reviewed:
+        """Take what is said about an entry. Raises NotFound, Unavailable."""
+        return await self._reviewing.feedback(tenant, feedback)
 
     async def clear(self, tenant: str, namespace: str, *, dry_run: bool) -> tuple[int, int]:
         """Clear a namespace; how many live entries it had, and its epoch. Raises Unavailable."""
@@ -281,7 +322,7 @@ class Cache:
 
     async def report(self, tenant: str, namespace: str | None) -> Report:
         """Sizes and counts of one namespace, or of all of the tenant."""
-        total = valid = size = 0
+        total = valid = expired = quarantined = size = 0
         now = self._outside.now()
         steps = count(1)
         for bucket in self.entries.buckets(tenant):
@@ -291,13 +332,18 @@ class Cache:
                 continue
             total += len(bucket.entries)
             size += bucket.bytes
+            quarantined += bucket.quarantined
             for entry in list(bucket.entries.values()):
-                valid += entry.live(now)
+                live = entry.live(now)
+                expired += not live
+                valid += live and not entry.withheld(own=True)
                 if next(steps) % STEP == 0:
                     await asyncio.sleep(0)
         return Report(
             entries_total=total,
             entries_valid=valid,
+            entries_expired=expired,
+            entries_quarantined=quarantined,
             bytes=size,
             tally=self.stats.of(tenant, namespace),
             writes_not_stored=self._writes_not_stored(tenant, namespace),
@@ -320,13 +366,26 @@ class Cache:
             audited=adapting.share_of(compared[Source.AUDIT, True], compared[Source.AUDIT, False]),
         )
 
+    def _heed(self, verdict: Verdict) -> None:
+        """Tell those outside, and who learns when answers may be served to others' questions."""
+        self._outside.heed(verdict)
+        feedback, entry = verdict.feedback, verdict.entry
+        source = SPEAKERS.get(feedback.source)
+        if source is not None and feedback.semantic:
+            self.adapting.judged(entry.tenant, entry.namespace, entry.id, source, right=feedback.right)
+
     def _withdraw(self, entry: Entry) -> None:
-        """Take a wrong answer out of service, unless another is in its place by now."""
+        """Say that an audit found an answer wrong for a reworded question, unless another is in its place by now."""
         if self.entries.current(entry):
-            chosen = ByIds((entry.id,))
-            self._background.start(
-                "withdraw", self._removal.delete(entry.tenant, entry.namespace, chosen, dry_run=False)
+            said = Feedback(
+                entry.id,
+                FeedbackSource.AUDIT,
+                right=False,
+                semantic=True,
+                namespace=entry.namespace,
+                answered_us=round(entry.answer.created_at * MICROSECONDS),
             )
+            self._background.start("withdraw", self._reviewing.feedback(entry.tenant, said))
 
     def _writes_not_stored(self, tenant: str, namespace: str | None) -> int:
         owned = (write.entry for write in self.writer.unsaved() if write.entry.tenant == tenant)

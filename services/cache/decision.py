@@ -28,6 +28,8 @@ class Veto(StrEnum):
     """The verifier's score is below what is asked for."""
     TOO_OLD = "too_old"
     EXPIRED = "expired"
+    QUARANTINED = "quarantined"
+    """It was said to be wrong; see `services.cache.quarantine`."""
     EXACT_ONLY = "exact_only"
     UNCALIBRATED = "uncalibrated"
     """The caller states an error rate, and nothing is fitted that could promise one."""
@@ -161,7 +163,7 @@ def judge_exact(entry: Entry | None, address: Address, rule: Rule, now: float) -
     """Decide on the entry found under the question's own key."""
     if entry is None or entry.scope != address.scope or entry.key != address.key:
         return Choice(None, Decision())
-    veto = unfit(entry, rule, now)
+    veto = unfit(entry, address, rule, now)
     decision = Decision(similarity=1.0, vetoes=(veto,) if veto else (), age=entry.age(now))
     return Choice(None if veto else entry, decision)
 
@@ -169,7 +171,7 @@ def judge_exact(entry: Entry | None, address: Address, rule: Rule, now: float) -
 def shortlist(found: Iterable[Candidate], address: Address, rule: Rule, bar: Bar, now: float) -> Shortlist:
     """Which of what was found is judged; `found` comes by falling similarity, `bar` is the rule's.
 
-    One that is better but expired or too old does not hide a good one behind it.
+    One that is better but expired, quarantined or too old does not hide a good one behind it.
     """
     chosen: list[Candidate] = []
     nearest: Decision | None = None
@@ -178,7 +180,7 @@ def shortlist(found: Iterable[Candidate], address: Address, rule: Rule, bar: Bar
         if not in_scope(candidate.entry, address):
             continue
         close = candidate.similarity >= bar.cosine
-        veto = unfit(candidate.entry, rule, now) if close else Veto.BELOW_THRESHOLD
+        veto = unfit(candidate.entry, address, rule, now) if close else Veto.BELOW_THRESHOLD
         if veto is None:
             chosen.append(candidate)
             if len(chosen) == JUDGED:
@@ -209,7 +211,7 @@ def decide(candidate: Candidate, verdict: Verdict, address: Address, rule: Rule,
     own = None if rule.learned is None else rule.learned.bar_of(candidate.entry.id)
     if own is not None and own is not bar:
         bar = bar.tightened(own)
-    if (veto := unfit(candidate.entry, rule, now)) is not None:
+    if (veto := unfit(candidate.entry, address, rule, now)) is not None:
         vetoes = (veto,)
     elif candidate.entry.key == address.key:
         vetoes = ()
@@ -233,10 +235,12 @@ def in_scope(entry: Entry, address: Address) -> bool:
     return entry.scope == address.scope and entry.tenant == address.tenant and entry.namespace == address.namespace
 
 
-def unfit(entry: Entry, rule: Rule, now: float) -> Veto | None:
+def unfit(entry: Entry, address: Address, rule: Rule, now: float) -> Veto | None:
     """Why an entry is not served however well it fits."""
     if not entry.live(now):
         return Veto.EXPIRED
+    if entry.withheld(own=entry.key == address.key):
+        return Veto.QUARANTINED
     if rule.max_age is not None and entry.age(now) > rule.max_age:
         return Veto.TOO_OLD
     return None

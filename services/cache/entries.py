@@ -65,6 +65,8 @@ class Entries:
         self._expiry: list[tuple[int, int, str, Entry]] = []
         self._ticket = count()
         self._total = 0
+        self.quarantined = 0
+        """Visible entries that are quarantined."""
         self.last_ver = 0
         """The largest `ver` seen."""
         self.broken = asyncio.Event()
@@ -88,6 +90,11 @@ class Entries:
         """The entry with this id in this namespace."""
         bucket = self._buckets.get((tenant, namespace))
         return bucket.entries.get(entry_id) if bucket else None
+
+    def find_any(self, tenant: str, entry_id: str) -> Entry | None:
+        """The entry with this id in whichever namespace of the tenant."""
+        found = (bucket.entries.get(entry_id) for bucket in self.buckets(tenant))
+        return next((entry for entry in found if entry is not None), None)
 
     def current(self, entry: Entry) -> bool:
         """Whether this very entry is still visible."""
@@ -117,6 +124,28 @@ class Entries:
         # A row is gone again where a later entry of the same batch has replaced its own.
         self._index_rows({row: vector for row, vector in vectors.items() if row in self._by_row})
         return stored
+
+    def next_ver(self, now_us: int) -> int:
+        """A version behind every one that was seen, wherever the wall clock stands, and that nobody else gets."""
+        self.last_ver = max(now_us, self.last_ver + 1)
+        return self.last_ver
+
+    def amend(self, entry: Entry) -> bool:
+        """Put an entry in the place of an older version of itself, the same answer to the same question.
+
+        False if that is not there any more. Its vector stays as it is.
+        """
+        before = self.find(entry.tenant, entry.namespace, entry.id)
+        if before is None or before.ver >= entry.ver or before.epoch != entry.epoch:
+            return False
+        bucket = self._buckets[entry.tenant, entry.namespace]
+        bucket.entries[entry.id] = entry
+        self._count_quarantined(bucket, (entry.review.quarantine is not None) - (before.review.quarantine is not None))
+        row = bucket.rows.get(entry.id)
+        if row is not None:
+            self._by_row[row] = entry
+        self._watch_expiry(entry)
+        return True
 
     def remove(self, entry: Entry) -> bool:
         """Forget an entry; False if it is not the visible one any more."""
@@ -172,7 +201,9 @@ class Entries:
         if old is not None and old.epoch >= epoch:
             return None
         self._open(tenant, namespace, epoch)
-        self._total -= len(old.entries) if old else 0
+        if old is not None:
+            self._total -= len(old.entries)
+            self.quarantined -= old.quarantined
         return old
 
     async def dismantle(self, bucket: Bucket, now: float) -> int:
@@ -260,13 +291,21 @@ class Entries:
         bucket.entries[entry.id] = entry
         bucket.bytes += text_bytes(entry.question, entry.answer)
         self._total += 1
+        self._count_quarantined(bucket, entry.review.quarantine is not None)
         if with_row:
             self._add_row(bucket, entry)
+        self._watch_expiry(entry)
+        return True
+
+    def _watch_expiry(self, entry: Entry) -> None:
         heapq.heappush(self._expiry, (entry.expires_us, next(self._ticket), entry.id, entry))
         if len(self._expiry) > 2 * self._total + MIN_STALE:
             self._expiry = [item for item in self._expiry if self.current(item[3])]
             heapq.heapify(self._expiry)
-        return True
+
+    def _count_quarantined(self, bucket: Bucket, change: int) -> None:
+        bucket.quarantined += change
+        self.quarantined += change
 
     def _open(self, tenant: str, namespace: str, epoch: int) -> Bucket:
         bucket = self._buckets[tenant, namespace] = Bucket(tenant, namespace, epoch)
@@ -302,6 +341,7 @@ class Entries:
         del bucket.entries[entry.id]
         bucket.bytes -= text_bytes(entry.question, entry.answer)
         self._total -= 1
+        self._count_quarantined(bucket, -(entry.review.quarantine is not None))
         row = bucket.rows.pop(entry.id, None)
         if row is None:
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from services.cache.review import UNREVIEWED, Review
 from services.llm.values import Answer
 
 MICROSECONDS = 1_000_000
@@ -37,7 +38,7 @@ class Entry:
     created_us: int
     """When the answer was made; age counts from here."""
     updated_us: int
-    """When the entry was written."""
+    """When the entry was written, or what was said about it."""
     expires_us: int
     ver: int
     epoch: int
@@ -45,6 +46,21 @@ class Entry:
     tags: tuple[str, ...] = ()
     decided_by: str = ""
     """Version of the decision that was in use when it was written; empty in records from before there was one."""
+    writer: str = ""
+    """Id of the API key for which it was written; empty without credentials, and in records from before it was kept."""
+    answered_us: int = 0
+    """When the entry was written, if something was said about it since; see `written_us`."""
+    review: Review = UNREVIEWED
+
+    @property
+    def written_us(self) -> int:
+        """When this answer was stored, whatever was said about it since."""
+        return self.answered_us or self.updated_us
+
+    def withheld(self, *, own: bool) -> bool:
+        """Whether it is quarantined for the question it was stored under (`own`), or for reworded ones."""
+        quarantine = self.review.quarantine
+        return quarantine is not None and (quarantine.whole or not own)
 
     @property
     def expires_at(self) -> float:

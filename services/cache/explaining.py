@@ -12,6 +12,7 @@ from services.cache.embeddings import Embeddings
 from services.cache.entries import Entries
 from services.cache.entry import Entry
 from services.cache.ports import Readiness
+from services.cache.review import Quarantine
 from services.cache.scope import Address, Addresses
 from services.cache.searching import Search, Searching
 from services.cache.values import BypassReason, Decision, Mode, Outcome, Policy, Query, Vector
@@ -67,6 +68,8 @@ class Explanation:
     candidates: tuple[Judged, ...] = ()
     comparable: int = 0
     """Entries in the question's scope that can be found by similarity."""
+    quarantine: Quarantine | None = None
+    """Of the question's own entry."""
 
 
 class Explaining:
@@ -101,12 +104,20 @@ class Explaining:
         await self._adapting.prepare(tenant, query.namespace)
         learned = self._adapting.learned(tenant, query.namespace)
         rule = rule_for(policy, self._judge, semantic=address.question.semantic, learned=learned)
-        plain = Explanation(Outcome.BYPASS, Ruling.BYPASS, address, rule.bar, comparable=self._entries.rows(address))
+        own = self._entries.get(address)
+        plain = Explanation(
+            Outcome.BYPASS,
+            Ruling.BYPASS,
+            address,
+            rule.bar,
+            comparable=self._entries.rows(address),
+            quarantine=own.review.quarantine if own else None,
+        )
         if policy.mode is Mode.BYPASS:
             return replace(plain, ruling=Ruling.POLICY, bypass_reason=BypassReason.POLICY)
         if self._readiness.hydrating:
             return replace(plain, bypass_reason=BypassReason.HYDRATING)
-        exact = judge_exact(self._entries.get(address), address, rule, self._now())
+        exact = judge_exact(own, address, rule, self._now())
         try:
             vector = await self._vector(address, deadline)
             if vector is not None:

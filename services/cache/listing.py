@@ -11,23 +11,29 @@ from operator import attrgetter
 from services.cache.bucket import Bucket
 from services.cache.entries import STEP, Entries
 from services.cache.entry import Entry
-from services.cache.recovery import Phase, Recovery
-from services.chassis.errors import Reason, Unavailable
+from services.cache.recovery import Recovery
 
 _BY_ID = attrgetter("id")
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which entries; what is empty does not matter. `model` made the answer."""
+    """Which entries; what is empty or None does not matter. `model` made the answer, `writer` is an API key's id."""
 
     namespace: str = ""
     model: str = ""
     tag: str = ""
+    writer: str = ""
+    quarantined: bool | None = None
 
     def takes(self, entry: Entry) -> bool:
         """Whether an entry of the right namespace is meant."""
-        return self.model in {"", entry.answer.model} and (not self.tag or self.tag in entry.tags)
+        return (
+            self.model in {"", entry.answer.model}
+            and self.writer in {"", entry.writer}
+            and (not self.tag or self.tag in entry.tags)
+            and self.quarantined in {None, entry.review.quarantine is not None}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +62,7 @@ class Listing:
 
     async def page(self, tenant: str, wanted: Wanted, *, size: int, after: Place | None) -> Page:
         """The live entries of a tenant behind `after`, at most `size`. Raises Unavailable until all are known."""
-        if self._recovery.phase is not Phase.READY:
-            raise Unavailable("stored entries are not known yet", reason=Reason.STORE_UNAVAILABLE, retry_after=1.0)
+        self._recovery.require_all()
         found: list[Entry] = []
         for bucket in sorted(self._entries.buckets(tenant), key=attrgetter("namespace")):
             if wanted.namespace not in {"", bucket.namespace} or (after and bucket.namespace < after.namespace):

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.cache.adapting import Heard
 from services.cache.cache import Cache
+from services.cache.feedback import Verdict
 from services.cache.fill_values import Granted, InProgress
 from services.cache.histogram import LATENCY_BOUNDS, P_WRONG_BOUNDS, SIMILARITY_BOUNDS
 from services.cache.recovery import Phase
@@ -63,6 +64,7 @@ class CacheMetrics:
         self._fills = self._counter("fills", "Fills by what became of them.", "event")
         self._unstored = self._counter("answers_not_stored", "Committed answers that were not stored.", "reason")
         self._aborts = self._counter("aborts", "Fills that were given up.", "reason")
+        self._feedback = self._counter("feedback", "New feedback on entries.", "source", "verdict")
         self._saved_tokens = self._counter("tokens_saved", "Tokens that hits did not buy again.", "direction")
         self._saved_money = self._counter("nano_usd_saved", "Money that hits did not spend again.")
 
@@ -104,9 +106,19 @@ class CacheMetrics:
         """A fill was given up."""
         self._aborts.labels(reason if reason in ABORTS else "other").inc()
 
+    def heard(self, verdict: Verdict) -> None:
+        """Something was said about an entry."""
+        said = verdict.feedback
+        self._feedback.labels(said.source.value, "right" if said.right else "wrong").inc()
+
     def watch(self, cache: Cache, skipped: Callable[[], int]) -> None:
         """Show the state of `cache`; `skipped` counts stored records that cannot be read."""
         self._gauge("entries", "Entries in memory, expired ones included.", lambda: len(cache.entries))
+        self._gauge(
+            "entries_quarantined",
+            "Entries in memory that are not served, or only to the question they were stored under.",
+            lambda: cache.entries.quarantined,
+        )
         self._gauge("fills_active", "Questions whose answer is being made.", lambda: cache.fills.active)
         self._gauge(
             "writes_unsaved",

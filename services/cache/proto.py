@@ -7,33 +7,26 @@ from __future__ import annotations
 
 import math
 import re
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 
 from google.protobuf.duration_pb2 import Duration
 
 from antiphon.cache.v1 import cache_pb2 as pb
 from antiphon.llm.v1 import llm_pb2
-from services.cache.entry import MICROSECONDS, Entry, Source, text_bytes
-from services.cache.explaining import Explanation
+from services.cache.entry import Entry
 from services.cache.fill_values import Filled, Granted, InProgress
 from services.cache.flight import WaitResult
 from services.cache.histogram import LATENCY_BOUNDS, P_WRONG_BOUNDS, SIMILARITY_BOUNDS
 from services.cache.learning.labels import Source as LabelSource
-from services.cache.listing import Page, Place, Wanted
 from services.cache.stats import Learning, Report, Tally
 from services.cache.values import (
     Asked,
-    ByIds,
-    BySource,
-    ByTags,
     Decision,
     LookupResult,
     Mode,
     Outcome,
     Policy,
     Query,
-    Selector,
 )
 from services.llm.proto import (
     invalid,
@@ -54,13 +47,11 @@ DEFAULT_NAMESPACE = "default"
 DEFAULT_MODEL = "auto"
 MAX_TAGS = 16
 MAX_TAG = 64
-MAX_IDS = 1_000
 MAX_TOKEN = 64
 MAX_LEASE_ID = 128
 MAX_AUDIT_ID = 128
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 MATCHED_PROMPT = 1_000
-SCOPE_DIGITS = 16
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 
@@ -71,7 +62,7 @@ _MODES = {
     pb.CACHE_MODE_REFRESH: Mode.REFRESH,
     pb.CACHE_MODE_ONLY_IF_CACHED: Mode.ONLY_IF_CACHED,
 }
-_OUTCOMES = {
+OUTCOMES = {
     Outcome.EXACT: pb.OUTCOME_EXACT,
     Outcome.SEMANTIC: pb.OUTCOME_SEMANTIC,
     Outcome.MISS: pb.OUTCOME_MISS,
@@ -91,13 +82,6 @@ def read_namespace(value: str, path: str = "namespace") -> str:
 def read_lookup(request: pb.LookupRequest) -> Asked:
     """One lookup."""
     return Asked(read_query(request), read_policy(request.policy), read_token(request.fill_token))
-
-
-def read_limit(value: int, *, default: int, most: int, path: str) -> int:
-    """How many are wanted; 0 is the default."""
-    if not 0 <= value <= most:
-        raise invalid(path, f"must be 1 to {most}")
-    return value or default
 
 
 def read_query(request: pb.LookupRequest | pb.PutRequest | pb.ExplainRequest) -> Query:
@@ -129,7 +113,7 @@ def read_policy(policy: pb.CachePolicy) -> Policy:
         ttl=_seconds(policy.ttl, "policy.ttl") if policy.HasField("ttl") else None,
         max_age=_seconds(policy.max_age, "policy.max_age") if policy.HasField("max_age") else None,
         no_store=policy.no_store,
-        tags=_tags(policy.tags, "policy.tags"),
+        tags=read_tags(policy.tags, "policy.tags"),
     )
 
 
@@ -167,31 +151,21 @@ def read_stored_answer(request: pb.CommitRequest | pb.PutRequest | pb.ReportAudi
     return read_answer(request.answer)
 
 
-def read_selector(request: pb.DeleteRequest) -> Selector:
-    """Which entries a request means."""
-    match request.WhichOneof("selector"):
-        case "entry_ids":
-            ids = request.entry_ids.ids
-            if not 1 <= len(ids) <= MAX_IDS:
-                raise invalid("entry_ids.ids", f"1 to {MAX_IDS}")
-            return ByIds(tuple(ids))
-        case "tags":
-            if not request.tags.tags:
-                raise missing("tags.tags", "at least one is required")
-            return ByTags(frozenset(_tags(request.tags.tags, "tags.tags")))
-        case "source":
-            if request.source not in set(Source):
-                raise invalid("source", "must be one of fill, put")
-            return BySource(request.source)
-        case _:
-            raise missing("selector", "one of entry_ids, tags, source is required")
+def read_tags(tags: Sequence[str], path: str) -> tuple[str, ...]:
+    """Tags, without repeated ones."""
+    if len(tags) > MAX_TAGS:
+        raise invalid(path, f"at most {MAX_TAGS}")
+    for i, tag in enumerate(tags):
+        if not 1 <= len(tag) <= MAX_TAG:
+            raise invalid(f"{path}[{i}]", f"1 to {MAX_TAG} characters")
+    return tuple(dict.fromkeys(tags))
 
 
 def write_lookup(
     result: LookupResult, *, lookup_id: str, version: str, lease: Callable[[Granted], pb.Lease]
 ) -> pb.LookupResponse:
     """The response to a lookup; `version` names what decides."""
-    response = pb.LookupResponse(outcome=_OUTCOMES[result.outcome], lookup_id=lookup_id)
+    response = pb.LookupResponse(outcome=OUTCOMES[result.outcome], lookup_id=lookup_id)
     if result.outcome is Outcome.BYPASS:
         response.bypass_reason = result.bypass_reason.value if result.bypass_reason else ""
         return response
@@ -221,83 +195,6 @@ def write_decision(decision: Decision, version: str) -> pb.Decision:
         score_threshold=decision.score_threshold,
         decision_version=version,
     )
-
-
-def write_explanation(explanation: Explanation, *, model: str, embedder: str, version: str) -> pb.ExplainResponse:
-    """What a lookup would do, and why."""
-    address, bar = explanation.address, explanation.bar
-    response = pb.ExplainResponse(
-        outcome=_OUTCOMES[explanation.outcome],
-        rule=explanation.ruling.value,
-        entry_id=explanation.entry.id if explanation.entry else "",
-        decision=_decided(explanation.decision, explanation.entry, version),
-        bypass_reason=explanation.bypass_reason.value if explanation.bypass_reason else "",
-        threshold=bar.cosine if bar else None,
-        score_threshold=bar.score if bar else None,
-        scope=pb.ExplainedScope(
-            tenant=address.tenant,
-            namespace=address.namespace,
-            model=model,
-            embedder=embedder,
-            hash=address.scope[:SCOPE_DIGITS],
-            entry_id=address.entry_id,
-            comparable_entries=explanation.comparable,
-        ),
-    )
-    for judged in explanation.candidates:
-        response.candidates.add(
-            entry_id=judged.entry.id,
-            prompt=judged.entry.question[:MATCHED_PROMPT],
-            decision=_decided(judged.decision, judged.entry, version),
-            features={name: value for name, value in judged.features.items() if value},
-            model=judged.entry.answer.model,
-        )
-    return response
-
-
-def read_wanted(request: pb.ListEntriesRequest) -> Wanted:
-    """Which entries a request means."""
-    if len(request.tag) > MAX_TAG:
-        raise invalid("tag", f"at most {MAX_TAG} characters")
-    return Wanted(
-        namespace=read_namespace(request.namespace) if request.namespace else "", model=request.model, tag=request.tag
-    )
-
-
-def read_place(token: str) -> Place | None:
-    """Where a page begins."""
-    if not token:
-        return None
-    try:
-        namespace, separator, entry_id = b64decode(token, validate=True).decode().partition("|")
-    except ValueError:
-        separator = ""
-    if not separator:
-        raise invalid("page_token", "must be a next_page_token")
-    return Place(namespace, entry_id)
-
-
-def write_page(page: Page, *, embedder: str) -> pb.ListEntriesResponse:
-    """A page of entries."""
-    response = pb.ListEntriesResponse()
-    if page.next is not None:
-        response.next_page_token = b64encode(f"{page.next.namespace}|{page.next.entry_id}".encode()).decode()
-    for entry in page.entries:
-        response.entries.add(
-            entry_id=entry.id,
-            namespace=entry.namespace,
-            prompt=entry.question[:MATCHED_PROMPT],
-            model=entry.answer.model,
-            source=entry.source.value,
-            tags=entry.tags,
-            create_time=write_timestamp(entry.created_us / MICROSECONDS),
-            update_time=write_timestamp(entry.updated_us / MICROSECONDS),
-            expire_time=write_timestamp(entry.expires_at),
-            bytes=text_bytes(entry.question, entry.answer),
-            embedder=embedder,
-            decision_version=entry.decided_by,
-        )
-    return response
 
 
 def write_embedding(response: pb.LookupResponse, result: LookupResult, *, embedder: str) -> None:
@@ -333,7 +230,8 @@ def write_report(report: Report) -> pb.GetStatsResponse:
     return pb.GetStatsResponse(
         entries_total=report.entries_total,
         entries_valid=report.entries_valid,
-        entries_expired=report.entries_total - report.entries_valid,
+        entries_expired=report.entries_expired,
+        entries_quarantined=report.entries_quarantined,
         bytes=report.bytes,
         evictions=tally.evictions,
         lookups=pb.LookupCounts(
@@ -403,9 +301,7 @@ def _latencies(tally: Tally) -> pb.LatencyHistogram:
     return pb.LatencyHistogram(
         bounds=[write_duration(bound) for bound in LATENCY_BOUNDS],
         outcomes=[
-            pb.OutcomeLatency(
-                outcome=_OUTCOMES[outcome], counts=histogram.counts, total=write_duration(histogram.total)
-            )
+            pb.OutcomeLatency(outcome=OUTCOMES[outcome], counts=histogram.counts, total=write_duration(histogram.total))
             for outcome, histogram in sorted(tally.seconds.items())
         ],
     )
@@ -421,14 +317,6 @@ def _write_served(response: pb.LookupResponse, entry: Entry) -> None:
     response.decision.expire_time.CopyFrom(write_timestamp(entry.expires_at))
 
 
-def _decided(decision: Decision, entry: Entry | None, version: str) -> pb.Decision:
-    written = write_decision(decision, version)
-    if entry is not None:
-        written.matched_prompt = entry.question[:MATCHED_PROMPT]
-        written.expire_time.CopyFrom(write_timestamp(entry.expires_at))
-    return written
-
-
 def _share(value: float, path: str) -> float:
     if not (math.isfinite(value) and 0.0 <= value <= 1.0):
         raise invalid(path, "must be between 0 and 1")
@@ -440,12 +328,3 @@ def _seconds(duration: Duration, path: str) -> float:
     if seconds <= 0:
         raise invalid(path, "must be more than 0")
     return seconds
-
-
-def _tags(tags: Sequence[str], path: str) -> tuple[str, ...]:
-    if len(tags) > MAX_TAGS:
-        raise invalid(path, f"at most {MAX_TAGS}")
-    for i, tag in enumerate(tags):
-        if not 1 <= len(tag) <= MAX_TAG:
-            raise invalid(f"{path}[{i}]", f"1 to {MAX_TAG} characters")
-    return tuple(dict.fromkeys(tags))

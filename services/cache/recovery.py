@@ -20,7 +20,7 @@ from services.cache.entry import MICROSECONDS
 from services.cache.ports import EntryStore, Epoch, EpochStore, Write
 from services.cache.storing import Storing
 from services.cache.writer import Writer
-from services.chassis.errors import Unavailable
+from services.chassis.errors import Reason, Unavailable
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
@@ -75,6 +75,11 @@ class Recovery:
     def hydrating(self) -> bool:
         """Whether memory has a part of what is stored only."""
         return self.phase is Phase.HYDRATING
+
+    def require_all(self) -> None:
+        """Raise Unavailable until memory has everything."""
+        if self.phase is not Phase.READY:
+            raise Unavailable("stored entries are not known yet", reason=Reason.STORE_UNAVAILABLE, retry_after=1.0)
 
     async def run(self) -> None:
         """Hydrate, as often as it takes, then watch over the index; until cancelled."""

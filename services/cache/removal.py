@@ -1,4 +1,4 @@
-"""How entries go: deleted by name, cleared by namespace, swept when their time is over."""
+"""How entries go: deleted or quarantined by choice, cleared by namespace, swept when their time is over."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from services.cache.bucket import Bucket
 from services.cache.entries import STEP, Entries
 from services.cache.entry import MICROSECONDS, Entry
 from services.cache.ports import EntryStore, Epoch, EpochStore
-from services.cache.recovery import Phase, Recovery
-from services.cache.values import ByIds, ByTags, Selector
+from services.cache.recovery import Recovery
+from services.cache.reviewing import Reviewing
+from services.cache.values import Action, ByIds, BySource, ByTags, ByWriter, Chosen, Selector
 from services.cache.writer import Writer
-from services.chassis.errors import NotFound, Reason, Unavailable
+from services.chassis.errors import NotFound, Unavailable
 
 SWEEP_SECONDS = 5.0
 """How often expired entries are removed. They are never served, however late that is."""
@@ -30,6 +31,7 @@ class Removal:
         epochs: EpochStore,
         writer: Writer,
         recovery: Recovery,
+        reviewing: Reviewing,
         background: Background,
         now: Callable[[], float],
     ) -> None:
@@ -38,26 +40,28 @@ class Removal:
         self._epochs = epochs
         self._writer = writer
         self._recovery = recovery
+        self._reviewing = reviewing
         self._background = background
         self._now = now
         self._clearing = asyncio.Lock()
 
-    async def delete(self, tenant: str, namespace: str, selector: Selector, *, dry_run: bool) -> int:
-        """Delete the entries that `selector` names, first in the store; returns how many.
+    async def remove(self, tenant: str, chosen: Chosen, action: Action, *, by: str, dry_run: bool) -> int:
+        """Delete what is chosen, first in the store, or change whether it is served; returns how many entries.
 
-        Raises NotFound if one of several ids does not exist (nothing is deleted then), Unavailable.
+        `by`: the id of the API key that asks. Raises NotFound if one of several ids does not exist (nothing is done
+        then), Unavailable; some may be quarantined or released then.
         """
-        self._require_all()
+        self._recovery.require_all()
         if dry_run:
-            return len(await self._select(tenant, namespace, selector))
-        return await self._background.finish("delete", self._delete(tenant, namespace, selector))
+            return len(await self._choose(tenant, chosen, action))
+        return await self._background.finish(action.value, self._remove(tenant, chosen, action, by))
 
     async def clear(self, tenant: str, namespace: str, *, dry_run: bool) -> tuple[int, int]:
         """Make every entry of a namespace invisible for good; returns how many were live, and the epoch since.
 
         Raises Unavailable.
         """
-        self._require_all()
+        self._recovery.require_all()
         if dry_run:
             bucket = self._entries.bucket(tenant, namespace)
             live = sum([entry.live(self._now()) async for entry in _walk(bucket)])
@@ -72,9 +76,13 @@ class Removal:
                 self._writer.remove(expired)
                 await asyncio.sleep(0)
 
-    async def _delete(self, tenant: str, namespace: str, selector: Selector) -> int:
+    async def _remove(self, tenant: str, chosen: Chosen, action: Action, by: str) -> int:
+        if action is not Action.DELETE:
+            entries = await self._choose(tenant, chosen, action)
+            await self._reviewing.say(entries, by, right=action is Action.RELEASE)
+            return len(entries)
         async with self._writer.exclusive():
-            entries = await self._select(tenant, namespace, selector)
+            entries = await self._choose(tenant, chosen, action)
             await self._store.remove(entries)
             for entry in entries:
                 # An answer that was stored in its place meanwhile stays, here and, once written, in the store.
@@ -103,21 +111,47 @@ class Removal:
         except Unavailable:
             return  # they are invisible, and purged at the next start
 
-    async def _select(self, tenant: str, namespace: str, selector: Selector) -> list[Entry]:
-        if isinstance(selector, ByIds):
-            found = [self._entries.find(tenant, namespace, entry_id) for entry_id in dict.fromkeys(selector.ids)]
-            entries = [entry for entry in found if entry is not None]
-            if len(entries) < len(found):
-                raise NotFound("an entry does not exist", field="entry_ids")
-            return entries
-        bucket = self._entries.bucket(tenant, namespace)
-        if isinstance(selector, ByTags):
-            return [entry async for entry in _walk(bucket) if not selector.tags.isdisjoint(entry.tags)]
-        return [entry async for entry in _walk(bucket) if entry.source == selector.source]
+    async def _choose(self, tenant: str, chosen: Chosen, action: Action) -> list[Entry]:
+        found = [entry async for entry in self._selected(tenant, chosen) if entry.written_us >= chosen.since_us]
+        match action:
+            case Action.QUARANTINE:
+                return [entry for entry in found if not entry.withheld(own=True)]
+            case Action.RELEASE:
+                return [entry for entry in found if entry.withheld(own=False)]
+            case _:
+                return found
 
-    def _require_all(self) -> None:
-        if self._recovery.phase is not Phase.READY:
-            raise Unavailable("stored entries are not known yet", reason=Reason.STORE_UNAVAILABLE, retry_after=1.0)
+    async def _selected(self, tenant: str, chosen: Chosen) -> AsyncIterator[Entry]:
+        if isinstance(chosen.selector, ByIds):
+            for entry_id in dict.fromkeys(chosen.selector.ids):
+                yield self._find(tenant, chosen.namespace, entry_id)
+            return
+        for bucket in self._entries.buckets(tenant):
+            if chosen.namespace in {None, bucket.namespace}:
+                async for entry in _walk(bucket):
+                    if _meant(entry, chosen.selector):
+                        yield entry
+
+    def _find(self, tenant: str, namespace: str | None, entry_id: str) -> Entry:
+        if namespace is None:
+            entry = self._entries.find_any(tenant, entry_id)
+        else:
+            entry = self._entries.find(tenant, namespace, entry_id)
+        if entry is None:
+            raise NotFound("an entry does not exist", field="entry_ids")
+        return entry
+
+
+def _meant(entry: Entry, selector: Selector) -> bool:
+    match selector:
+        case ByIds(ids):
+            return entry.id in ids
+        case ByTags(tags):
+            return not tags.isdisjoint(entry.tags)
+        case BySource(source):
+            return entry.source == source
+        case ByWriter(key_id):
+            return entry.writer == key_id
 
 
 async def _walk(bucket: Bucket | None) -> AsyncIterator[Entry]:

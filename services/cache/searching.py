@@ -75,7 +75,7 @@ class Searching:
                 near.setdefault(place, candidates)
             full = [place for place, candidates in zip(left, found, strict=True) if len(candidates) == most]
             left = [place for place in full if not listed[place][0].whole]
-            most *= 4  # those that were found are close enough but too old
+            most *= 4  # those that were found are close enough but not to be served
         return [await self._chosen(one, *listed[place], near[place]) for place, one in enumerate(searches)]
 
     async def _chosen(self, one: Search, listed: Shortlist, now: float, near: Sequence[Candidate]) -> Choice:

@@ -9,29 +9,26 @@ from antiphon.cache.v1 import cache_pb2 as pb
 from services.cache.batch_proto import BatchResponse, read_batch
 from services.cache.cache import Cache
 from services.cache.decision import JUDGED
+from services.cache.feedback_proto import read_feedback, write_reviewed
 from services.cache.fill_values import Granted
+from services.cache.inspecting_proto import read_limit, read_place, read_wanted, write_explanation, write_page
 from services.cache.metrics import CacheMetrics
 from services.cache.proto import (
     read_audit_id,
     read_lease_id,
-    read_limit,
     read_lookup,
     read_namespace,
-    read_place,
     read_policy,
     read_query,
-    read_selector,
     read_stored_answer,
     read_token,
-    read_wanted,
     write_embedding,
-    write_explanation,
     write_lease,
     write_lookup,
-    write_page,
     write_report,
     write_wait,
 )
+from services.cache.removing_proto import read_action, read_chosen
 from services.cache.values import Asked, LookupResult
 from services.chassis.call import Call
 from services.chassis.errors import InvalidRequest
@@ -127,7 +124,9 @@ class CacheServicer:
     async def Commit(self, request: pb.CommitRequest, call: Call) -> pb.CommitResponse:  # noqa: N802
         """Store the answer of a fill and hand it to all who wait."""
         lease_id, answer = read_lease_id(request.lease_id), read_stored_answer(request)
-        result = await self._cache.commit(call.caller.tenant, lease_id, answer, durable=request.durable)
+        result = await self._cache.commit(
+            call.caller.tenant, lease_id, answer, durable=request.durable, writer=call.caller.key_id
+        )
         self._metrics.committed(result)
         return pb.CommitResponse(
             entry_id=result.entry_id,
@@ -158,17 +157,22 @@ class CacheServicer:
         """Store an answer directly."""
         query, policy, answer = read_query(request), read_policy(request.policy), read_stored_answer(request)
         entry = await self._cache.put(
-            call.caller.tenant, query, policy, answer, durable=request.durable, deadline=call.deadline
+            call.caller.tenant,
+            query,
+            policy,
+            answer,
+            durable=request.durable,
+            writer=call.caller.key_id,
+            deadline=call.deadline,
         )
         return pb.PutResponse(entry_id=entry.id, expire_time=write_timestamp(entry.expires_at))
 
     @unary(deadline=DEADLINE)
     async def Delete(self, request: pb.DeleteRequest, call: Call) -> pb.DeleteResponse:  # noqa: N802
-        """Delete entries."""
-        namespace, selector = read_namespace(request.namespace), read_selector(request)
-        return pb.DeleteResponse(
-            deleted=await self._cache.delete(call.caller.tenant, namespace, selector, dry_run=request.dry_run)
-        )
+        """Delete, quarantine or release entries."""
+        chosen, action, caller = read_chosen(request), read_action(request), call.caller
+        removed = await self._cache.remove(caller.tenant, chosen, action, by=caller.key_id, dry_run=request.dry_run)
+        return pb.DeleteResponse(deleted=removed)
 
     @unary(deadline=DEADLINE)
     async def Clear(self, request: pb.ClearRequest, call: Call) -> pb.ClearResponse:  # noqa: N802
@@ -199,6 +203,12 @@ class CacheServicer:
         size = read_limit(request.page_size, default=PAGE_SIZE, most=MAX_PAGE_SIZE, path="page_size")
         page = await self._cache.list_entries(call.caller.tenant, wanted, size=size, after=after)
         return write_page(page, embedder=self._embedder)
+
+    @unary(deadline=DEADLINE)
+    async def Feedback(self, request: pb.FeedbackRequest, call: Call) -> pb.FeedbackResponse:  # noqa: N802
+        """Take what is said about an entry."""
+        feedback = read_feedback(request, call.caller.key_id)
+        return write_reviewed(await self._cache.feedback(call.caller.tenant, feedback))
 
     def _lookup_response(self, result: LookupResult) -> pb.LookupResponse:
         response = write_lookup(result, lookup_id=secrets.token_hex(12), version=self._version, lease=self._lease)

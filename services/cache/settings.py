@@ -55,6 +55,13 @@ class CacheSettings(SuiteSettings):
         description="Share of semantic hits that the completion service is asked to have answered anew, behind the "
         "caller's back and at the operator's cost, to compare both answers; with `learning` off none.",
     )
+    quarantine_users: int = Field(
+        default=3,
+        ge=1,
+        le=16,
+        description="People who have to call an answer wrong, and be more than call it right, before it is not served "
+        "any more. Of an operator, a judge model or an audit one word is enough.",
+    )
     max_entry_bytes: int = Field(
         default=262_144,
         ge=1,

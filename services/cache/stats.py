@@ -191,6 +191,8 @@ class Report:
 
     entries_total: int
     entries_valid: int
+    entries_expired: int
+    entries_quarantined: int
     bytes: int
     tally: Tally
     writes_not_stored: int

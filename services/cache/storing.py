@@ -83,8 +83,10 @@ class Storing:
             near=near,
         )
 
-    async def commit(self, lease_id: str, answer: Answer, *, durable: bool) -> CommitResult:
+    async def commit(self, lease_id: str, answer: Answer, *, durable: bool, writer: str) -> CommitResult:
         """Store the answer of a fill and hand it to those who wait. The first commit of a lease counts.
+
+        `writer`: the id of the API key that it is stored for.
 
         Raises Aborted(LEASE_LOST) and NotFound(LEASE_UNKNOWN).
         """
@@ -92,7 +94,7 @@ class Storing:
         draft = lease.flight.context
         if lease.committed is not None:
             return await self._again(lease, durable=durable)
-        not_stored, write = self._store(draft, answer)
+        not_stored, write = self._store(draft, answer, writer)
         entry_id = write.entry.id if write else ""
         result = CommitResult(entry_id, not_stored.value if not_stored else "")
         self._fills.commit(lease, Filled(answer, entry_id), result)
@@ -107,7 +109,15 @@ class Storing:
         return result
 
     async def put(
-        self, tenant: str, query: Query, policy: Policy, answer: Answer, *, durable: bool, deadline: Deadline
+        self,
+        tenant: str,
+        query: Query,
+        policy: Policy,
+        answer: Answer,
+        *,
+        durable: bool,
+        writer: str,
+        deadline: Deadline,
     ) -> Entry:
         """Store an answer directly.
 
@@ -122,7 +132,7 @@ class Storing:
         if address.question.semantic and semantically(answer):
             within = min(PUT_SECONDS, deadline.remaining() - SPARE_SECONDS)
             draft = dataclasses.replace(draft, vector=(await self._embedding(address, within)).vector)
-        write = self._write(draft, answer, Source.PUT)
+        write = self._write(draft, answer, Source.PUT, writer)
         # If the namespace was cleared meanwhile, the Put came before the clear.
         if self._keep(write):
             if durable:
@@ -136,18 +146,18 @@ class Storing:
         self._entries.put_many([(write.entry, write.vector) for write in writes])
         self._make_room()
 
-    def _store(self, draft: Draft, answer: Answer) -> tuple[NotStored | None, Write | None]:
+    def _store(self, draft: Draft, answer: Answer, writer: str) -> tuple[NotStored | None, Write | None]:
         reason = unfit(draft.address.question.text, answer, max_bytes=self._max_entry_bytes)
         if reason in {None, NotStored.TOO_LARGE} and draft.no_store:
             reason = NotStored.NO_STORE
         if reason is not None:
             return reason, None
-        write = self._write(draft, answer, Source.FILL)
+        write = self._write(draft, answer, Source.FILL, writer)
         if not self._keep(write):
             return NotStored.CLEARED, None
         return None, write
 
-    def _write(self, draft: Draft, answer: Answer, source: Source) -> Write:
+    def _write(self, draft: Draft, answer: Answer, source: Source, writer: str) -> Write:
         now = self._now()
         now_us = int(now * MICROSECONDS)
         lifetime = time_to_live(draft.ttl, limit=self._ttl, chance=self._chance())
@@ -164,17 +174,14 @@ class Storing:
             created_us=min(int(answer.created_at * MICROSECONDS), now_us) if answer.created_at > 0 else now_us,
             updated_us=now_us,
             expires_us=now_us + max(int(lifetime * MICROSECONDS), 1),
-            ver=self._next_ver(now_us),
+            ver=self._entries.next_ver(now_us),
             epoch=draft.epoch,
             source=source,
             tags=draft.tags,
             decided_by=self._version,
+            writer=writer,
         )
         return Write(entry, draft.vector if semantically(answer) else None)
-
-    def _next_ver(self, now_us: int) -> int:
-        # Never behind a version that was seen, wherever the wall clock stands.
-        return max(now_us, self._entries.last_ver + 1)
 
     def _keep(self, write: Write) -> bool:
         kept = self._entries.put(write.entry, write.vector)
@@ -226,8 +233,9 @@ class Storing:
             return
         # A delete under way has chosen the entry as it is: in a newer version the same answer would outlive it.
         async with self._writer.exclusive():
-            if not self._entries.current(entry):
+            current = self._entries.find(entry.tenant, entry.namespace, entry.id)
+            if current is None or current.answer is not entry.answer:
                 return
-            write = Write(dataclasses.replace(entry, ver=self._next_ver(entry.updated_us)), vector)
+            write = Write(dataclasses.replace(current, ver=self._entries.next_ver(current.updated_us)), vector)
             if self._keep(write):
                 self._writer.submit(write)

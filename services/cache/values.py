@@ -151,15 +151,45 @@ class BySource:
     source: str
 
 
-Selector = ByIds | ByTags | BySource
+@dataclass(frozen=True, slots=True)
+class ByWriter:
+    """Entries that were written for the API key with this id."""
+
+    key_id: str
+
+
+Selector = ByIds | ByTags | BySource | ByWriter
+
+
+class Action(StrEnum):
+    """What becomes of the entries that an operator chooses."""
+
+    DELETE = "delete"
+    QUARANTINE = "quarantine"
+    """They stay, and are not served, as if the operator had called each wrong."""
+    RELEASE = "release"
+    """They are served again, as if the operator had called each right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Entries of one namespace (None: of all), written at `since_us` (Unix microseconds) or later."""
+
+    selector: Selector
+    namespace: str | None = "default"
+    since_us: int = 0
+
 
 __all__ = [
+    "Action",
     "Answer",
     "Asked",
     "ByIds",
     "BySource",
     "ByTags",
+    "ByWriter",
     "BypassReason",
+    "Chosen",
     "CommitResult",
     "Decision",
     "LookupResult",

@@ -82,6 +82,10 @@ class Writer:
         """What the store does not have yet."""
         return [waiting.write for waiting in self._waiting.values()]
 
+    def waiting(self, ids: Iterable[str]) -> dict[str, Write]:
+        """Of these what the store does not have yet."""
+        return {entry_id: self._waiting[entry_id].write for entry_id in ids if entry_id in self._waiting}
+
     def submit(self, write: Write) -> None:
         """Store it when possible."""
         self._enqueue(write)

@@ -70,7 +70,10 @@ async def main(settings: CompletionSettings, process: Process) -> None:
         await stack.enter_async_context(service.running())
         server.add(
             CompletionServicer(
-                service.fills, service.keys, lambda name, field: service.models.resolve(name, field=field)
+                service.fills,
+                service.keys,
+                service.feedback,
+                lambda name, field: service.models.resolve(name, field=field),
             ),
             completion_pb2.DESCRIPTOR.services_by_name["CompletionService"],
         )

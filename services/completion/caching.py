@@ -24,7 +24,7 @@ from services.completion.auditing import Auditing
 from services.completion.background import Background
 from services.completion.ports import Cache, Embedding, Filled, Found, Lease, Outcome, ServedFrom
 from services.completion.request import CacheMode, Request
-from services.completion.result import CachePart
+from services.completion.result import CachePart, EntryPlace
 from services.completion.storing import CALL_SECONDS, Storing
 from services.llm.values import Answer
 
@@ -85,6 +85,7 @@ class CacheTurn:
     part: CachePart = field(default_factory=lambda: CachePart(Outcome.BYPASS))
     degraded: list[str] = field(default_factory=list)
     embedding: Embedding | None = None
+    place: EntryPlace = field(default_factory=EntryPlace)
     _lease: Lease | None = None
     _lost: bool = False
     _over: bool = False
@@ -111,6 +112,7 @@ class CacheTurn:
                 break
             result = await self._wait(found.in_progress)
             if isinstance(result, Filled):
+                self.place.settle(result.entry_id)
                 self.part = CachePart(Outcome.MISS, entry_id=result.entry_id, decision=found.decision, waited=True)
                 return Hit(result.answer, ServedFrom(result.answer.usage, result.answer.cost))
             if isinstance(result, Lease):
@@ -132,11 +134,12 @@ class CacheTurn:
         """The answer was made: store it, in the background."""
         self._end()
         self._made = answer
-        if self._lease is not None:
-            if not self._lost:
-                self.storing.commit(self.request, self._lease, answer)
-        elif self.part.bypass_reason != "policy":
-            self.storing.put(self.request, answer)
+        if self._lease is not None and not self._lost:
+            self.storing.commit(self.request, self._lease, answer, self.place)
+        elif self._lease is None and self.part.bypass_reason != "policy":
+            self.storing.put(self.request, answer, self.place)
+        else:
+            self.place.settle()
 
     def give_up(self, reason: str) -> None:
         """The answer will not be made: let another have the lease."""
@@ -190,7 +193,7 @@ class CacheTurn:
             return
         if self._made is not None:
             # Whoever waits for this lease elsewhere is served as well.
-            self.storing.commit(self.request, found.lease, self._made)
+            self.storing.commit(self.request, found.lease, self._made, self.place)
         elif self._over or self._lease is not None:
             self.storing.abort(self.request, found.lease, "late")
         else:
@@ -217,6 +220,7 @@ class CacheTurn:
                 return result
 
     def _hit(self, found: Found, answer: Answer) -> Hit:
+        self.place.settle(found.entry_id)
         self.part = CachePart(found.outcome, entry_id=found.entry_id, decision=found.decision)
         if found.audit_id:
             self.auditing.take(self.request, found.audit_id)

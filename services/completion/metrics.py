@@ -48,6 +48,13 @@ class Metrics:
             registry=registry,
         )
 
+        self.feedback = Counter(
+            "antiphon_completion_feedback",
+            "Feedback on completions: recorded, repeated, or why it was refused.",
+            ["result"],
+            registry=registry,
+        )
+
     def key_happened(self, event: str) -> None:
         """Something happened to an idempotency key."""
         self.keys.labels(event).inc()

@@ -104,7 +104,9 @@ class Pipeline:
         fill.transcript.open(hit.answer.model, turn.part.outcome)
         for piece in _content(hit.answer):
             fill.transcript.append(piece)
-        return Completed(hit.answer, turn.part, served_from=hit.served_from, degraded=self._degraded(turn))
+        return Completed(
+            hit.answer, turn.part, served_from=hit.served_from, degraded=self._degraded(turn), place=turn.place
+        )
 
     async def _buy(self, fill: Fill, turn: CacheTurn) -> Completed:
         routing = await self._route(fill, turn)
@@ -113,7 +115,12 @@ class Pipeline:
         if fill.transcript.opened is None:
             fill.transcript.open(called.answer.model, turn.part.outcome)
         return Completed(
-            called.answer, turn.part, routing=routing, attempts=called.attempts, degraded=self._degraded(turn)
+            called.answer,
+            turn.part,
+            routing=routing,
+            attempts=called.attempts,
+            degraded=self._degraded(turn),
+            place=turn.place,
         )
 
     @staticmethod

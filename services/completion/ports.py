@@ -104,6 +104,30 @@ class Committed:
     """Why it was not stored."""
 
 
+class FeedbackSource(StrEnum):
+    """Who says whether an answer was right; `antiphon.cache.v1.FeedbackSource` says what follows."""
+
+    USER = "user"
+    JUDGE = "judge"
+    AUDIT = "audit"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class EntryVerdict:
+    """What is said about the entry that a completion was. `answered_at`: its answer's, in Unix seconds."""
+
+    entry_id: str
+    namespace: str
+    right: bool
+    source: FeedbackSource
+    semantic: bool
+    """The entry was served to another question than its own."""
+    user: str
+    completion_id: str
+    answered_at: float
+
+
 class Cache(Protocol):
     """The cache service."""
 
@@ -133,8 +157,12 @@ class Cache(Protocol):
 
     async def put(
         self, caller: Caller, question: Question, answer: Answer, policy: CachePolicy, *, timeout: float
-    ) -> None:
-        """Store an answer without a lease."""
+    ) -> str:
+        """Store an answer without a lease; the id of its entry."""
+        ...
+
+    async def feedback(self, caller: Caller, verdict: EntryVerdict, *, timeout: float) -> bool:
+        """Say whether an entry's answer was right; whether that is new. `NotFound` if it is not there any more."""
         ...
 
     async def report_audit(self, caller: Caller, audit_id: str, answer: Answer, *, timeout: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services.completion.ports import Decision, Outcome, Routing, ServedFrom
 from services.llm.values import Answer, Cost, Usage
@@ -32,6 +32,18 @@ class CachePart:
     """The answer was made by another process while we waited."""
 
 
+@dataclass(slots=True)
+class EntryPlace:
+    """Where the cache keeps an answer; `settled` once that is known. An empty id then: nowhere."""
+
+    entry_id: str = ""
+    settled: bool = False
+
+    def settle(self, entry_id: str = "") -> None:
+        """The cache has the answer in this entry, or will not have it."""
+        self.entry_id, self.settled = entry_id, True
+
+
 @dataclass(frozen=True, slots=True)
 class Completed:
     """A finished answer with how it came about; the same for all listeners of a fill."""
@@ -43,6 +55,8 @@ class Completed:
     routing: Routing | None = None
     attempts: tuple[Attempt, ...] = ()
     degraded: tuple[str, ...] = ()
+    place: EntryPlace = field(default_factory=EntryPlace, compare=False)
+    """Known later than the rest: an answer is stored behind its callers' backs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from services.completion.background import Background
 from services.completion.caching import LookupBudget
 from services.completion.calling import Caller, Servers, Spent
 from services.completion.estimating import Estimator
+from services.completion.feedback import Feedback
 from services.completion.fills import Fills
 from services.completion.idempotency.keys import Keys
 from services.completion.idempotency.ports import Records
@@ -105,6 +106,7 @@ class CompletionService:
             longest=settings.fill_limit,
             joined=metrics.requested,
         )
+        self.feedback = Feedback(cache, metrics, most=settings.feedback_answers, keep=settings.feedback_keep)
         self.keys = Keys(
             records,
             self.fills,

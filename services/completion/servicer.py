@@ -10,10 +10,12 @@ from antiphon.completion.v1 import completion_pb2
 from services.chassis.call import Call
 from services.chassis.errors import AntiphonError
 from services.chassis.handler import server_stream, unary
+from services.completion.feedback import Feedback
 from services.completion.fills import Called, Fills, Listener
 from services.completion.idempotency.keys import Asked, Kept, Keys
 from services.completion.idempotency.records import Scope
 from services.completion.proto.durations import read_duration
+from services.completion.proto.feedback import read_submitted
 from services.completion.proto.requests import Resolve, body_digest, read_key, read_request
 from services.completion.proto.responses import write_event, write_finished, write_kept, write_replay, write_response
 from services.completion.request import Request
@@ -23,6 +25,9 @@ from services.llm.proto import invalid, missing
 COMPLETE_DEADLINE = 60.0
 STREAM_DEADLINE = 600.0
 """Seconds, if the caller sets no deadline."""
+
+FEEDBACK_DEADLINE = 5.0
+"""The same, for a call that waits for no model."""
 
 SLOW_SECONDS = 30.0
 """A model takes its time; only a call that took longer than this is remarkable."""
@@ -35,9 +40,10 @@ MOST_HEARTBEAT = 60.0
 class CompletionServicer:
     """One instance per process."""
 
-    def __init__(self, fills: Fills, keys: Keys, resolve: Resolve) -> None:
+    def __init__(self, fills: Fills, keys: Keys, feedback: Feedback, resolve: Resolve) -> None:
         self._fills = fills
         self._keys = keys
+        self._feedback = feedback
         self._resolve = resolve
 
     @unary(deadline=COMPLETE_DEADLINE, slow=SLOW_SECONDS, metered=True)
@@ -47,12 +53,14 @@ class CompletionServicer:
         """Answer in one message."""
         asked = read_request(request, caller=call.caller, resolve=self._resolve)
         if key := read_key(request):
-            with self._keys.join(_with_key(key, request, asked, call), call.deadline, streaming=False) as keyed:
+            with self._keys.join(self._with_key(key, request, asked, call), call.deadline, streaming=False) as keyed:
                 kept = await keyed.result()
             return write_kept(kept.response, replayed=kept.replayed)
         with self._fills.join(asked, call.deadline, streaming=False) as listener, _no_second_purchase(listener, call):
             delivered = await listener.result(call.commit)
-        return write_response(delivered, uuid.uuid4().hex, request.request_id or call.request_id)
+        completion_id = uuid.uuid4().hex
+        self._feedback.remember(completion_id, asked, delivered.completed)
+        return write_response(delivered, completion_id, request.request_id or call.request_id)
 
     @server_stream(deadline=STREAM_DEADLINE, metered=True)
     async def StreamComplete(  # noqa: N802 -- the name in the contract
@@ -64,7 +72,7 @@ class CompletionServicer:
         heartbeat = _heartbeat(request)
         asked = read_request(request.request, caller=call.caller, resolve=self._resolve, path="request.")
         if key := read_key(request.request, "request."):
-            keyed_asked = _with_key(key, request.request, asked, call)
+            keyed_asked = self._with_key(key, request.request, asked, call)
             async with aclosing(self._stream_keyed(keyed_asked, heartbeat, call)) as messages:
                 async for message in messages:
                     yield message
@@ -75,8 +83,28 @@ class CompletionServicer:
                 async for event in events:
                     if isinstance(event, Called):
                         await call.commit()
-                    else:
-                        yield write_event(event, completion_id, request_id)
+                        continue
+                    if isinstance(event, Delivered):
+                        self._feedback.remember(completion_id, asked, event.completed)
+                    yield write_event(event, completion_id, request_id)
+
+    @unary(deadline=FEEDBACK_DEADLINE)
+    async def SubmitFeedback(  # noqa: N802
+        self, request: completion_pb2.SubmitFeedbackRequest, call: Call
+    ) -> completion_pb2.SubmitFeedbackResponse:
+        """Take what is said about an answer."""
+        recorded = await self._feedback.submit(call.caller, read_submitted(request), within=call.deadline.remaining())
+        return completion_pb2.SubmitFeedbackResponse(recorded=recorded)
+
+    def _with_key(self, key: str, request: completion_pb2.CompleteRequest, asked: Request, call: Call) -> Asked:
+        completion_id, request_id = uuid.uuid4().hex, request.request_id or call.request_id
+
+        def write(delivered: Delivered, degraded: tuple[str, ...]) -> bytes:
+            # Here, as whoever repeats the key gets the same completion, also if all who wait now have left.
+            self._feedback.remember(completion_id, asked, delivered.completed)
+            return write_response(delivered, completion_id, request_id, degraded=degraded).SerializeToString()
+
+        return Asked(Scope(call.caller.tenant, key), body_digest(request), asked, completion_id, write)
 
     async def _stream_keyed(
         self, asked: Asked, heartbeat: float, call: Call
@@ -90,15 +118,6 @@ class CompletionServicer:
                             yield message
                     elif not isinstance(event, Called):
                         yield write_event(event, keyed.completion_id, "")
-
-
-def _with_key(key: str, request: completion_pb2.CompleteRequest, asked: Request, call: Call) -> Asked:
-    completion_id, request_id = uuid.uuid4().hex, request.request_id or call.request_id
-
-    def write(delivered: Delivered, degraded: tuple[str, ...]) -> bytes:
-        return write_response(delivered, completion_id, request_id, degraded=degraded).SerializeToString()
-
-    return Asked(Scope(call.caller.tenant, key), body_digest(request), asked, completion_id, write)
 
 
 @contextmanager

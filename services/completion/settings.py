@@ -63,6 +63,18 @@ class CompletionSettings(SuiteSettings):
         le=1_000_000,
         description="Answers in the making at which audits are dropped, so that callers have the models to themselves.",
     )
+    feedback_keep: float = Field(
+        default=86_400.0,
+        ge=60,
+        le=30 * 86_400.0,
+        description="Seconds for which feedback on an answer is taken, by the process that gave it.",
+    )
+    feedback_answers: int = Field(
+        default=100_000,
+        ge=1,
+        le=10_000_000,
+        description="Answers that may wait for feedback at once, 0.5 kB each; the oldest are forgotten then.",
+    )
     idempotency_keep: float = Field(
         default=86_400.0, ge=60, le=30 * 86_400.0, description="Seconds for which an idempotency key is remembered."
     )

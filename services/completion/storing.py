@@ -23,6 +23,7 @@ from services.completion.metrics import Metrics
 from services.completion.outbox import Outbox
 from services.completion.ports import Cache, Lease
 from services.completion.request import Request
+from services.completion.result import EntryPlace
 from services.llm.values import Answer, FinishReason
 
 CALL_SECONDS = 5.0
@@ -46,6 +47,7 @@ def may_be_stored(answer: Answer) -> bool:
 class _Put:
     request: Request
     answer: Answer
+    place: EntryPlace
 
 
 class Storing:
@@ -72,17 +74,21 @@ class Storing:
         """Put what waits, until cancelled."""
         await self._puts.run()
 
-    def commit(self, request: Request, lease: Lease, answer: Answer) -> None:
-        """Store the answer of a granted fill and hand it to whoever waits for it elsewhere."""
-        self._background.spawn(self._commit(request, lease, answer), "commit")
+    def commit(self, request: Request, lease: Lease, answer: Answer, place: EntryPlace) -> None:
+        """Store the answer of a granted fill and hand it to whoever waits for it elsewhere; `place` is told where."""
+        self._background.spawn(self._commit(request, lease, answer, place), "commit")
 
-    def put(self, request: Request, answer: Answer) -> None:
-        """Store an answer that was made without a lease, if it may be."""
+    def put(self, request: Request, answer: Answer, place: EntryPlace) -> None:
+        """Store an answer that was made without a lease, if it may be; `place` is told where.
+
+        One that waits for the cache in vain leaves its place open: nobody looks at that after `KEEP_SECONDS`.
+        """
         if not request.policy.stores:
-            return
-        if may_be_stored(answer):
-            self._puts.put(request.key, _Put(request, answer))
+            place.settle()
+        elif may_be_stored(answer):
+            self._puts.put(request.key, _Put(request, answer, place))
         else:
+            place.settle()
             self._not_stored("unfit")
 
     def abort(self, request: Request, lease: Lease, reason: str) -> None:
@@ -95,17 +101,20 @@ class Storing:
             self._not_stored("shutdown")
         await self._puts.drain(seconds)
 
-    async def _commit(self, request: Request, lease: Lease, answer: Answer) -> None:
+    async def _commit(self, request: Request, lease: Lease, answer: Answer, place: EntryPlace) -> None:
         try:
             done = await self._cache.commit(request.caller, lease.id, answer, timeout=CALL_SECONDS)
         except Aborted:
+            place.settle()
             self._not_stored("lease_lost")
         except (NotFound, Unavailable, DeadlineExceeded, Exhausted, Unauthenticated):
-            self.put(request, answer)
+            self.put(request, answer, place)
         except AntiphonError:
+            place.settle()
             self._not_stored("refused")
             await self._abort(request, lease, "refused")
         else:
+            place.settle(done.entry_id)
             if not done.stored:
                 self._not_stored(done.reason or "unknown")
 
@@ -118,7 +127,9 @@ class Storing:
 
     async def _put(self, put: _Put) -> None:
         request = put.request
-        await self._cache.put(request.caller, request.question, put.answer, request.policy, timeout=CALL_SECONDS)
+        put.place.settle(
+            await self._cache.put(request.caller, request.question, put.answer, request.policy, timeout=CALL_SECONDS)
+        )
 
     def _not_stored(self, reason: str) -> None:
         self._metrics.not_stored.labels(reason).inc()

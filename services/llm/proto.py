@@ -298,8 +298,16 @@ def read_answer(answer: llm_pb2.Answer, path: str = "answer") -> Answer:
         refusal=answer.refusal,
         usage=read_usage(answer.usage),
         cost=read_cost(answer.cost),
-        created_at=answer.create_time.ToMicroseconds() / 1e6 if answer.HasField("create_time") else 0.0,
+        created_at=read_timestamp(answer.create_time, f"{path}.create_time") if answer.HasField("create_time") else 0.0,
     )
+
+
+def read_timestamp(timestamp: Timestamp, path: str) -> float:
+    """Read a time as Unix seconds, to the microsecond."""
+    try:
+        return timestamp.ToMicroseconds() / 1e6
+    except ValueError:
+        raise invalid(path, "must be a time between the years 1 and 9999") from None
 
 
 def write_usage(usage: Usage) -> llm_pb2.Usage:

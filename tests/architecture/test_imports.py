@@ -30,7 +30,10 @@ ALLOWED: dict[str, set[str]] = {
 }
 """What each room may import besides itself and packages that are not ours."""
 
-BOUNDARY = {"__main__", "servicer", "adapters", "proto", "batch_proto"}
+BOUNDARY = {
+    *("__main__", "servicer", "adapters", "proto"),
+    *("batch_proto", "feedback_proto", "inspecting_proto", "removing_proto"),
+}
 """Modules and folders of a service that may speak gRPC and protobuf; all others are domain."""
 
 

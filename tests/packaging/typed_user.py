@@ -37,6 +37,8 @@ async def in_a_loop(target: str) -> str:
                 assert_type(text, str)
             assert_type(stream.finished, completion_pb2.Finished | None)
             assert_type(await stream.final(), completion_pb2.Finished)
+        said = await client.submit_feedback("id", right=False, user="ada")
+        assert_type(said, completion_pb2.SubmitFeedbackResponse)
     async with AsyncCacheClient(target) as cache:
         assert_type(await cache.get_stats(cache_pb2.GetStatsRequest()), cache_pb2.GetStatsResponse)
     async with AsyncRouterClient(target) as router:

@@ -27,6 +27,8 @@ _BY_REASON: Mapping[str, str] = {
     "EXPIRED_CREDENTIAL": "have the operator make a new one with `antiphon key create`",
     "METHOD_NOT_ALLOWED": "use an api_key whose role may call this method",
     "TENANT_NOT_ALLOWED": "leave the tenant out: it is that of the api_key",
+    "COMPLETION_NOT_FOUND": "it may be too long ago, or another process has answered it; the cache takes entry ids",
+    "SOURCE_NOT_ALLOWED": "leave the source out, or use an api_key with the role operator",
     "RESPONSE_FULL": "ask for the rest in another call",
     "IDEMPOTENCY_KEY_REUSED": "use a new idempotency_key for every new request",
 }

@@ -89,7 +89,7 @@ class AsyncCacheClient(AsyncChannelOwner):
     async def delete(
         self, request: cache_pb2.DeleteRequest, *, timeout: float = 30.0, metadata: Metadata = ()
     ) -> cache_pb2.DeleteResponse:
-        """Delete entries."""
+        """Delete entries, take them out of service, or put them back."""
         return await unary(self._stub.Delete(request, timeout=timeout, metadata=self._credential.metadata(metadata)))
 
     async def clear(
@@ -117,6 +117,12 @@ class AsyncCacheClient(AsyncChannelOwner):
         return await unary(
             self._stub.ListEntries(request, timeout=timeout, metadata=self._credential.metadata(metadata))
         )
+
+    async def feedback(
+        self, request: cache_pb2.FeedbackRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> cache_pb2.FeedbackResponse:
+        """Say whether an entry's answer was right."""
+        return await unary(self._stub.Feedback(request, timeout=timeout, metadata=self._credential.metadata(metadata)))
 
 
 class CacheClient(SyncChannelOwner):
@@ -195,7 +201,7 @@ class CacheClient(SyncChannelOwner):
     def delete(
         self, request: cache_pb2.DeleteRequest, *, timeout: float = 30.0, metadata: Metadata = ()
     ) -> cache_pb2.DeleteResponse:
-        """Delete entries."""
+        """Delete entries, take them out of service, or put them back."""
         with raised():
             return self._stub.Delete(request, timeout=timeout, metadata=self._credential.metadata(metadata))
 
@@ -226,3 +232,10 @@ class CacheClient(SyncChannelOwner):
         """List a page of entries."""
         with raised():
             return self._stub.ListEntries(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+
+    def feedback(
+        self, request: cache_pb2.FeedbackRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> cache_pb2.FeedbackResponse:
+        """Say whether an entry's answer was right."""
+        with raised():
+            return self._stub.Feedback(request, timeout=timeout, metadata=self._credential.metadata(metadata))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.duration_pb2 import Duration
 
+from antiphon.cache.v1 import cache_pb2
 from antiphon.completion.v1 import completion_pb2, completion_pb2_grpc
 from antiphon_client._call import AsyncChannelOwner, SyncChannelOwner, raised, unary
 from antiphon_client._credential import ApiKey, Metadata
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 Prompt = str | completion_pb2.CompleteRequest
 """One user message, or a request with everything that it can say."""
+
+Completion = str | completion_pb2.SubmitFeedbackRequest
+"""An answer's `completion_id`, or a request with everything that can be said about it."""
 
 
 class AsyncCompletionClient(AsyncChannelOwner):
@@ -103,6 +107,22 @@ class AsyncCompletionClient(AsyncChannelOwner):
         finally:
             stream.cancel()
 
+    async def submit_feedback(
+        self,
+        completion: Completion,
+        *,
+        right: bool | None = None,
+        user: str | None = None,
+        source: cache_pb2.FeedbackSource.ValueType | None = None,
+        timeout: float = 5.0,
+        metadata: Metadata = (),
+    ) -> completion_pb2.SubmitFeedbackResponse:
+        """Say whether an answer was right; `user` tells people apart who share a key. Raises `AntiphonError`."""
+        request = _feedback(completion, right, user, source)
+        return await unary(
+            self._stub.SubmitFeedback(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+        )
+
 
 class CompletionClient(SyncChannelOwner):
     """Asks for answers, for callers without an event loop. Safe for use by any number of threads.
@@ -176,6 +196,21 @@ class CompletionClient(SyncChannelOwner):
         finally:
             stream.cancel()
 
+    def submit_feedback(
+        self,
+        completion: Completion,
+        *,
+        right: bool | None = None,
+        user: str | None = None,
+        source: cache_pb2.FeedbackSource.ValueType | None = None,
+        timeout: float = 5.0,
+        metadata: Metadata = (),
+    ) -> completion_pb2.SubmitFeedbackResponse:
+        """Say whether an answer was right; `user` tells people apart who share a key. Raises `AntiphonError`."""
+        request = _feedback(completion, right, user, source)
+        with raised():
+            return self._stub.SubmitFeedback(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+
 
 def _request(
     prompt: Prompt, model: str | None, namespace: str | None, idempotency_key: str | None
@@ -192,6 +227,23 @@ def _request(
         request.namespace = namespace
     if idempotency_key is not None:
         request.idempotency_key = idempotency_key
+    return request
+
+
+def _feedback(
+    completion: Completion, right: bool | None, user: str | None, source: cache_pb2.FeedbackSource.ValueType | None
+) -> completion_pb2.SubmitFeedbackRequest:
+    request = completion_pb2.SubmitFeedbackRequest()
+    if isinstance(completion, str):
+        request.completion_id = completion
+    else:
+        request.CopyFrom(completion)
+    if right is not None:
+        request.verdict = cache_pb2.VERDICT_RIGHT if right else cache_pb2.VERDICT_WRONG
+    if user is not None:
+        request.user = user
+    if source is not None:
+        request.source = source
     return request
 
 

@@ -18,6 +18,7 @@ import orjson
 
 from services.cache.entry import Entry, Source
 from services.cache.ports import Write
+from services.cache.review import UNREVIEWED, FeedbackSource, Quarantine, Review, Said
 from services.cache.scope import entry_id
 from services.cache.values import Vector
 from services.llm.values import Answer, Cost, FinishReason, ToolCall, Usage
@@ -63,7 +64,11 @@ def to_payload(entry: Entry, *, embedder: str) -> dict[str, Json]:
         "ver": entry.ver,
         "epoch": entry.epoch,
         "decided_by": entry.decided_by,
+        "writer": entry.writer,
     }
+    if entry.review.said:
+        payload["answered_us"] = entry.answered_us
+        payload["review"] = orjson.dumps(asdict(entry.review)).decode()
     payload["checksum"] = _checksum(payload)
     return payload
 
@@ -105,6 +110,17 @@ def _entry(record_id: str, payload: Mapping[str, Any]) -> Entry:
         source=Source(payload["source"]),
         tags=tuple(payload["tags"]),
         decided_by=str(payload.get("decided_by", "")),
+        writer=str(payload.get("writer", "")),
+        answered_us=int(payload.get("answered_us", 0)),
+        review=_review(orjson.loads(payload["review"])) if "review" in payload else UNREVIEWED,
+    )
+
+
+def _review(fields: dict[str, Any]) -> Review:
+    quarantine = fields["quarantine"]
+    return Review(
+        said=tuple(Said(**{**said, "source": FeedbackSource(said["source"])}) for said in fields["said"]),
+        quarantine=None if quarantine is None else Quarantine(**quarantine),
     )
 
 

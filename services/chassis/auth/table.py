@@ -17,6 +17,7 @@ _ALL = frozenset(Role)
 TABLE: Table = {
     "antiphon.completion.v1.CompletionService/Complete": _CLIENTS,
     "antiphon.completion.v1.CompletionService/StreamComplete": _CLIENTS,
+    "antiphon.completion.v1.CompletionService/SubmitFeedback": _CLIENTS,
     "antiphon.cache.v1.CacheService/Lookup": _SUITE,
     "antiphon.cache.v1.CacheService/BatchLookup": _SUITE,
     "antiphon.cache.v1.CacheService/WaitFill": _SUITE,
@@ -30,6 +31,7 @@ TABLE: Table = {
     "antiphon.cache.v1.CacheService/GetStats": _ALL,
     "antiphon.cache.v1.CacheService/Explain": _OPERATORS,
     "antiphon.cache.v1.CacheService/ListEntries": _OPERATORS,
+    "antiphon.cache.v1.CacheService/Feedback": _SUITE,
     "antiphon.router.v1.RouterService/Route": _SUITE,
     "antiphon.router.v1.RouterService/RecordOutcome": _SUITE,
     "antiphon.router.v1.RouterService/ListModels": _ALL,

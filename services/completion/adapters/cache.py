@@ -16,6 +16,7 @@ from services.completion.ports import (
     Committed,
     Decision,
     Embedding,
+    EntryVerdict,
     Filled,
     Found,
     Lease,
@@ -23,7 +24,7 @@ from services.completion.ports import (
     ServedFrom,
 )
 from services.completion.proto.durations import read_duration, write_duration
-from services.completion.proto.words import MODE_NUMBERS, OUTCOMES
+from services.completion.proto.words import MODE_NUMBERS, OUTCOMES, SOURCE_NUMBERS
 from services.completion.request import CachePolicy, Question
 from services.llm import proto as llm
 from services.llm.values import Answer
@@ -32,6 +33,9 @@ T = TypeVar("T")
 
 _PREFIXES = {"query.": "", "policy": "cache"}
 """The cache's fields by the names that they have in a request of ours."""
+
+_VERDICT_PREFIXES = {"entry_id": "completion_id"}
+"""The same of feedback."""
 
 _NO_SUCH_NAMESPACE = "antiphon:health"
 """Statistics are asked for an empty namespace: only the store's health is wanted, and nothing has to be counted."""
@@ -83,10 +87,25 @@ class GrpcCache:
 
     async def put(
         self, caller: Caller, question: Question, answer: Answer, policy: CachePolicy, *, timeout: float
-    ) -> None:
-        """Store an answer without a lease."""
+    ) -> str:
+        """Store an answer without a lease; the id of its entry."""
         request = cache_pb2.PutRequest(query=_query(question), answer=llm.write_answer(answer), policy=_policy(policy))
-        await _call(self._client.put(request, timeout=timeout, metadata=served(caller)))
+        return (await _call(self._client.put(request, timeout=timeout, metadata=served(caller)))).entry_id
+
+    async def feedback(self, caller: Caller, verdict: EntryVerdict, *, timeout: float) -> bool:
+        """Say whether an entry's answer was right; whether that is new. `NotFound` if it is not there any more."""
+        request = cache_pb2.FeedbackRequest(
+            entry_id=verdict.entry_id,
+            namespace=verdict.namespace,
+            verdict=cache_pb2.VERDICT_RIGHT if verdict.right else cache_pb2.VERDICT_WRONG,
+            source=SOURCE_NUMBERS[verdict.source],
+            served=cache_pb2.OUTCOME_SEMANTIC if verdict.semantic else cache_pb2.OUTCOME_EXACT,
+            feedback_id=verdict.completion_id,
+            user=verdict.user,
+            answer_create_time=llm.write_timestamp(verdict.answered_at) if verdict.answered_at > 0 else None,
+        )
+        call = self._client.feedback(request, timeout=timeout, metadata=served(caller))
+        return (await translated(call, unavailable=Reason.CACHE_UNAVAILABLE, prefixes=_VERDICT_PREFIXES)).recorded
 
     async def report_audit(self, caller: Caller, audit_id: str, answer: Answer, *, timeout: float) -> None:
         """Report the fresh answer of an audit; the cache compares it with what it served."""

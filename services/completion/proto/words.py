@@ -5,7 +5,7 @@ from __future__ import annotations
 from antiphon.cache.v1 import cache_pb2
 from antiphon.router.v1 import router_pb2
 from services.catalogue.values import Capability, Tier
-from services.completion.ports import CallStatus, Outcome
+from services.completion.ports import CallStatus, FeedbackSource, Outcome
 from services.completion.request import CacheMode, Objective
 
 MODES = {
@@ -52,6 +52,15 @@ OUTCOMES = {
     cache_pb2.OUTCOME_BYPASS: Outcome.BYPASS,
 }
 OUTCOME_NUMBERS = {outcome: number for number, outcome in OUTCOMES.items()}
+
+SOURCES = {
+    cache_pb2.FEEDBACK_SOURCE_UNSPECIFIED: FeedbackSource.USER,
+    cache_pb2.FEEDBACK_SOURCE_USER: FeedbackSource.USER,
+    cache_pb2.FEEDBACK_SOURCE_JUDGE: FeedbackSource.JUDGE,
+    cache_pb2.FEEDBACK_SOURCE_AUDIT: FeedbackSource.AUDIT,
+    cache_pb2.FEEDBACK_SOURCE_OPERATOR: FeedbackSource.OPERATOR,
+}
+SOURCE_NUMBERS = {source: number for number, source in SOURCES.items()}
 
 STATUS_NUMBERS = {
     CallStatus.OK: router_pb2.CALL_STATUS_OK,

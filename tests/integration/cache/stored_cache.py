@@ -13,6 +13,7 @@ from services.cache.adapting import Setup
 from services.cache.cache import Cache, Limits, Outside
 from services.cache.decision import Judge
 from services.cache.entry import Entry
+from services.cache.feedback import Verdict
 from services.cache.ports import LearningStore
 from services.cache.scope import verifier
 from services.cache.values import Asked, CommitResult, LookupResult, Mode, Policy, Query
@@ -44,6 +45,7 @@ class StoredCache:
     ) -> None:
         self.embedder = KnownEmbedder()
         self.reported: list[tuple[str, BaseException]] = []
+        self.verdicts: list[Verdict] = []
         self.connection = Connection(locate or (lambda: place_of(store)), timeout=5.0)
         self.store = StoredEntries(self.connection, embedder=slug, dim=DIM)
         self.control = StoredControl(self.connection)
@@ -67,6 +69,7 @@ class StoredCache:
                 chance=random.random,
                 report=lambda part, error: self.reported.append((part, error)),
                 learning=None if learning is None else learning(self.control),
+                heed=self.verdicts.append,
             ),
         )
         self.task: asyncio.Task[None] | None = None

@@ -7,7 +7,10 @@ import os
 import signal
 from collections.abc import Callable
 
+from services.cache.decision import Veto
+from services.cache.feedback import Feedback
 from services.cache.learning.learner import LEAST
+from services.cache.review import FeedbackSource
 from services.cache.values import Outcome
 from tests.integration.cache.stored_cache import GUARD_S, StoredCache, until
 from tests.integration.edgestore.store_process import StoreProcess
@@ -87,7 +90,7 @@ async def test_a_store_that_stands_still_holds_up_no_lookup_and_loses_nothing(
     assert await hits(await learning(caches).ready()) is Outcome.MISS
 
 
-async def test_an_entry_that_an_audit_calls_wrong_is_gone_for_good(caches: Caches) -> None:
+async def test_what_an_audit_calls_wrong_is_served_to_its_own_question_only(caches: Caches) -> None:
     cache = await learning(caches).ready()
     await cache.cache.adapting.prepare(TENANT, "default")
     await until(lambda: len(cache.cache.adapting.learners()) == 1, "the state is not read")
@@ -96,7 +99,29 @@ async def test_an_entry_that_an_audit_calls_wrong_is_gone_for_good(caches: Cache
     found = await cache.look("the same in other words")
     assert found.entry == entry
     await cache.cache.audited(TENANT, found.audit_id, answer("another"))
-    await until(lambda: not cache.cache.entries.current(entry), "it is still served")
+    await until(lambda: cache.cache.entries.quarantined == 1, "it is still served")
     await cache.stop()
     again = await learning(caches).ready()
-    assert await again.text("a question of its own") is None
+    again.embedder.alike("the same in other words", "a question of its own", 0.9)
+    assert (await again.look("the same in other words")).decision.vetoes == (Veto.QUARANTINED,)
+    assert await again.text("a question of its own") == "the stored one"
+
+
+async def test_feedback_on_reworded_questions_is_learned_from_and_counted_once(caches: Caches) -> None:
+    cache = await learning(caches).ready()
+    await cache.cache.adapting.prepare(TENANT, "default")
+    await until(lambda: len(cache.cache.adapting.learners()) == 1, "the state is not read")
+    entry = await cache.put("a question of its own", "the stored one")
+    cache.embedder.alike("the same in other words", "a question of its own", 0.9)
+    await cache.look("the same in other words")
+    (learner,) = cache.cache.adapting.learners()
+    # What an audit finds is learned before it is said; a wrong answer to its own question says nothing of others.
+    for source, semantic in [(FeedbackSource.AUDIT, True), (FeedbackSource.OPERATOR, False)]:
+        await cache.cache.feedback(TENANT, Feedback(entry.id, source, right=False, semantic=semantic))
+        assert learner.level_for(entry.id) == learner.level
+    said = Feedback(entry.id, FeedbackSource.OPERATOR, right=False, semantic=True, id="once")
+    await cache.cache.feedback(TENANT, said)
+    level = learner.level_for(entry.id)
+    assert level < learner.level
+    assert not (await cache.cache.feedback(TENANT, said)).recorded
+    assert learner.level_for(entry.id) == level

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from antiphon.cache.v1 import cache_pb2 as pb
 from antiphon_client import AsyncCacheClient
-from antiphon_client.errors import InvalidArgumentError
+from antiphon_client.errors import InvalidArgumentError, NotFoundError
 from tests.integration.cache.cache_process import CacheProcess
 from tests.integration.edgestore.store_process import StoreProcess
 from tests.integration.tenants.methods import answer, query
@@ -127,3 +128,107 @@ async def test_entries_are_listed_with_where_they_come_from(
     assert entry["decision_version"].startswith("guard-")
     assert entry["embedder"].startswith("minilm")
     assert antiphon(again, "entries", "--limit", "1").count("Question") <= 1
+
+
+async def test_wrong_answers_are_taken_out_of_service_and_put_back(
+    start: Callable[..., CacheProcess], store: StoreProcess
+) -> None:
+    cache = start(ANTIPHON_CACHE_QUARANTINE_USERS="2").serving()
+    async with AsyncCacheClient(cache.address) as client:
+        entry = (await client.put(pb.PutRequest(query=query(ASKED), answer=answer("Wrong.")))).entry_id
+
+        async def outcomes() -> list[pb.Outcome.ValueType]:
+            policy = pb.CachePolicy(mode=pb.CACHE_MODE_ONLY_IF_CACHED)
+            asked = [pb.LookupRequest(query=query(text), policy=policy) for text in (ASKED, REWORDED)]
+            return [(await client.lookup(one)).outcome for one in asked]
+
+        served = await client.lookup(pb.LookupRequest(query=query(REWORDED)))
+        for user in ("one", "two", "two"):
+            said = await client.feedback(
+                pb.FeedbackRequest(
+                    entry_id=served.entry_id,
+                    verdict=pb.VERDICT_WRONG,
+                    source=pb.FEEDBACK_SOURCE_USER,
+                    served=served.outcome,
+                    lookup_id=served.lookup_id,
+                    user=user,
+                )
+            )
+        assert not said.recorded
+        assert (said.quarantine.rule, said.quarantine.whole) == ("users", False)
+        assert await outcomes() == [pb.OUTCOME_EXACT, pb.OUTCOME_MISS]
+        explained = await client.explain(pb.ExplainRequest(query=query(REWORDED)))
+        assert list(explained.decision.veto_reasons) == ["quarantined"]
+        assert explained.candidates[0].quarantine == said.quarantine
+
+        assert "quarantined by operator" in antiphon(cache, "feedback", "wrong", "--entry", entry)
+        assert await outcomes() == [pb.OUTCOME_MISS, pb.OUTCOME_MISS]
+        assert (await client.explain(pb.ExplainRequest(query=query(ASKED)))).quarantine.rule == "operator"
+        stats = await client.get_stats(pb.GetStatsRequest())
+        assert (stats.entries_total, stats.entries_valid, stats.entries_quarantined) == (1, 0, 1)
+        assert stats.entries_expired == 0
+    assert cache.end() == 0
+
+    again = start().serving()
+    shown = antiphon(again, "entries", "--quarantined")
+    assert "quarantined by operator" in shown
+    assert "user 0:2" in shown
+    assert entry not in antiphon(again, "entries", "--served")
+    assert "quarantined by operator" in antiphon(again, "explain", ASKED)
+    assert "it is served" in antiphon(again, "feedback", "right", "--entry", entry)
+    assert "would quarantine 1 entry" in antiphon(
+        again, "rollback", "--source", "put", "--since", "1h", "--quarantine", "--dry-run"
+    )
+    assert "quarantined 1 entry" in antiphon(
+        again, "rollback", "--source", "put", "--since", "1h", "--quarantine", "--all-namespaces"
+    )
+    assert json.loads(antiphon(again, "rollback", "--source", "put", "--release", "--json"))["deleted"] == "1"
+    assert "deleted 0 entries" in antiphon(again, "rollback", "--writer", "nobody")
+    assert "deleted 1 entry" in antiphon(again, "rollback", "--source", "put")
+
+
+FEEDBACK = pb.FeedbackRequest(entry_id="x", verdict=pb.VERDICT_WRONG, source=pb.FEEDBACK_SOURCE_USER)
+
+
+def feedback(**fields: object) -> pb.FeedbackRequest:
+    request = pb.FeedbackRequest()
+    request.CopyFrom(FEEDBACK)
+    request.MergeFrom(pb.FeedbackRequest(**fields))  # type: ignore[arg-type]
+    return request
+
+
+async def test_what_is_wrong_with_feedback_and_rollbacks_is_named(start: Callable[..., CacheProcess]) -> None:
+    cache = start().serving()
+    unknown = feedback()
+    unknown.source = 99  # type: ignore[assignment]
+    wrong_feedback: list[tuple[pb.FeedbackRequest, str, str]] = [
+        (pb.FeedbackRequest(verdict=pb.VERDICT_WRONG, source=pb.FEEDBACK_SOURCE_USER), "entry_id", "MISSING_FIELD"),
+        (pb.FeedbackRequest(entry_id="x", source=pb.FEEDBACK_SOURCE_USER), "verdict", "MISSING_FIELD"),
+        (pb.FeedbackRequest(entry_id="x", verdict=pb.VERDICT_WRONG), "source", "MISSING_FIELD"),
+        (feedback(entry_id="x" * 129), "entry_id", "INVALID_FIELD"),
+        (feedback(feedback_id="x" * 129), "feedback_id", "INVALID_FIELD"),
+        (feedback(lookup_id="x" * 129), "lookup_id", "INVALID_FIELD"),
+        (feedback(user="x" * 129), "user", "INVALID_FIELD"),
+        (feedback(namespace="?"), "namespace", "INVALID_FIELD"),
+        (feedback(answer_create_time=Timestamp(seconds=10**17)), "answer_create_time", "INVALID_FIELD"),
+        (unknown, "source", "INVALID_FIELD"),
+    ]
+    wrong_deletes: list[tuple[pb.DeleteRequest, str, str]] = [
+        (pb.DeleteRequest(), "selector", "MISSING_FIELD"),
+        (pb.DeleteRequest(writer="?"), "writer", "INVALID_FIELD"),
+        (pb.DeleteRequest(writer="w", namespace="n", all_namespaces=True), "namespace", "INVALID_FIELD"),
+        (pb.DeleteRequest(writer="w", since=Timestamp(nanos=-1)), "since", "INVALID_FIELD"),
+        (pb.DeleteRequest(writer="w", action=99), "action", "INVALID_FIELD"),  # type: ignore[arg-type]
+    ]
+    async with AsyncCacheClient(cache.address) as client:
+        for said, field, reason in wrong_feedback:
+            with pytest.raises(InvalidArgumentError) as caught:
+                await client.feedback(said)
+            assert (list(caught.value.fields), caught.value.reason) == ([field], reason)
+        for request, field, reason in wrong_deletes:
+            with pytest.raises(InvalidArgumentError) as caught:
+                await client.delete(request)
+            assert (list(caught.value.fields), caught.value.reason) == ([field], reason)
+        with pytest.raises(NotFoundError) as absent:
+            await client.feedback(FEEDBACK)
+        assert (absent.value.reason, list(absent.value.fields)) == ("ENTRY_NOT_FOUND", ["entry_id"])

@@ -17,7 +17,7 @@ from services.cache.entry import Entry
 from services.cache.fill_values import Granted
 from services.cache.ports import Write, WrongKey
 from services.cache.recovery import Phase
-from services.cache.values import ByIds, BypassReason, BySource, ByTags, Outcome, Policy
+from services.cache.values import ByIds, BypassReason, BySource, ByTags, Chosen, Outcome, Policy
 from services.chassis.errors import FailedPrecondition, NotFound, Unavailable
 from services.storage import Equals, Point
 from tests.integration.cache.stored_cache import StoredCache, until
@@ -323,7 +323,8 @@ async def test_deletes_by_id_tag_and_source(caches: Caches) -> None:
     await cache.commit(await lease(cache, "the fourth question here"))
 
     async def delete(selector: object, namespace: str = "default", *, dry_run: bool = False) -> int:
-        return await cache.cache.delete(TENANT, namespace, selector, dry_run=dry_run)  # type: ignore[arg-type]
+        chosen = Chosen(selector, namespace)  # type: ignore[arg-type]
+        return await cache.cache.remove(TENANT, chosen, dry_run=dry_run)
 
     assert await delete(ByTags(frozenset({"x", "z"})), dry_run=True) == 2
     assert await delete(BySource("fill"), dry_run=True) == 1
@@ -347,7 +348,7 @@ async def test_a_delete_while_the_store_is_down_deletes_nothing(caches: Caches, 
     entry = await cache.put(ASKED)
     store.kill()
     with pytest.raises(Unavailable):
-        await cache.cache.delete(TENANT, "default", ByIds((entry.id,)), dry_run=False)
+        await cache.cache.remove(TENANT, Chosen(ByIds((entry.id,))))
     assert await cache.text(ASKED) == "an answer"
 
 
@@ -367,7 +368,7 @@ async def test_a_delete_takes_what_is_being_given_its_embedding(
         await remove(entries)
 
     monkeypatch.setattr(cache.store, "remove", held)
-    deleting = asyncio.create_task(cache.cache.delete(TENANT, "default", ByIds((committed.entry_id,)), dry_run=False))
+    deleting = asyncio.create_task(cache.cache.remove(TENANT, Chosen(ByIds((committed.entry_id,)))))
     await removing.wait()
     cache.embedder.gate.set()
     assert (await cache.look(REWORDED)).outcome is Outcome.MISS, "embedded after it, so it has its embedding now"

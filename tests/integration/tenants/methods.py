@@ -90,6 +90,7 @@ REQUESTS: Mapping[str, Callable[[], Message]] = {
     "CacheService/Clear": lambda: cache_pb2.ClearRequest(namespace="empty"),
     "CacheService/GetStats": cache_pb2.GetStatsRequest,
     "CacheService/ListEntries": cache_pb2.ListEntriesRequest,
+    "CacheService/Feedback": lambda: feedback("none"),
     "CacheService/Explain": lambda: cache_pb2.ExplainRequest(query=query("?")),
     "RouterService/Route": lambda: router_pb2.RouteRequest(messages=messages("?")),
     "RouterService/ListModels": router_pb2.ListModelsRequest,
@@ -98,8 +99,18 @@ REQUESTS: Mapping[str, Callable[[], Message]] = {
     "CompletionService/StreamComplete": lambda: completion_pb2.StreamCompleteRequest(
         request=completion_pb2.CompleteRequest(prompt="?")
     ),
+    "CompletionService/SubmitFeedback": lambda: completion_pb2.SubmitFeedbackRequest(
+        completion_id="none", verdict=cache_pb2.VERDICT_WRONG
+    ),
 }
 """A request of each method that is valid, and asks for nothing that exists."""
+
+
+def feedback(entry_id: str) -> cache_pb2.FeedbackRequest:
+    """A verdict on an entry."""
+    return cache_pb2.FeedbackRequest(
+        entry_id=entry_id, verdict=cache_pb2.VERDICT_WRONG, source=cache_pb2.FEEDBACK_SOURCE_OPERATOR
+    )
 
 
 def report(decision_id: str) -> router_pb2.RecordOutcomeRequest:

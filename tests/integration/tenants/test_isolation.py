@@ -50,6 +50,9 @@ WEIGHTS = {
     Kind.DELETE_TAG: 1,
     Kind.CLEAR: 1,
     Kind.REPORT: 20,
+    Kind.BATCH: 10,
+    Kind.FEEDBACK: 10,
+    Kind.SUBMIT: 15,
 }
 
 operations = st.builds(

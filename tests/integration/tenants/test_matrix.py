@@ -20,6 +20,7 @@ from tests.integration.tenants.methods import (
     REQUESTS,
     answer,
     call,
+    feedback,
     id_fields,
     query,
     report,
@@ -39,6 +40,7 @@ SUITE = {Role.SERVICE, Role.OPERATOR}
 ALLOWED = {
     "CompletionService/Complete": CLIENTS,
     "CompletionService/StreamComplete": CLIENTS,
+    "CompletionService/SubmitFeedback": CLIENTS,
     "CacheService/Lookup": SUITE,
     "CacheService/BatchLookup": SUITE,
     "CacheService/WaitFill": SUITE,
@@ -52,6 +54,7 @@ ALLOWED = {
     "CacheService/GetStats": set(Role),
     "CacheService/Explain": {Role.OPERATOR},
     "CacheService/ListEntries": {Role.OPERATOR},
+    "CacheService/Feedback": SUITE,
     "RouterService/Route": SUITE,
     "RouterService/RecordOutcome": SUITE,
     "RouterService/ListModels": set(Role),
@@ -81,19 +84,23 @@ LABELS = {
     "CacheService/Commit": {"answer.tool_calls.id"},
     # An audit is a hit of its own tenant; whose it is not learns that it is not open.
     "CacheService/ReportAudit": {"audit_id", "answer.tool_calls.id"},
+    "CacheService/Feedback": {"feedback_id", "lookup_id"},
     "RouterService/Route": {"messages.tool_call_id", "messages.tool_calls.id"},
 }
 """Fields that name nothing that is kept here: parts of the conversation, and the caller's own marks."""
 
 
 class Objects:
-    """What a tenant has: an entry, a lease, a decision."""
+    """What a tenant has: an entry, a lease, a decision, a completion."""
 
-    def __init__(self, entry_id: str, lease_id: str, decision_id: str) -> None:
+    def __init__(self, entry_id: str, lease_id: str, decision_id: str, completion_id: str) -> None:
         self.entry_id = entry_id
         self.lease_id = lease_id
         self.decision_id = decision_id
+        self.completion_id = completion_id
 
+
+COMPLETE = completion_pb2.CompleteRequest(prompt="Which of these is the owner's?")
 
 NAMED: Mapping[tuple[str, str], Callable[[Objects], Message]] = {
     ("CacheService/WaitFill", "lease_id"): lambda o: cache_pb2.WaitFillRequest(lease_id=o.lease_id),
@@ -102,11 +109,15 @@ NAMED: Mapping[tuple[str, str], Callable[[Objects], Message]] = {
         lease_id=o.lease_id, answer=answer("stolen")
     ),
     ("CacheService/Abort", "lease_id"): lambda o: cache_pb2.AbortRequest(lease_id=o.lease_id),
+    ("CacheService/Feedback", "entry_id"): lambda o: feedback(o.entry_id),
     ("CacheService/Delete", "entry_ids"): lambda o: cache_pb2.DeleteRequest(
         entry_ids=cache_pb2.EntryIds(ids=[o.entry_id])
     ),
     ("CacheService/Delete", "entry_ids.ids"): lambda o: cache_pb2.DeleteRequest(
         entry_ids=cache_pb2.EntryIds(ids=[o.entry_id]), dry_run=True
+    ),
+    ("CompletionService/SubmitFeedback", "completion_id"): lambda o: completion_pb2.SubmitFeedbackRequest(
+        completion_id=o.completion_id, verdict=cache_pb2.VERDICT_WRONG
     ),
     ("RouterService/RecordOutcome", "decision_id"): lambda o: report(o.decision_id),
 }
@@ -231,9 +242,16 @@ async def test_another_tenants_objects_are_not_found(channels: Channels, tenancy
     (stored,) = await call(cache, "CacheService/Put", put, owner)
     (decided,) = await call(router, "RouterService/Route", REQUESTS["RouterService/Route"](), owner)
     lease_id = (await lookup("Who fills this?")).fill.granted.id
-    theirs = Objects(stored.entry_id, lease_id, decided.decision_id)  # type: ignore[attr-defined]
-    nobodys = Objects("00000000-0000-5000-8000-000000000000", "no-such-lease", "0" * len(theirs.decision_id))
-    assert all((theirs.entry_id, theirs.lease_id, theirs.decision_id))
+    for _ in range(2):  # the second one is served, so that its entry is known at once
+        (completed,) = await call(channels["completion"], "CompletionService/Complete", COMPLETE, owner)
+    theirs = Objects(
+        stored.entry_id,  # type: ignore[attr-defined]
+        lease_id,
+        decided.decision_id,  # type: ignore[attr-defined]
+        completed.info.completion_id,  # type: ignore[attr-defined]
+    )
+    nobodys = Objects("00000000-0000-5000-8000-000000000000", "no-such-lease", "0" * len(theirs.decision_id), "none")
+    assert all((theirs.entry_id, theirs.lease_id, theirs.decision_id, theirs.completion_id))
     for (name, path), request in NAMED.items():
         channel = channels[server_of(name)]
         seen = [await status(channel, name, request(objects), stranger) for objects in (theirs, nobodys)]

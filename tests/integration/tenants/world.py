@@ -11,7 +11,7 @@ import uuid
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from google.protobuf.message import Message
@@ -61,6 +61,12 @@ class Kind(StrEnum):
     CLEAR = "clear"
     REPORT = "report"
     """On a decision, anybody's."""
+    BATCH = "batch"
+    """Lookups of both wordings of every question."""
+    FEEDBACK = "feedback"
+    """On an entry, anybody's."""
+    SUBMIT = "submit"
+    """Feedback on a completion, anybody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,7 @@ class World:
         """Entry ids of what must be found, by question."""
         self._entries: deque[Entry] = deque(maxlen=RECENT)
         self._decisions: deque[tuple[str, str]] = deque(maxlen=RECENT)
+        self._completions: deque[tuple[str, str]] = deque(maxlen=RECENT)
 
     @classmethod
     @asynccontextmanager
@@ -123,7 +130,7 @@ class World:
         """Run operations at once; raises `Leak` or `AssertionError`."""
         entries = [self._entry(operation) for operation in operations]
         removing = {
-            _space(operation.scope)
+            _space(entry[1] if operation.kind is Kind.FEEDBACK and entry else operation.scope)
             for operation, entry in zip(operations, entries, strict=True)
             if _removes(operation, entry)
         }
@@ -158,6 +165,13 @@ class World:
                 await self._empty(o)
             case Kind.REPORT:
                 await self._report(o)
+            case Kind.BATCH:
+                await self._batch(o, must)
+            case Kind.FEEDBACK:
+                if entry is not None:
+                    await self._feedback(o, *entry)
+            case Kind.SUBMIT:
+                await self._submit(o)
 
     async def _complete(self, o: Operation) -> None:
         response = await self._completion[o.scope.tenant].complete(_asked(o), timeout=SECONDS)
@@ -174,7 +188,43 @@ class World:
                 if o.kind is Kind.LEAVE:
                     return
 
+    async def _batch(self, o: Operation, must: Mapping[tuple[Scope, str], str]) -> None:
+        policy = cache_pb2.CachePolicy(mode=cache_pb2.CACHE_MODE_ONLY_IF_CACHED)
+        each = [replace(o, question=number, wording=wording) for number in range(len(QUESTIONS)) for wording in (0, 1)]
+        lookups = [cache_pb2.LookupRequest(query=_query(one), policy=policy) for one in each]
+        request = cache_pb2.BatchLookupRequest(lookups=lookups)
+        response = await self._service.batch_lookup(request, timeout=SECONDS, metadata=_for(o.scope.tenant))
+        self.seen.look(o.scope, response)
+        for one, result in zip(each, response.results, strict=True):
+            if (expected := must.get((o.scope, _text(one)))) is not None:
+                assert result.response.entry_id == expected, f"{one}: what was stored is gone"
+
+    async def _feedback(self, o: Operation, entry_id: str, owner: Scope) -> None:
+        request = cache_pb2.FeedbackRequest(
+            entry_id=entry_id,
+            verdict=cache_pb2.VERDICT_RIGHT if o.other % 3 == 0 else cache_pb2.VERDICT_WRONG,
+            source=cache_pb2.FEEDBACK_SOURCE_OPERATOR if o.wording else cache_pb2.FEEDBACK_SOURCE_USER,
+            user=f"user {o.other}",
+        )
+        call = self._operator[o.scope.tenant].feedback(request, timeout=SECONDS)
+        if owner.tenant != o.scope.tenant:
+            await self._refused(call)
+        else:
+            await _found_or_gone(call)
+
+    async def _submit(self, o: Operation) -> None:
+        if not self._completions:
+            return
+        completion_id, owner = self._completions[-1 - o.other % len(self._completions)]
+        client = self._completion[o.scope.tenant]
+        call = client.submit_feedback(completion_id, right=o.wording == 0, timeout=SECONDS)
+        if owner == o.scope.tenant:
+            await _found_or_gone(call)
+        else:
+            await self._refused(call)
+
     def _answered(self, scope: Scope, info: completion_pb2.CompletionInfo) -> None:
+        self._completions.append((info.completion_id, scope.tenant))
         self.outcomes[info.cache.outcome] += 1
         if info.route.decision_id:
             self._decisions.append((info.route.decision_id, scope.tenant))
@@ -240,10 +290,7 @@ class World:
         if _space(owner) != _space(o.scope):
             await self._refused(call)
             return
-        try:
-            await call
-        except AntiphonError as error:
-            assert error.code.name == "NOT_FOUND", error
+        await _found_or_gone(call)
 
     async def _empty(self, o: Operation) -> None:
         operator, namespace = self._operator[o.scope.tenant], o.scope.namespace
@@ -302,7 +349,17 @@ def _removes(o: Operation, entry: Entry | None) -> bool:
     """Whether an operation takes away something of its own namespace."""
     if o.kind is Kind.DELETE:
         return entry is not None and _space(entry[1]) == _space(o.scope)
+    if o.kind is Kind.FEEDBACK:
+        return entry is not None and entry[1].tenant == o.scope.tenant
     return o.kind in {Kind.DELETE_TAG, Kind.CLEAR}
+
+
+async def _found_or_gone(call: Coroutine[None, None, Message]) -> None:
+    """What one's own operation may come to while others delete."""
+    try:
+        await call
+    except AntiphonError as error:
+        assert error.code.name == "NOT_FOUND", error
 
 
 def _space(scope: Scope) -> tuple[str, str]:

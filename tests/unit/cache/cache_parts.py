@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 
+from services.cache import feedback
 from services.cache.adapting import Setup
 from services.cache.cache import Cache, Limits, Outside
 from services.cache.decision import Judge, Verdict
@@ -143,6 +144,7 @@ class Bench:
         self.clock = Clock()
         self.embedder = KnownEmbedder()
         self.reported: list[tuple[str, BaseException]] = []
+        self.verdicts: list[feedback.Verdict] = []
         self.chance = 0.0
 
         async def unreachable() -> None:
@@ -164,6 +166,7 @@ class Bench:
                 chance=lambda: self.chance,
                 report=lambda part, error: self.reported.append((part, error)),
                 learning=learning,
+                heed=self.verdicts.append,
             ),
         )
 

@@ -32,6 +32,7 @@ class Scripted(completion_pb2_grpc.CompletionServiceServicer):
 
     steps: list[Step] = field(default_factory=list)
     requests: list[completion_pb2.StreamCompleteRequest] = field(default_factory=list)
+    feedback: list[completion_pb2.SubmitFeedbackRequest] = field(default_factory=list)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     answering: bool = True
     """Whether the answer follows the steps."""
@@ -49,6 +50,14 @@ class Scripted(completion_pb2_grpc.CompletionServiceServicer):
                 await context.write(event)
         finally:
             self.closed.set()
+
+    async def SubmitFeedback(  # noqa: N802
+        self, request: completion_pb2.SubmitFeedbackRequest, context: Context
+    ) -> completion_pb2.SubmitFeedbackResponse:
+        self.feedback.append(request)
+        if self.steps:
+            await self.steps.pop(0)(self, context)
+        return completion_pb2.SubmitFeedbackResponse(recorded=len(self.feedback) == 1)
 
     async def _step(self, request: completion_pb2.StreamCompleteRequest, context: Context) -> None:
         self.requests.append(request)
@@ -181,6 +190,17 @@ class Caller:
         async with AsyncCompletionClient(self._address) as client, client.stream(prompt, **options) as events:
             async for event in events:
                 got.append(event)  # noqa: PERF401 -- what arrived before a failure counts
+
+    async def feedback(self, completion_id: str, **options: Any) -> bool:
+        """Whether feedback was recorded."""
+        if self._of_a_thread:
+            return await asyncio.to_thread(self._feedback, completion_id, **options)
+        async with AsyncCompletionClient(self._address) as client:
+            return (await client.submit_feedback(completion_id, **options)).recorded
+
+    def _feedback(self, completion_id: str, **options: Any) -> bool:
+        with CompletionClient(self._address) as client:
+            return client.submit_feedback(completion_id, **options).recorded
 
     def _complete(self, prompt: Any, **options: Any) -> str:
         with CompletionClient(self._address) as client:

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -45,6 +46,9 @@ class Failing(completion_pb2_grpc.CompletionServiceServicer):
             await fail(context, grpc.StatusCode[request.request.prompt])
         finally:
             self.closed.set()
+
+    async def SubmitFeedback(self, request: completion_pb2.SubmitFeedbackRequest, context: Any) -> Any:  # noqa: N802
+        await fail(context, grpc.StatusCode[request.completion_id])
 
 
 @pytest.fixture

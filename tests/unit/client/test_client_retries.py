@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
+from antiphon.cache.v1 import cache_pb2
 from antiphon.completion.v1 import completion_pb2
 from antiphon_client import errors
 from antiphon_client._repeat import FIRST_PAUSE, LONGEST_PAUSE, Repeats
@@ -42,6 +43,17 @@ async def test_unavailable_is_tried_again_until_it_is_not(service: Scripted, cal
     service.steps += [fails(UNAVAILABLE), fails(UNAVAILABLE)]
     assert await caller.complete("hello") == "hello!"
     assert service.calls == 3
+
+
+async def test_feedback_says_what_it_was_given_and_is_tried_again(service: Scripted, caller: Caller) -> None:
+    assert await caller.feedback("c", right=False, user="ada")
+    service.steps += [fails(UNAVAILABLE), fails(UNAVAILABLE)]
+    assert not await caller.feedback("c", right=True, source=cache_pb2.FEEDBACK_SOURCE_JUDGE)
+    assert len(service.feedback) == 4
+    first, *_, last = service.feedback
+    assert (first.completion_id, first.verdict, first.user) == ("c", cache_pb2.VERDICT_WRONG, "ada")
+    assert (first.source, last.source) == (cache_pb2.FEEDBACK_SOURCE_UNSPECIFIED, cache_pb2.FEEDBACK_SOURCE_JUDGE)
+    assert last.verdict == cache_pb2.VERDICT_RIGHT
 
 
 async def test_three_attempts_are_all(service: Scripted, caller: Caller) -> None:

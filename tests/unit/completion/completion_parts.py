@@ -24,6 +24,7 @@ from services.completion.ports import (
     Candidate,
     Committed,
     Embedding,
+    EntryVerdict,
     Filled,
     Found,
     Lease,
@@ -189,6 +190,7 @@ class MemoryCache:
     audits: list[tuple[str, Answer]] = field(default_factory=list)
     calls: list[tuple[str, Caller]] = field(default_factory=list)
     """Every call and whom it served."""
+    verdicts: list[EntryVerdict] = field(default_factory=list)
     renewals: int = 0
     waited: int = 0
     _ids: itertools.count[int] = field(default_factory=itertools.count)
@@ -257,12 +259,20 @@ class MemoryCache:
 
     async def put(
         self, caller: Caller, question: Question, answer: Answer, policy: CachePolicy, *, timeout: float
-    ) -> None:
+    ) -> str:
         self.calls.append(("put", caller))
         if self.error is not None:
             raise self.error
         self.puts.append(answer)
         self.stored[_place(caller, question)] = answer
+        return "entry"
+
+    async def feedback(self, caller: Caller, verdict: EntryVerdict, *, timeout: float) -> bool:
+        self.calls.append(("feedback", caller))
+        if self.error is not None:
+            raise self.error
+        self.verdicts.append(verdict)
+        return self.verdicts.count(verdict) == 1
 
     async def report_audit(self, caller: Caller, audit_id: str, answer: Answer, *, timeout: float) -> None:
         self.calls.append(("report_audit", caller))

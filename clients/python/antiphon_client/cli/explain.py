@@ -13,6 +13,7 @@ from antiphon.cache.v1 import cache_pb2
 from antiphon.llm.v1 import llm_pb2
 from antiphon_client.cli.calls import OPERATOR, run
 from antiphon_client.cli.connect import Connection
+from antiphon_client.cli.feedback import quarantined
 from antiphon_client.cli.show import Row, as_json, console, outcome, seconds, table
 from antiphon_client.cli.targets import CACHE
 
@@ -89,6 +90,8 @@ def _rows(response: cache_pb2.ExplainResponse) -> list[Row]:
         rows.append(("bypassed", response.bypass_reason))
     if decision.veto_reasons:
         rows.append(("not served", ", ".join(decision.veto_reasons)))
+    if response.HasField("quarantine"):
+        rows.append(("its own", quarantined(response.quarantine)))
     if response.HasField("threshold"):
         asked = f"cosine {response.threshold:.3f}"
         if response.HasField("score_threshold"):
@@ -112,6 +115,8 @@ def _candidates(response: cache_pb2.ExplainResponse) -> Table:
         said = Text(_short(candidate.prompt))
         if decision.veto_reasons:
             said.append(f"\n{', '.join(decision.veto_reasons)}", style="yellow")
+        if candidate.HasField("quarantine"):
+            said.append(f"\n{quarantined(candidate.quarantine)}", style="yellow")
         if candidate.features:
             counted = (f"{name} {value:.3g}" for name, value in sorted(candidate.features.items()))
             said.append(f"\n{' · '.join(counted)}", style="dim")

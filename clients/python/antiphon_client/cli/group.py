@@ -12,7 +12,9 @@ from antiphon_client.cli.ask import ask
 from antiphon_client.cli.clear import clear
 from antiphon_client.cli.entries import entries
 from antiphon_client.cli.explain import explain
+from antiphon_client.cli.feedback import feedback
 from antiphon_client.cli.replay.command import replay
+from antiphon_client.cli.rollback import rollback
 from antiphon_client.cli.stats.command import stats
 
 COMMANDS = "antiphon.commands"
@@ -42,7 +44,7 @@ def antiphon() -> None:
 
 def run() -> None:
     """Run the command line with the commands of every installed package."""
-    for command in (ask, stats, explain, entries, clear, replay):
+    for command in (ask, stats, explain, entries, feedback, rollback, clear, replay):
         antiphon.add_command(command)
     for point in sorted(entry_points(group=COMMANDS), key=lambda p: p.name):
         antiphon.add_command(point.load(), point.name)

@@ -284,12 +284,12 @@ async def test_a_verdict_of_a_person_is_heard_by_source() -> None:
     async with learning() as bench:
         entry = await bench.put(ASKED)
         await near(bench, 0.9, ONLY)
-        judged = bench.cache.adapting.judged
-        assert not judged(TENANT, "default", entry.id, Source.CLIENT, right=False)
-        assert not judged(TENANT, "default", entry.id, Source.OPERATOR, right=True)
-        assert judged(TENANT, "default", entry.id, Source.OPERATOR, right=False)
-        assert judged(TENANT, "never seen", entry.id, Source.OPERATOR, right=False)
         (learner,) = bench.cache.adapting.learners()
+        judged = bench.cache.adapting.judged
+        judged(TENANT, "never seen", entry.id, Source.OPERATOR, right=False)
+        judged(TENANT, "default", entry.id, Source.OPERATOR, right=True)
+        assert learner.level_for(entry.id) == learner.level
+        judged(TENANT, "default", entry.id, Source.OPERATOR, right=False)
         assert learner.level_for(entry.id) < learner.level
 
 

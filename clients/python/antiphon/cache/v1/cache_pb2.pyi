@@ -91,6 +91,90 @@ OUTCOME_BYPASS: Outcome.ValueType  # 5
 """The cache was not asked: the policy says so, or a time budget ran out, or a part is down. See `bypass_reason`."""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
+class _EntryAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EntryActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntryAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ENTRY_ACTION_UNSPECIFIED: _EntryAction.ValueType  # 0
+    """DELETE."""
+    ENTRY_ACTION_DELETE: _EntryAction.ValueType  # 1
+    """They are gone."""
+    ENTRY_ACTION_QUARANTINE: _EntryAction.ValueType  # 2
+    """They stay, and are not served to any question: as if an operator had called each of them WRONG (see `Feedback`)."""
+    ENTRY_ACTION_RELEASE: _EntryAction.ValueType  # 3
+    """They are served again: as if an operator had called each of them RIGHT."""
+
+class EntryAction(_EntryAction, metaclass=_EntryActionEnumTypeWrapper):
+    """What becomes of the entries that an operator chooses."""
+
+ENTRY_ACTION_UNSPECIFIED: EntryAction.ValueType  # 0
+"""DELETE."""
+ENTRY_ACTION_DELETE: EntryAction.ValueType  # 1
+"""They are gone."""
+ENTRY_ACTION_QUARANTINE: EntryAction.ValueType  # 2
+"""They stay, and are not served to any question: as if an operator had called each of them WRONG (see `Feedback`)."""
+ENTRY_ACTION_RELEASE: EntryAction.ValueType  # 3
+"""They are served again: as if an operator had called each of them RIGHT."""
+Global___EntryAction: _TypeAlias = EntryAction  # noqa: Y015
+
+class _Verdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
+    """Refused."""
+    VERDICT_RIGHT: _Verdict.ValueType  # 1
+    """It answers the question."""
+    VERDICT_WRONG: _Verdict.ValueType  # 2
+    """It does not: it is wrong, or it belongs to another question."""
+
+class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
+    """Whether an answer was right."""
+
+VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
+"""Refused."""
+VERDICT_RIGHT: Verdict.ValueType  # 1
+"""It answers the question."""
+VERDICT_WRONG: Verdict.ValueType  # 2
+"""It does not: it is wrong, or it belongs to another question."""
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
+
+class _FeedbackSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FeedbackSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeedbackSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FEEDBACK_SOURCE_UNSPECIFIED: _FeedbackSource.ValueType  # 0
+    """Refused by `Feedback`; USER for `SubmitFeedback`."""
+    FEEDBACK_SOURCE_USER: _FeedbackSource.ValueType  # 1
+    """Someone who read the answer."""
+    FEEDBACK_SOURCE_JUDGE: _FeedbackSource.ValueType  # 2
+    """A model that compares or grades answers."""
+    FEEDBACK_SOURCE_AUDIT: _FeedbackSource.ValueType  # 3
+    """The question was answered again, and the two answers were compared."""
+    FEEDBACK_SOURCE_OPERATOR: _FeedbackSource.ValueType  # 4
+    """A person who looks after the cache."""
+
+class FeedbackSource(_FeedbackSource, metaclass=_FeedbackSourceEnumTypeWrapper):
+    """Who says so; what follows from it stands at `CacheService.Feedback`."""
+
+FEEDBACK_SOURCE_UNSPECIFIED: FeedbackSource.ValueType  # 0
+"""Refused by `Feedback`; USER for `SubmitFeedback`."""
+FEEDBACK_SOURCE_USER: FeedbackSource.ValueType  # 1
+"""Someone who read the answer."""
+FEEDBACK_SOURCE_JUDGE: FeedbackSource.ValueType  # 2
+"""A model that compares or grades answers."""
+FEEDBACK_SOURCE_AUDIT: FeedbackSource.ValueType  # 3
+"""The question was answered again, and the two answers were compared."""
+FEEDBACK_SOURCE_OPERATOR: FeedbackSource.ValueType  # 4
+"""A person who looks after the cache."""
+Global___FeedbackSource: _TypeAlias = FeedbackSource  # noqa: Y015
+
 @_typing.final
 class Query(_message.Message):
     """A question with all that decides which answers fit it."""
@@ -276,10 +360,10 @@ class Decision(_message.Message):
         """Why the nearest entry was not served; empty on a hit, and if there is no entry.
 
         Of the rule: `nothing_similar` if the scope has entries and none is near enough to be compared (see `similarity`),
-        `below_threshold` (the cosine), `unsure` (the verifier's score), `too_old`, `expired`, and for a question
-        that only its own words may answer `exact_only`, `uncalibrated` or `max_error_rate` (see
-        `CachePolicy.max_error_rate`); `error_budget` if in this namespace, or for this entry, comparisons of answers show
-        that no threshold keeps the promised share of wrong hits.
+        `below_threshold` (the cosine), `unsure` (the verifier's score), `too_old`, `expired`, `quarantined` (it was said to be
+        wrong, see `CacheService.Feedback`), and for a question that only its own words may answer `exact_only`, `uncalibrated`
+        or `max_error_rate` (see `CachePolicy.max_error_rate`); `error_budget` if in this namespace, or for this entry,
+        comparisons of answers show that no threshold keeps the promised share of wrong hits.
 
         Of the guard, after `unsure` or, without a verifier, each a veto of its own, what the two questions differ in:
         `number`, `number_one_sided`, `name`, `name_one_sided`, `negation`, `opposite`, `class_member` (another weekday,
@@ -521,7 +605,7 @@ class LookupResponse(_message.Message):
     bypass_reason: _builtins.str
     """On a BYPASS: `policy`, `embedder_unavailable`, `embedding_timeout`, `decision_timeout`, `hydrating`, `overloaded`."""
     lookup_id: _builtins.str
-    """Identifies this lookup in logs and, later, in feedback."""
+    """Identifies this lookup in logs and in feedback."""
     audit_id: _builtins.str
     """Not empty on a small share of SEMANTIC hits: the cache asks to have the question answered anew, with low priority, and
     the answer reported with `ReportAudit`. A caller that cannot do that ignores it.
@@ -1102,13 +1186,23 @@ class DeleteRequest(_message.Message):
     ENTRY_IDS_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    WRITER_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    ALL_NAMESPACES_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
-    """Only entries of this namespace. Empty: `default`."""
+    """Only entries of this namespace. Empty: `default`, unless `all_namespaces`."""
     source: _builtins.str
-    """Entries that this writer stored: `fill`, `put`."""
+    """Entries that were stored in this way: `fill`, `put`."""
+    writer: _builtins.str
+    """Entries that were written for the API key with this id; see `Entry.writer`."""
     dry_run: _builtins.bool
     """Count only."""
+    all_namespaces: _builtins.bool
+    """In every namespace of the tenant; `namespace` must be empty then."""
+    action: Global___EntryAction.ValueType
+    """What becomes of them. Default: DELETE."""
     @_builtins.property
     def entry_ids(self) -> Global___EntryIds:
         """These entries."""
@@ -1117,6 +1211,10 @@ class DeleteRequest(_message.Message):
     def tags(self) -> Global___Tags:
         """Entries with any of these tags."""
 
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Of those only what was written at this time or later. Absent: all."""
+
     def __init__(
         self,
         *,
@@ -1124,13 +1222,17 @@ class DeleteRequest(_message.Message):
         entry_ids: Global___EntryIds | None = ...,
         tags: Global___Tags | None = ...,
         source: _builtins.str = ...,
+        writer: _builtins.str = ...,
         dry_run: _builtins.bool = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        all_namespaces: _builtins.bool = ...,
+        action: Global___EntryAction.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["entry_ids", b"entry_ids", "selector", b"selector", "source", b"source", "tags", b"tags"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry_ids", b"entry_ids", "selector", b"selector", "since", b"since", "source", b"source", "tags", b"tags", "writer", b"writer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "entry_ids", b"entry_ids", "namespace", b"namespace", "selector", b"selector", "source", b"source", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "all_namespaces", b"all_namespaces", "dry_run", b"dry_run", "entry_ids", b"entry_ids", "namespace", b"namespace", "selector", b"selector", "since", b"since", "source", b"source", "tags", b"tags", "writer", b"writer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_selector: _TypeAlias = _typing.Literal["entry_ids", "tags", "source"]  # noqa: Y015
+    _WhichOneofReturnType_selector: _TypeAlias = _typing.Literal["entry_ids", "tags", "source", "writer"]  # noqa: Y015
     _WhichOneofArgType_selector: _TypeAlias = _typing.Literal["selector", b"selector"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_selector) -> _WhichOneofReturnType_selector | None: ...
 
@@ -1144,7 +1246,7 @@ class DeleteResponse(_message.Message):
 
     DELETED_FIELD_NUMBER: _builtins.int
     deleted: _builtins.int
-    """Entries that were, or with `dry_run` would be, deleted."""
+    """Entries that were, or with `dry_run` would be, deleted, or whose quarantine begins or ends."""
     def __init__(
         self,
         *,
@@ -1627,13 +1729,14 @@ class GetStatsResponse(_message.Message):
     SIMILARITY_HISTOGRAM_FIELD_NUMBER: _builtins.int
     LATENCY_HISTOGRAM_FIELD_NUMBER: _builtins.int
     BYPASSES_FIELD_NUMBER: _builtins.int
+    ENTRIES_QUARANTINED_FIELD_NUMBER: _builtins.int
     P_WRONG_HISTOGRAM_FIELD_NUMBER: _builtins.int
     NEAR_MISSES_FIELD_NUMBER: _builtins.int
     LEARNING_FIELD_NUMBER: _builtins.int
     entries_total: _builtins.int
     """Entries in the index, expired ones included."""
     entries_valid: _builtins.int
-    """Entries that can be served now."""
+    """Entries that can be served now, at least to the question that they were stored under."""
     entries_expired: _builtins.int
     """Entries past their time that are not removed yet."""
     bytes: _builtins.int
@@ -1648,6 +1751,8 @@ class GetStatsResponse(_message.Message):
     """Writes that reached memory but not the store, because it was down: those that wait now, and since `start_time` those
     that were given up.
     """
+    entries_quarantined: _builtins.int
+    """Entries that are quarantined, wholly or for reworded questions; see `Feedback`."""
     near_misses: _builtins.int
     """Lookups that ended as a MISS although the cosine of the nearest entry reached the threshold: its age, the verifier or
     the guard kept it from being served. Since `start_time`.
@@ -1725,13 +1830,14 @@ class GetStatsResponse(_message.Message):
         similarity_histogram: Global___SimilarityHistogram | None = ...,
         latency_histogram: Global___LatencyHistogram | None = ...,
         bypasses: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        entries_quarantined: _builtins.int = ...,
         p_wrong_histogram: Global___PWrongHistogram | None = ...,
         near_misses: _builtins.int = ...,
         learning: Global___LearningStats | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audits", b"audits", "cost_saved", b"cost_saved", "error_budget", b"error_budget", "latency_histogram", b"latency_histogram", "learning", b"learning", "lookups", b"lookups", "p_wrong_histogram", b"p_wrong_histogram", "similarity_histogram", b"similarity_histogram", "start_time", b"start_time", "usage_saved", b"usage_saved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audits", b"audits", "bypasses", b"bypasses", "bytes", b"bytes", "cost_saved", b"cost_saved", "embedder", b"embedder", "entries_expired", b"entries_expired", "entries_total", b"entries_total", "entries_valid", b"entries_valid", "error_budget", b"error_budget", "evictions", b"evictions", "latency_histogram", b"latency_histogram", "learning", b"learning", "lookups", b"lookups", "near_misses", b"near_misses", "p_wrong_histogram", b"p_wrong_histogram", "similarity_histogram", b"similarity_histogram", "start_time", b"start_time", "store_healthy", b"store_healthy", "usage_saved", b"usage_saved", "vetoes", b"vetoes", "writes_not_stored", b"writes_not_stored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audits", b"audits", "bypasses", b"bypasses", "bytes", b"bytes", "cost_saved", b"cost_saved", "embedder", b"embedder", "entries_expired", b"entries_expired", "entries_quarantined", b"entries_quarantined", "entries_total", b"entries_total", "entries_valid", b"entries_valid", "error_budget", b"error_budget", "evictions", b"evictions", "latency_histogram", b"latency_histogram", "learning", b"learning", "lookups", b"lookups", "near_misses", b"near_misses", "p_wrong_histogram", b"p_wrong_histogram", "similarity_histogram", b"similarity_histogram", "start_time", b"start_time", "store_healthy", b"store_healthy", "usage_saved", b"usage_saved", "vetoes", b"vetoes", "writes_not_stored", b"writes_not_stored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1850,6 +1956,7 @@ class ExplainedCandidate(_message.Message):
     DECISION_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    QUARANTINE_FIELD_NUMBER: _builtins.int
     entry_id: _builtins.str
     """Its entry."""
     prompt: _builtins.str
@@ -1864,6 +1971,10 @@ class ExplainedCandidate(_message.Message):
     def features(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """The guard's features of the two questions that are not zero, by name: what they differ in, counted."""
 
+    @_builtins.property
+    def quarantine(self) -> Global___Quarantine:
+        """Why it is quarantined. Absent: it is not."""
+
     def __init__(
         self,
         *,
@@ -1872,10 +1983,11 @@ class ExplainedCandidate(_message.Message):
         decision: Global___Decision | None = ...,
         features: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         model: _builtins.str = ...,
+        quarantine: Global___Quarantine | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "quarantine", b"quarantine"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "entry_id", b"entry_id", "features", b"features", "model", b"model", "prompt", b"prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "entry_id", b"entry_id", "features", b"features", "model", b"model", "prompt", b"prompt", "quarantine", b"quarantine"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1896,6 +2008,7 @@ class ExplainResponse(_message.Message):
     SCORE_THRESHOLD_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
+    QUARANTINE_FIELD_NUMBER: _builtins.int
     outcome: Global___Outcome.ValueType
     """How a lookup would end: EXACT, SEMANTIC, MISS or BYPASS."""
     rule: _builtins.str
@@ -1924,6 +2037,10 @@ class ExplainResponse(_message.Message):
     def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedCandidate]:
         """What is most similar in the scope, best first."""
 
+    @_builtins.property
+    def quarantine(self) -> Global___Quarantine:
+        """Why the entry that is stored under exactly this question is quarantined. Absent: it is not, or there is none."""
+
     def __init__(
         self,
         *,
@@ -1936,10 +2053,11 @@ class ExplainResponse(_message.Message):
         score_threshold: _builtins.float | None = ...,
         scope: Global___ExplainedScope | None = ...,
         candidates: _abc.Iterable[Global___ExplainedCandidate] | None = ...,
+        quarantine: Global___Quarantine | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "_threshold", b"_threshold", "decision", b"decision", "scope", b"scope", "score_threshold", b"score_threshold", "threshold", b"threshold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "_threshold", b"_threshold", "decision", b"decision", "quarantine", b"quarantine", "scope", b"scope", "score_threshold", b"score_threshold", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "_threshold", b"_threshold", "bypass_reason", b"bypass_reason", "candidates", b"candidates", "decision", b"decision", "entry_id", b"entry_id", "outcome", b"outcome", "rule", b"rule", "scope", b"scope", "score_threshold", b"score_threshold", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "_threshold", b"_threshold", "bypass_reason", b"bypass_reason", "candidates", b"candidates", "decision", b"decision", "entry_id", b"entry_id", "outcome", b"outcome", "quarantine", b"quarantine", "rule", b"rule", "scope", b"scope", "score_threshold", b"score_threshold", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__score_threshold: _TypeAlias = _typing.Literal["score_threshold"]  # noqa: Y015
     _WhichOneofArgType__score_threshold: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold"]  # noqa: Y015
@@ -1963,6 +2081,8 @@ class ListEntriesRequest(_message.Message):
     TAG_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    WRITER_FIELD_NUMBER: _builtins.int
+    QUARANTINED_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """Only this namespace. Empty: all of the tenant."""
     model: _builtins.str
@@ -1973,6 +2093,10 @@ class ListEntriesRequest(_message.Message):
     """The most entries in a page, 1 to 1,000. Default: 100."""
     page_token: _builtins.str
     """`next_page_token` of the page before, with the same filters. Empty: the first page."""
+    writer: _builtins.str
+    """Only entries that were written for the API key with this id. Empty: any."""
+    quarantined: _builtins.bool
+    """Only entries that are, or are not, quarantined. Absent: both."""
     def __init__(
         self,
         *,
@@ -1981,14 +2105,50 @@ class ListEntriesRequest(_message.Message):
         tag: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        writer: _builtins.str = ...,
+        quarantined: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_quarantined", b"_quarantined", "quarantined", b"quarantined"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "namespace", b"namespace", "page_size", b"page_size", "page_token", b"page_token", "tag", b"tag"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quarantined", b"_quarantined", "model", b"model", "namespace", b"namespace", "page_size", b"page_size", "page_token", b"page_token", "quarantined", b"quarantined", "tag", b"tag", "writer", b"writer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__quarantined: _TypeAlias = _typing.Literal["quarantined"]  # noqa: Y015
+    _WhichOneofArgType__quarantined: _TypeAlias = _typing.Literal["_quarantined", b"_quarantined"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quarantined) -> _WhichOneofReturnType__quarantined | None: ...
+
+Global___ListEntriesRequest: _TypeAlias = ListEntriesRequest  # noqa: Y015
+
+@_typing.final
+class Quarantine(_message.Message):
+    """Why an entry is not served."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    WHOLE_FIELD_NUMBER: _builtins.int
+    rule: _builtins.str
+    """`operator`, `judge`, `audit` or `users`; see `CacheService.Feedback`. Further ones may come."""
+    whole: _builtins.bool
+    """True: to no question at all. False: to none but the one that it was stored under."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when."""
+
+    def __init__(
+        self,
+        *,
+        rule: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        whole: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule", "since", b"since", "whole", b"whole"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListEntriesRequest: _TypeAlias = ListEntriesRequest  # noqa: Y015
+Global___Quarantine: _TypeAlias = Quarantine  # noqa: Y015
 
 @_typing.final
 class Entry(_message.Message):
@@ -2008,6 +2168,9 @@ class Entry(_message.Message):
     BYTES_FIELD_NUMBER: _builtins.int
     EMBEDDER_FIELD_NUMBER: _builtins.int
     DECISION_VERSION_FIELD_NUMBER: _builtins.int
+    WRITER_FIELD_NUMBER: _builtins.int
+    QUARANTINE_FIELD_NUMBER: _builtins.int
+    FEEDBACK_FIELD_NUMBER: _builtins.int
     entry_id: _builtins.str
     """Its id."""
     namespace: _builtins.str
@@ -2017,13 +2180,17 @@ class Entry(_message.Message):
     model: _builtins.str
     """The model that made the answer."""
     source: _builtins.str
-    """Who wrote it: `fill` (by `Commit`) or `put`."""
+    """How it was written: `fill` (by `Commit`) or `put`."""
     bytes: _builtins.int
     """Bytes of question and answer."""
     embedder: _builtins.str
     """Identity of the embedder."""
     decision_version: _builtins.str
     """What decided when it was written, as `Decision.decision_version`. Empty if it is not known."""
+    writer: _builtins.str
+    """Id of the API key that it was written for, behind completion that of its caller. Empty without credentials, and if it
+    is not known.
+    """
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Its tags."""
@@ -2034,11 +2201,19 @@ class Entry(_message.Message):
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When the entry was written."""
+        """When the answer was stored here."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When it expires."""
+
+    @_builtins.property
+    def quarantine(self) -> Global___Quarantine:
+        """Why it is quarantined. Absent: it is not."""
+
+    @_builtins.property
+    def feedback(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeedbackCount]:
+        """What was said about it, by source. Of one person only the latest counts."""
 
     def __init__(
         self,
@@ -2055,14 +2230,47 @@ class Entry(_message.Message):
         bytes: _builtins.int = ...,
         embedder: _builtins.str = ...,
         decision_version: _builtins.str = ...,
+        writer: _builtins.str = ...,
+        quarantine: Global___Quarantine | None = ...,
+        feedback: _abc.Iterable[Global___FeedbackCount] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "quarantine", b"quarantine", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "create_time", b"create_time", "decision_version", b"decision_version", "embedder", b"embedder", "entry_id", b"entry_id", "expire_time", b"expire_time", "model", b"model", "namespace", b"namespace", "prompt", b"prompt", "source", b"source", "tags", b"tags", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "create_time", b"create_time", "decision_version", b"decision_version", "embedder", b"embedder", "entry_id", b"entry_id", "expire_time", b"expire_time", "feedback", b"feedback", "model", b"model", "namespace", b"namespace", "prompt", b"prompt", "quarantine", b"quarantine", "source", b"source", "tags", b"tags", "update_time", b"update_time", "writer", b"writer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Entry: _TypeAlias = Entry  # noqa: Y015
+
+@_typing.final
+class FeedbackCount(_message.Message):
+    """Verdicts of one source on one entry."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    RIGHT_FIELD_NUMBER: _builtins.int
+    WRONG_FIELD_NUMBER: _builtins.int
+    source: Global___FeedbackSource.ValueType
+    """The source."""
+    right: _builtins.int
+    """That said RIGHT."""
+    wrong: _builtins.int
+    """That said WRONG."""
+    def __init__(
+        self,
+        *,
+        source: Global___FeedbackSource.ValueType = ...,
+        right: _builtins.int = ...,
+        wrong: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["right", b"right", "source", b"source", "wrong", b"wrong"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeedbackCount: _TypeAlias = FeedbackCount  # noqa: Y015
 
 @_typing.final
 class ListEntriesResponse(_message.Message):
@@ -2091,3 +2299,93 @@ class ListEntriesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListEntriesResponse: _TypeAlias = ListEntriesResponse  # noqa: Y015
+
+@_typing.final
+class FeedbackRequest(_message.Message):
+    """Request of `Feedback`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_ID_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    SERVED_FIELD_NUMBER: _builtins.int
+    FEEDBACK_ID_FIELD_NUMBER: _builtins.int
+    LOOKUP_ID_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    ANSWER_CREATE_TIME_FIELD_NUMBER: _builtins.int
+    entry_id: _builtins.str
+    """The entry, as `Lookup`, `Explain` or `ListEntries` names it. Required."""
+    verdict: Global___Verdict.ValueType
+    """The verdict. Required."""
+    source: Global___FeedbackSource.ValueType
+    """Whose it is. Required."""
+    namespace: _builtins.str
+    """The entry's namespace. Empty: whichever has it."""
+    served: Global___Outcome.ValueType
+    """How the answer was served. SEMANTIC: the verdict is on serving it to another question than its own. Anything else:
+    on the answer itself.
+    """
+    feedback_id: _builtins.str
+    """Names this feedback: at most 128 characters, chosen by the caller."""
+    lookup_id: _builtins.str
+    """The lookup that served it, if it is known. At most 128 characters."""
+    user: _builtins.str
+    """Who says so, where several people share an API key: at most 128 characters, kept as a keyed hash only. Empty: all who
+    use the key count as one.
+    """
+    @_builtins.property
+    def answer_create_time(self) -> _timestamp_pb2.Timestamp:
+        """`create_time` of the answer that is meant; if the entry has another answer by now, nothing is said about that one.
+        Absent: whichever is stored.
+        """
+
+    def __init__(
+        self,
+        *,
+        entry_id: _builtins.str = ...,
+        verdict: Global___Verdict.ValueType = ...,
+        source: Global___FeedbackSource.ValueType = ...,
+        namespace: _builtins.str = ...,
+        served: Global___Outcome.ValueType = ...,
+        feedback_id: _builtins.str = ...,
+        lookup_id: _builtins.str = ...,
+        user: _builtins.str = ...,
+        answer_create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_create_time", b"answer_create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_create_time", b"answer_create_time", "entry_id", b"entry_id", "feedback_id", b"feedback_id", "lookup_id", b"lookup_id", "namespace", b"namespace", "served", b"served", "source", b"source", "user", b"user", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeedbackRequest: _TypeAlias = FeedbackRequest  # noqa: Y015
+
+@_typing.final
+class FeedbackResponse(_message.Message):
+    """Response of `Feedback`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDED_FIELD_NUMBER: _builtins.int
+    QUARANTINE_FIELD_NUMBER: _builtins.int
+    recorded: _builtins.bool
+    """False if the same was said before; nothing has changed then."""
+    @_builtins.property
+    def quarantine(self) -> Global___Quarantine:
+        """Why the entry is quarantined now. Absent: it is not."""
+
+    def __init__(
+        self,
+        *,
+        recorded: _builtins.bool = ...,
+        quarantine: Global___Quarantine | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quarantine", b"quarantine"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quarantine", b"quarantine", "recorded", b"recorded"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeedbackResponse: _TypeAlias = FeedbackResponse  # noqa: Y015

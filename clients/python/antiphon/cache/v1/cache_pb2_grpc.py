@@ -105,6 +105,11 @@ class CacheServiceStub(object):
                 request_serializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.ListEntriesRequest.SerializeToString,
                 response_deserializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.ListEntriesResponse.FromString,
                 _registered_method=True)
+        self.Feedback = channel.unary_unary(
+                '/antiphon.cache.v1.CacheService/Feedback',
+                request_serializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.FeedbackRequest.SerializeToString,
+                response_deserializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.FeedbackResponse.FromString,
+                _registered_method=True)
 
 
 class CacheServiceServicer(object):
@@ -208,10 +213,11 @@ class CacheServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Delete(self, request, context):
-        """Deletes entries of this tenant by id, tag or source. Idempotent.
+        """Deletes entries of this tenant by id, tag, source or writer, all or those written since a time; or takes them out of
+        service, or back into it (`action`). So it rolls back what a writer did. Durable. Idempotent.
 
         Errors: INVALID_ARGUMENT; NOT_FOUND (ENTRY_NOT_FOUND) if an id in `entry_ids` does not exist for this caller: nothing
-        is deleted then. UNAVAILABLE (STORE_UNAVAILABLE).
+        is done then. UNAVAILABLE (STORE_UNAVAILABLE): nothing is deleted, but some may be quarantined or released; repeat it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,10 +253,35 @@ class CacheServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListEntries(self, request, context):
-        """Lists the entries of the caller's tenant that can be served, page by page, with where they come from. Read-only. What
+        """Lists the entries of the caller's tenant that have not expired, page by page, with where they come from, what was said
+        about them, and whether they are quarantined. Read-only. What
         is stored or deleted while pages are read may be in them or not; everything else is in exactly one. For operators.
 
         Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) until everything stored has been read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Feedback(self, request, context):
+        """Says whether an entry's answer was right. It is kept with the entry, and an entry that is said to be wrong is
+        quarantined, which means that it is not served any more, by these rules:
+
+        - `operator`: at once, to every question, also the one that it was stored under. The operator's last word counts:
+        RIGHT serves the entry again and settles what was said before.
+        - `judge`, `audit`: at once.
+        - `users`: when several people say so (the operator of the server sets how many; 3 by default) and more than say
+        otherwise. Of one person the latest verdict counts.
+
+        What `judge`, `audit` and `users` say about an answer that was served to another question than its own
+        (`served` SEMANTIC) keeps it from other questions only: its own may still be answered with it. A new answer to the
+        same question is a new entry, of which nothing was said.
+
+        Durable. Idempotent: of the same source, key and `user` the same `feedback_id`, or if there is none `lookup_id`,
+        counts once.
+
+        Errors: INVALID_ARGUMENT; NOT_FOUND (ENTRY_NOT_FOUND) if the caller's tenant has no such entry, or another answer in it
+        than the one that is meant. UNAVAILABLE (STORE_UNAVAILABLE): nothing has changed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -323,6 +354,11 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     servicer.ListEntries,
                     request_deserializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.ListEntriesRequest.FromString,
                     response_serializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.ListEntriesResponse.SerializeToString,
+            ),
+            'Feedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.Feedback,
+                    request_deserializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.FeedbackRequest.FromString,
+                    response_serializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.FeedbackResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -682,6 +718,33 @@ class CacheService(object):
             '/antiphon.cache.v1.CacheService/ListEntries',
             antiphon_dot_cache_dot_v1_dot_cache__pb2.ListEntriesRequest.SerializeToString,
             antiphon_dot_cache_dot_v1_dot_cache__pb2.ListEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Feedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/antiphon.cache.v1.CacheService/Feedback',
+            antiphon_dot_cache_dot_v1_dot_cache__pb2.FeedbackRequest.SerializeToString,
+            antiphon_dot_cache_dot_v1_dot_cache__pb2.FeedbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

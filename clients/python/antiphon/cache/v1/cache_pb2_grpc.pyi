@@ -99,10 +99,11 @@ class CacheServiceStub:
     Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) if `durable` cannot be promised now.
     """
     Delete: _grpc.UnaryUnaryMultiCallable[_cache_pb2.DeleteRequest, _cache_pb2.DeleteResponse]
-    """Deletes entries of this tenant by id, tag or source. Idempotent.
+    """Deletes entries of this tenant by id, tag, source or writer, all or those written since a time; or takes them out of
+    service, or back into it (`action`). So it rolls back what a writer did. Durable. Idempotent.
 
     Errors: INVALID_ARGUMENT; NOT_FOUND (ENTRY_NOT_FOUND) if an id in `entry_ids` does not exist for this caller: nothing
-    is deleted then. UNAVAILABLE (STORE_UNAVAILABLE).
+    is done then. UNAVAILABLE (STORE_UNAVAILABLE): nothing is deleted, but some may be quarantined or released; repeat it.
     """
     Clear: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ClearRequest, _cache_pb2.ClearResponse]
     """Makes every entry of a namespace invisible at once by raising the namespace's epoch; stays so through restarts.
@@ -122,10 +123,31 @@ class CacheServiceStub:
     Errors: INVALID_ARGUMENT. An embedder that is down or slow is no error: the outcome is BYPASS then, as in `Lookup`.
     """
     ListEntries: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ListEntriesRequest, _cache_pb2.ListEntriesResponse]
-    """Lists the entries of the caller's tenant that can be served, page by page, with where they come from. Read-only. What
+    """Lists the entries of the caller's tenant that have not expired, page by page, with where they come from, what was said
+    about them, and whether they are quarantined. Read-only. What
     is stored or deleted while pages are read may be in them or not; everything else is in exactly one. For operators.
 
     Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) until everything stored has been read.
+    """
+    Feedback: _grpc.UnaryUnaryMultiCallable[_cache_pb2.FeedbackRequest, _cache_pb2.FeedbackResponse]
+    """Says whether an entry's answer was right. It is kept with the entry, and an entry that is said to be wrong is
+    quarantined, which means that it is not served any more, by these rules:
+
+    - `operator`: at once, to every question, also the one that it was stored under. The operator's last word counts:
+      RIGHT serves the entry again and settles what was said before.
+    - `judge`, `audit`: at once.
+    - `users`: when several people say so (the operator of the server sets how many; 3 by default) and more than say
+      otherwise. Of one person the latest verdict counts.
+
+    What `judge`, `audit` and `users` say about an answer that was served to another question than its own
+    (`served` SEMANTIC) keeps it from other questions only: its own may still be answered with it. A new answer to the
+    same question is a new entry, of which nothing was said.
+
+    Durable. Idempotent: of the same source, key and `user` the same `feedback_id`, or if there is none `lookup_id`,
+    counts once.
+
+    Errors: INVALID_ARGUMENT; NOT_FOUND (ENTRY_NOT_FOUND) if the caller's tenant has no such entry, or another answer in it
+    than the one that is meant. UNAVAILABLE (STORE_UNAVAILABLE): nothing has changed.
     """
 
 @_typing.type_check_only
@@ -199,10 +221,11 @@ class CacheServiceAsyncStub(CacheServiceStub):
     Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) if `durable` cannot be promised now.
     """
     Delete: _aio.UnaryUnaryMultiCallable[_cache_pb2.DeleteRequest, _cache_pb2.DeleteResponse]  # type: ignore[assignment]
-    """Deletes entries of this tenant by id, tag or source. Idempotent.
+    """Deletes entries of this tenant by id, tag, source or writer, all or those written since a time; or takes them out of
+    service, or back into it (`action`). So it rolls back what a writer did. Durable. Idempotent.
 
     Errors: INVALID_ARGUMENT; NOT_FOUND (ENTRY_NOT_FOUND) if an id in `entry_ids` does not exist for this caller: nothing
-    is deleted then. UNAVAILABLE (STORE_UNAVAILABLE).
+    is done then. UNAVAILABLE (STORE_UNAVAILABLE): nothing is deleted, but some may be quarantined or released; repeat it.
     """
     Clear: _aio.UnaryUnaryMultiCallable[_cache_pb2.ClearRequest, _cache_pb2.ClearResponse]  # type: ignore[assignment]
     """Makes every entry of a namespace invisible at once by raising the namespace's epoch; stays so through restarts.
@@ -222,10 +245,31 @@ class CacheServiceAsyncStub(CacheServiceStub):
     Errors: INVALID_ARGUMENT. An embedder that is down or slow is no error: the outcome is BYPASS then, as in `Lookup`.
     """
     ListEntries: _aio.UnaryUnaryMultiCallable[_cache_pb2.ListEntriesRequest, _cache_pb2.ListEntriesResponse]  # type: ignore[assignment]
-    """Lists the entries of the caller's tenant that can be served, page by page, with where they come from. Read-only. What
+    """Lists the entries of the caller's tenant that have not expired, page by page, with where they come from, what was said
+    about them, and whether they are quarantined. Read-only. What
     is stored or deleted while pages are read may be in them or not; everything else is in exactly one. For operators.
 
     Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) until everything stored has been read.
+    """
+    Feedback: _aio.UnaryUnaryMultiCallable[_cache_pb2.FeedbackRequest, _cache_pb2.FeedbackResponse]  # type: ignore[assignment]
+    """Says whether an entry's answer was right. It is kept with the entry, and an entry that is said to be wrong is
+    quarantined, which means that it is not served any more, by these rules:
+
+    - `operator`: at once, to every question, also the one that it was stored under. The operator's last word counts:
+      RIGHT serves the entry again and settles what was said before.
+    - `judge`, `audit`: at once.
+    - `users`: when several people say so (the operator of the server sets how many; 3 by default) and more than say
+      otherwise. Of one person the latest verdict counts.
+
+    What `judge`, `audit` and `users` say about an answer that was served to another question than its own
+    (`served` SEMANTIC) keeps it from other questions only: its own may still be answered with it. A new answer to the
+    same question is a new entry, of which nothing was said.
+
+    Durable. Idempotent: of the same source, key and `user` the same `feedback_id`, or if there is none `lookup_id`,
+    counts once.
+
+    Errors: INVALID_ARGUMENT; NOT_FOUND (ENTRY_NOT_FOUND) if the caller's tenant has no such entry, or another answer in it
+    than the one that is meant. UNAVAILABLE (STORE_UNAVAILABLE): nothing has changed.
     """
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -350,10 +394,11 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.DeleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.DeleteResponse, _abc.Awaitable[_cache_pb2.DeleteResponse]]:
-        """Deletes entries of this tenant by id, tag or source. Idempotent.
+        """Deletes entries of this tenant by id, tag, source or writer, all or those written since a time; or takes them out of
+        service, or back into it (`action`). So it rolls back what a writer did. Durable. Idempotent.
 
         Errors: INVALID_ARGUMENT; NOT_FOUND (ENTRY_NOT_FOUND) if an id in `entry_ids` does not exist for this caller: nothing
-        is deleted then. UNAVAILABLE (STORE_UNAVAILABLE).
+        is done then. UNAVAILABLE (STORE_UNAVAILABLE): nothing is deleted, but some may be quarantined or released; repeat it.
         """
 
     @_abc_1.abstractmethod
@@ -397,10 +442,37 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.ListEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.ListEntriesResponse, _abc.Awaitable[_cache_pb2.ListEntriesResponse]]:
-        """Lists the entries of the caller's tenant that can be served, page by page, with where they come from. Read-only. What
+        """Lists the entries of the caller's tenant that have not expired, page by page, with where they come from, what was said
+        about them, and whether they are quarantined. Read-only. What
         is stored or deleted while pages are read may be in them or not; everything else is in exactly one. For operators.
 
         Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) until everything stored has been read.
+        """
+
+    @_abc_1.abstractmethod
+    def Feedback(
+        self,
+        request: _cache_pb2.FeedbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.FeedbackResponse, _abc.Awaitable[_cache_pb2.FeedbackResponse]]:
+        """Says whether an entry's answer was right. It is kept with the entry, and an entry that is said to be wrong is
+        quarantined, which means that it is not served any more, by these rules:
+
+        - `operator`: at once, to every question, also the one that it was stored under. The operator's last word counts:
+          RIGHT serves the entry again and settles what was said before.
+        - `judge`, `audit`: at once.
+        - `users`: when several people say so (the operator of the server sets how many; 3 by default) and more than say
+          otherwise. Of one person the latest verdict counts.
+
+        What `judge`, `audit` and `users` say about an answer that was served to another question than its own
+        (`served` SEMANTIC) keeps it from other questions only: its own may still be answered with it. A new answer to the
+        same question is a new entry, of which nothing was said.
+
+        Durable. Idempotent: of the same source, key and `user` the same `feedback_id`, or if there is none `lookup_id`,
+        counts once.
+
+        Errors: INVALID_ARGUMENT; NOT_FOUND (ENTRY_NOT_FOUND) if the caller's tenant has no such entry, or another answer in it
+        than the one that is meant. UNAVAILABLE (STORE_UNAVAILABLE): nothing has changed.
         """
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

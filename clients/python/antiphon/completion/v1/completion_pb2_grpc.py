@@ -32,7 +32,7 @@ class CompletionServiceStub(object):
     answer that was cut, filtered or cancelled is never cached. When the cache or the router is down the answer still comes,
     with `degraded` saying why.
 
-    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete`.
+    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete`, 5 s for `SubmitFeedback`.
     """
 
     def __init__(self, channel):
@@ -51,6 +51,11 @@ class CompletionServiceStub(object):
                 request_serializer=antiphon_dot_completion_dot_v1_dot_completion__pb2.StreamCompleteRequest.SerializeToString,
                 response_deserializer=antiphon_dot_completion_dot_v1_dot_completion__pb2.StreamCompleteResponse.FromString,
                 _registered_method=True)
+        self.SubmitFeedback = channel.unary_unary(
+                '/antiphon.completion.v1.CompletionService/SubmitFeedback',
+                request_serializer=antiphon_dot_completion_dot_v1_dot_completion__pb2.SubmitFeedbackRequest.SerializeToString,
+                response_deserializer=antiphon_dot_completion_dot_v1_dot_completion__pb2.SubmitFeedbackResponse.FromString,
+                _registered_method=True)
 
 
 class CompletionServiceServicer(object):
@@ -60,7 +65,7 @@ class CompletionServiceServicer(object):
     answer that was cut, filtered or cancelled is never cached. When the cache or the router is down the answer still comes,
     with `degraded` saying why.
 
-    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete`.
+    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete`, 5 s for `SubmitFeedback`.
     """
 
     def Complete(self, request, context):
@@ -91,6 +96,25 @@ class CompletionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SubmitFeedback(self, request, context):
+        """Says whether an answer was right. The cache keeps that with the entry that served it, or that it became, and by its
+        rules does not serve an entry any more that is said to be wrong; see `antiphon.cache.v1.CacheService.Feedback`.
+
+        The process that gave the answer remembers for 24 h, and for the last 100,000 answers (the operator may change both),
+        which entry it was: where several processes answer, this has to reach the same one, else the completion is not known.
+
+        Idempotent: of the same source and `user` the latest verdict on a completion counts, once.
+
+        Errors: INVALID_ARGUMENT; PERMISSION_DENIED (SOURCE_NOT_ALLOWED) if the caller may not speak as that source; NOT_FOUND
+        (COMPLETION_NOT_FOUND) if the completion is not known, not any more, or belongs to another tenant; NOT_FOUND
+        (ENTRY_NOT_FOUND) if the cache does not have the answer, or not any more, so that there is nothing to correct;
+        UNAVAILABLE (CACHE_UNAVAILABLE, STORE_UNAVAILABLE) if the cache or its store does not answer, or does not have the
+        answer yet: nothing was recorded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CompletionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -103,6 +127,11 @@ def add_CompletionServiceServicer_to_server(servicer, server):
                     servicer.StreamComplete,
                     request_deserializer=antiphon_dot_completion_dot_v1_dot_completion__pb2.StreamCompleteRequest.FromString,
                     response_serializer=antiphon_dot_completion_dot_v1_dot_completion__pb2.StreamCompleteResponse.SerializeToString,
+            ),
+            'SubmitFeedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.SubmitFeedback,
+                    request_deserializer=antiphon_dot_completion_dot_v1_dot_completion__pb2.SubmitFeedbackRequest.FromString,
+                    response_serializer=antiphon_dot_completion_dot_v1_dot_completion__pb2.SubmitFeedbackResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -119,7 +148,7 @@ class CompletionService(object):
     answer that was cut, filtered or cancelled is never cached. When the cache or the router is down the answer still comes,
     with `degraded` saying why.
 
-    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete`.
+    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete`, 5 s for `SubmitFeedback`.
     """
 
     @staticmethod
@@ -166,6 +195,33 @@ class CompletionService(object):
             '/antiphon.completion.v1.CompletionService/StreamComplete',
             antiphon_dot_completion_dot_v1_dot_completion__pb2.StreamCompleteRequest.SerializeToString,
             antiphon_dot_completion_dot_v1_dot_completion__pb2.StreamCompleteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitFeedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/antiphon.completion.v1.CompletionService/SubmitFeedback',
+            antiphon_dot_completion_dot_v1_dot_completion__pb2.SubmitFeedbackRequest.SerializeToString,
+            antiphon_dot_completion_dot_v1_dot_completion__pb2.SubmitFeedbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,7 +33,7 @@ class CompletionServiceStub:
     answer that was cut, filtered or cancelled is never cached. When the cache or the router is down the answer still comes,
     with `degraded` saying why.
 
-    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete`.
+    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete`, 5 s for `SubmitFeedback`.
     """
 
     @_typing.overload
@@ -60,6 +60,21 @@ class CompletionServiceStub:
 
     Errors: as `Complete`; UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas.
     """
+    SubmitFeedback: _grpc.UnaryUnaryMultiCallable[_completion_pb2.SubmitFeedbackRequest, _completion_pb2.SubmitFeedbackResponse]
+    """Says whether an answer was right. The cache keeps that with the entry that served it, or that it became, and by its
+    rules does not serve an entry any more that is said to be wrong; see `antiphon.cache.v1.CacheService.Feedback`.
+
+    The process that gave the answer remembers for 24 h, and for the last 100,000 answers (the operator may change both),
+    which entry it was: where several processes answer, this has to reach the same one, else the completion is not known.
+
+    Idempotent: of the same source and `user` the latest verdict on a completion counts, once.
+
+    Errors: INVALID_ARGUMENT; PERMISSION_DENIED (SOURCE_NOT_ALLOWED) if the caller may not speak as that source; NOT_FOUND
+    (COMPLETION_NOT_FOUND) if the completion is not known, not any more, or belongs to another tenant; NOT_FOUND
+    (ENTRY_NOT_FOUND) if the cache does not have the answer, or not any more, so that there is nothing to correct;
+    UNAVAILABLE (CACHE_UNAVAILABLE, STORE_UNAVAILABLE) if the cache or its store does not answer, or does not have the
+    answer yet: nothing was recorded.
+    """
 
 @_typing.type_check_only
 class CompletionServiceAsyncStub(CompletionServiceStub):
@@ -69,7 +84,7 @@ class CompletionServiceAsyncStub(CompletionServiceStub):
     answer that was cut, filtered or cancelled is never cached. When the cache or the router is down the answer still comes,
     with `degraded` saying why.
 
-    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete`.
+    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete`, 5 s for `SubmitFeedback`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -93,6 +108,21 @@ class CompletionServiceAsyncStub(CompletionServiceStub):
 
     Errors: as `Complete`; UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas.
     """
+    SubmitFeedback: _aio.UnaryUnaryMultiCallable[_completion_pb2.SubmitFeedbackRequest, _completion_pb2.SubmitFeedbackResponse]  # type: ignore[assignment]
+    """Says whether an answer was right. The cache keeps that with the entry that served it, or that it became, and by its
+    rules does not serve an entry any more that is said to be wrong; see `antiphon.cache.v1.CacheService.Feedback`.
+
+    The process that gave the answer remembers for 24 h, and for the last 100,000 answers (the operator may change both),
+    which entry it was: where several processes answer, this has to reach the same one, else the completion is not known.
+
+    Idempotent: of the same source and `user` the latest verdict on a completion counts, once.
+
+    Errors: INVALID_ARGUMENT; PERMISSION_DENIED (SOURCE_NOT_ALLOWED) if the caller may not speak as that source; NOT_FOUND
+    (COMPLETION_NOT_FOUND) if the completion is not known, not any more, or belongs to another tenant; NOT_FOUND
+    (ENTRY_NOT_FOUND) if the cache does not have the answer, or not any more, so that there is nothing to correct;
+    UNAVAILABLE (CACHE_UNAVAILABLE, STORE_UNAVAILABLE) if the cache or its store does not answer, or does not have the
+    answer yet: nothing was recorded.
+    """
 
 class CompletionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Answers a prompt from the cache or from the cheapest model that is good enough, and says what it cost and why.
@@ -101,7 +131,7 @@ class CompletionServiceServicer(metaclass=_abc_1.ABCMeta):
     answer that was cut, filtered or cancelled is never cached. When the cache or the router is down the answer still comes,
     with `degraded` saying why.
 
-    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete`.
+    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete`, 5 s for `SubmitFeedback`.
     """
 
     @_abc_1.abstractmethod
@@ -134,6 +164,27 @@ class CompletionServiceServicer(metaclass=_abc_1.ABCMeta):
         arrived is incomplete.
 
         Errors: as `Complete`; UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas.
+        """
+
+    @_abc_1.abstractmethod
+    def SubmitFeedback(
+        self,
+        request: _completion_pb2.SubmitFeedbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_completion_pb2.SubmitFeedbackResponse, _abc.Awaitable[_completion_pb2.SubmitFeedbackResponse]]:
+        """Says whether an answer was right. The cache keeps that with the entry that served it, or that it became, and by its
+        rules does not serve an entry any more that is said to be wrong; see `antiphon.cache.v1.CacheService.Feedback`.
+
+        The process that gave the answer remembers for 24 h, and for the last 100,000 answers (the operator may change both),
+        which entry it was: where several processes answer, this has to reach the same one, else the completion is not known.
+
+        Idempotent: of the same source and `user` the latest verdict on a completion counts, once.
+
+        Errors: INVALID_ARGUMENT; PERMISSION_DENIED (SOURCE_NOT_ALLOWED) if the caller may not speak as that source; NOT_FOUND
+        (COMPLETION_NOT_FOUND) if the completion is not known, not any more, or belongs to another tenant; NOT_FOUND
+        (ENTRY_NOT_FOUND) if the cache does not have the answer, or not any more, so that there is nothing to correct;
+        UNAVAILABLE (CACHE_UNAVAILABLE, STORE_UNAVAILABLE) if the cache or its store does not answer, or does not have the
+        answer yet: nothing was recorded.
         """
 
 def add_CompletionServiceServicer_to_server(servicer: CompletionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -102,6 +102,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT: the idempotency key was used before, with another request."""
     ERROR_REASON_RESPONSE_FULL: _ErrorReason.ValueType  # 37
     """RESOURCE_EXHAUSTED: the response is full; what has this error found no room in it and can be asked for again."""
+    ERROR_REASON_COMPLETION_NOT_FOUND: _ErrorReason.ValueType  # 38
+    """NOT_FOUND: no completion with this id is known here, or not to this caller."""
+    ERROR_REASON_SOURCE_NOT_ALLOWED: _ErrorReason.ValueType  # 39
+    """PERMISSION_DENIED: keys of this role may not give feedback as this source."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The machine-readable reason of an error.
@@ -188,6 +192,10 @@ ERROR_REASON_IDEMPOTENCY_KEY_REUSED: ErrorReason.ValueType  # 36
 """INVALID_ARGUMENT: the idempotency key was used before, with another request."""
 ERROR_REASON_RESPONSE_FULL: ErrorReason.ValueType  # 37
 """RESOURCE_EXHAUSTED: the response is full; what has this error found no room in it and can be asked for again."""
+ERROR_REASON_COMPLETION_NOT_FOUND: ErrorReason.ValueType  # 38
+"""NOT_FOUND: no completion with this id is known here, or not to this caller."""
+ERROR_REASON_SOURCE_NOT_ALLOWED: ErrorReason.ValueType  # 39
+"""PERMISSION_DENIED: keys of this role may not give feedback as this source."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

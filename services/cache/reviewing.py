@@ -1,0 +1,161 @@
+"""Writes what is said about entries: first into the store, then into memory, so that what is told is kept.
+
+The record in the store comes first also because another replica may have heard something there: voices are added to the
+newest review of the same answer, never to an older copy of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from services.cache.background import Background
+from services.cache.entries import Entries
+from services.cache.entry import MICROSECONDS, Entry
+from services.cache.feedback import Feedback, Heed, Reviewed, Verdict
+from services.cache.ports import EntryStore, Write
+from services.cache.quarantine import reviewed
+from services.cache.recovery import Recovery
+from services.cache.review import FeedbackSource, Said
+from services.cache.scope import Addresses
+from services.cache.storing import Storing
+from services.cache.writer import Writer
+from services.chassis.errors import NotFound, Reason, Unavailable
+
+ATTEMPTS = 4
+"""To write a review while other replicas write the same entry; each of them is behind what the last one read."""
+
+BATCH = 256
+"""Entries that are rewritten with one request to the store; between two batches others write."""
+
+
+class Reviewing:
+    """Takes feedback. What has begun is finished, also when its caller has gone."""
+
+    def __init__(
+        self,
+        *,
+        addresses: Addresses,
+        entries: Entries,
+        store: EntryStore,
+        storing: Storing,
+        writer: Writer,
+        recovery: Recovery,
+        background: Background,
+        heed: Heed,
+        users: int,
+        now: Callable[[], float],
+    ) -> None:
+        """`users`: people who must call an entry wrong before it is quarantined; `now`: Unix seconds."""
+        self._addresses = addresses
+        self._entries = entries
+        self._store = store
+        self._storing = storing
+        self._writer = writer
+        self._recovery = recovery
+        self._background = background
+        self._heed = heed
+        self._users = users
+        self._now = now
+
+    async def feedback(self, tenant: str, feedback: Feedback) -> Reviewed:
+        """Take one feedback; durable when it returns.
+
+        Raises NotFound if the tenant has no such entry, or another answer in it than the one that is meant;
+        Unavailable, and then nothing has changed.
+        """
+        self._recovery.require_all()
+        return await self._background.finish("feedback", self._feedback(tenant, feedback))
+
+    async def say(self, entries: Sequence[Entry], key_id: str, *, right: bool) -> None:
+        """Let an operator say the same about many entries. Raises Unavailable; some may be written then."""
+        said = self._said(Feedback("", FeedbackSource.OPERATOR, right, semantic=False, key_id=key_id))
+        for start in range(0, len(entries), BATCH):
+            await self._rewrite(entries[start : start + BATCH], said)
+
+    async def _feedback(self, tenant: str, feedback: Feedback) -> Reviewed:
+        meant, said = self._find(tenant, feedback), self._said(feedback)
+        recorded = await self._rewrite([meant], said)
+        entry = self._find(tenant, feedback)
+        if entry.answer != meant.answer:  # another replica has stored it, or someone here meanwhile
+            raise _another_answer()
+        if recorded:
+            self._heed(Verdict(feedback, entry))
+        return Reviewed(entry, recorded)
+
+    def _find(self, tenant: str, feedback: Feedback) -> Entry:
+        if feedback.namespace:
+            entry = self._entries.find(tenant, feedback.namespace, feedback.entry_id)
+        else:
+            entry = self._entries.find_any(tenant, feedback.entry_id)
+        if entry is None or not entry.live(self._now()):
+            raise NotFound("the entry does not exist", field="entry_id")
+        if feedback.answered_us not in {0, round(entry.answer.created_at * MICROSECONDS)}:
+            raise _another_answer()
+        return entry
+
+    def _said(self, feedback: Feedback) -> Said:
+        source = feedback.source.value
+        return Said(
+            source=feedback.source,
+            by=self._addresses.mark(source, feedback.key_id, feedback.user),
+            id=self._addresses.mark(source, feedback.key_id, feedback.user, feedback.id),
+            right=feedback.right,
+            semantic=feedback.semantic,
+            at_us=int(self._now() * MICROSECONDS),
+        )
+
+    async def _rewrite(self, entries: Sequence[Entry], said: Said) -> bool:
+        """Add a voice to each; whether it was new to any. An entry that has another answer by now is left alone."""
+        left, recorded = list(entries), False
+        for _ in range(ATTEMPTS):
+            async with self._writer.exclusive():
+                writes = await self._changed(left, said)
+                outcomes = await self._store.save([write for write, stored in writes if stored])
+                kept = iter(outcomes)
+                beaten = []
+                for write, stored in writes:
+                    if stored and not next(kept):
+                        beaten.append(write.entry)
+                    else:
+                        recorded = True
+                        self._take(write.entry)
+            if not beaten:
+                return recorded
+            left = beaten
+        raise Unavailable("the entry is being rewritten elsewhere", reason=Reason.STORE_UNAVAILABLE, retry_after=1.0)
+
+    async def _changed(self, entries: Sequence[Entry], said: Said) -> list[tuple[Write, bool]]:
+        """What has to be written, and whether the store has the entry. One that only memory has stays there only."""
+        waiting = self._writer.waiting([entry.id for entry in entries])
+        stored = {write.entry.id: write for write in await self._store.read([entry.id for entry in entries])}
+        self._storing.adopt(list(stored.values()))
+        changed = []
+        for entry in entries:
+            current = self._entries.find(entry.tenant, entry.namespace, entry.id)
+            if current is None or current.answer != entry.answer:
+                continue
+            review = reviewed(current.review, said, users=self._users)
+            if review is current.review:
+                continue
+            now_us = int(self._now() * MICROSECONDS)
+            again = replace(
+                current,
+                review=review,
+                ver=self._entries.next_ver(now_us),
+                updated_us=now_us,
+                answered_us=current.written_us,
+            )
+            known = (write for write in (waiting.get(entry.id), stored.get(entry.id)) if write is not None)
+            source = next((write for write in known if write.entry.answer == current.answer), None)
+            changed.append((Write(again, source.vector if source else None), source is not None))
+        return changed
+
+    def _take(self, entry: Entry) -> None:
+        self._writer.forget(entry)
+        if not self._entries.amend(entry) and self._entries.find(entry.tenant, entry.namespace, entry.id) is None:
+            self._writer.remove([entry])  # its time was over, or it made room, while it was written
+
+
+def _another_answer() -> NotFound:
+    return NotFound("the entry has another answer by now", field="entry_id")
