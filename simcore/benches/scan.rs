@@ -8,6 +8,11 @@ use std::time::Instant;
 use simcore::index::{Index, PerRow, Request};
 use simcore::kernel::{Kernel, available};
 
+/// As in what Python loads.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static MEMORY: simcore::kernel::memory::Memory = simcore::kernel::memory::Memory::new();
+
 const DIM: usize = 384;
 const ROUNDS: usize = 7;
 

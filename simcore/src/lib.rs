@@ -14,3 +14,8 @@ pub mod guard;
 pub mod index;
 pub mod kernel;
 pub mod sketch;
+
+/// Of what Python loads, and of the tests. Other programs that link this crate choose for themselves.
+#[cfg(all(any(test, feature = "extension-module"), target_os = "linux"))]
+#[global_allocator]
+static MEMORY: kernel::memory::Memory = kernel::memory::Memory::new();

@@ -14,6 +14,11 @@ use oracle::{Entry, Noise, cells, unit};
 use simcore::index::{Index, MISSING, PerRow, Request};
 use simcore::kernel::{available, portable::dot};
 
+/// As in what Python loads.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static MEMORY: simcore::kernel::memory::Memory = simcore::kernel::memory::Memory::new();
+
 const DEFAULT_CASES: usize = 24_000;
 const QUERIES: usize = 8;
 const REQUESTS: usize = 12;

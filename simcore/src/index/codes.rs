@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::Error;
+use super::{Error, chunk::CHUNK_BLOCKS};
+use crate::kernel::further::{BlockSigns, RowSigns};
 use crate::kernel::levels::{self, LevelCodes};
 use crate::kernel::signs::{SignCodes, TRIPLE, place};
 use crate::kernel::{BLOCK, Line};
-use crate::sketch::{self, Basis, LevelCode, SignCode};
+use crate::sketch::{Basis, LevelCode, SignCode};
 
 /// What empty slots hold, so that they do not lower the least cosine; searches mask them.
 const EMPTY: f32 = 1.0;
@@ -71,42 +72,44 @@ pub struct Levels {
     pub basis: Arc<Basis>,
     lines: Vec<Line>,
     /// What is said of further components, for each row; empty if the basis has none.
-    signs: Vec<sketch::Signs>,
+    further: Vec<BlockSigns>,
 }
 
 impl Levels {
     /// No codes yet, in this basis.
     pub fn new(basis: Arc<Basis>) -> Self {
-        Self { basis, lines: Vec::new(), signs: Vec::new() }
+        Self { basis, lines: Vec::new(), further: Vec::new() }
     }
 
     /// Sets the code of the row at `slot` of a block that exists or is the next one.
     pub fn set(&mut self, block: usize, slot: usize, code: &LevelCode) -> Result<(), Error> {
         let lines = levels::lines_per_block(code.levels.len());
         if block * lines == self.lines.len() {
-            self.lines.reserve_exact(lines);
+            // A group with levels is large: where one chunk's end, the next one's begin.
+            self.lines.reserve_exact(CHUNK_BLOCKS * lines - self.lines.len());
             self.lines.resize(self.lines.len() + lines, Line::default());
         }
         let lines_of_block = self.lines.get_mut(block * lines..(block + 1) * lines).ok_or(Error::Broken)?;
         levels::write(lines_of_block, slot, &code.levels, code.left_out).ok_or(Error::Broken)?;
         if let Some(signs) = code.signs {
-            let number = block * BLOCK + slot;
-            if number == self.signs.len() {
-                self.signs.push(signs);
+            if block == self.further.len() {
+                self.further.reserve_exact(CHUNK_BLOCKS - self.further.len());
+                self.further.push(BlockSigns([RowSigns::default(); BLOCK]));
             }
-            *self.signs.get_mut(number).ok_or(Error::Broken)? = signs;
+            let of_block = self.further.get_mut(block).ok_or(Error::Broken)?;
+            *of_block.0.get_mut(slot).ok_or(Error::Broken)? = signs;
         }
         Ok(())
     }
 
     fn truncate(&mut self, rows: usize) {
         self.lines.truncate(rows.div_ceil(BLOCK) * levels::lines_per_block(self.basis.levelled()));
-        self.signs.truncate(rows);
+        self.further.truncate(rows.div_ceil(BLOCK));
     }
 
-    /// What is said of the further components of a block's rows, of which this is the first.
-    pub fn signs(&self, first: usize) -> Option<&[sketch::Signs]> {
-        self.signs.get(first..self.signs.len().min(first + BLOCK))
+    /// What is said of the rows' further components.
+    pub fn further(&self) -> &[BlockSigns] {
+        &self.further
     }
 
     /// The codes as kernels take them.
@@ -140,21 +143,12 @@ impl Codes {
         }
     }
 
-    /// The lines that a search reads first.
-    pub fn lines(&self) -> &[Line] {
-        match self {
-            Self::None => &[],
-            Self::Signs(signs) => &signs.lines,
-            Self::Levels(levels) => &levels.lines,
-        }
-    }
-
     /// Bytes of memory that they own.
     pub fn size(&self) -> usize {
         let lines = |lines: &Vec<Line>| lines.capacity() * size_of::<Line>();
         match self {
             Self::None => 0,
-            Self::Levels(levels) => lines(&levels.lines) + levels.signs.capacity() * size_of::<sketch::Signs>(),
+            Self::Levels(levels) => lines(&levels.lines) + levels.further.capacity() * size_of::<BlockSigns>(),
             Self::Signs(signs) => {
                 lines(&signs.lines)
                     + signs.cosines.capacity() * size_of::<[f32; BLOCK]>()

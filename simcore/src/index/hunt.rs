@@ -1,10 +1,11 @@
 //! The search of one query in a group with sketches: from cheap bounds to exact scores.
 //!
 //! A chunk's codes say which of its rows can reach the bar: the threshold, or the score of the worst row kept if `k` are
-//! kept and it is higher. For those the signs of further components say it again, where codes have them, and then the bytes,
-//! each more sharply. What they need of a row is asked for one chunk ahead: memory answers while others are compared. What is left is collected and scored in order of
-//! its bounds: the best come first and raise the bar for the others. A row whose score is the bar itself always gets that
-//! far, so the order among equal scores is decided where all scores are.
+//! kept and it is higher. Rows whose levels reach are collected, because the best of them, scored first, raise the bar for the
+//! others. For those that still reach it the signs of further components say it again, and then the bytes, each more
+//! sharply; bytes are asked for one chunk ahead, so that memory answers while others are compared. What is left is scored in
+//! order of its bounds, once more the best first. A row whose score is the bar itself always gets that far, so the order
+//! among equal scores is decided where all scores are.
 
 use std::mem::take;
 use std::slice;
@@ -12,11 +13,13 @@ use std::slice;
 use super::{
     Error,
     chunk::Chunk,
+    codes::Levels,
     looks::Seen,
     top::{Candidate, Top},
 };
+use crate::kernel::further::Doubt;
 use crate::kernel::{BLOCK, Kernel};
-use crate::sketch::{LevelQuery, Signs, SketchedQuery};
+use crate::sketch::{LevelQuery, SketchedQuery};
 
 /// If at least one row in this many of a block passes the codes, the bytes of the whole block are compared in one go.
 const DENSE: u32 = 4;
@@ -25,14 +28,19 @@ const DENSE: u32 = 4;
 /// cost.
 const WORTH: usize = 4;
 
-/// Chunks that do without codes after one that was not worth it.
+/// Chunks that do without codes after one that was not worth it; twice as many after the next one, up to a limit.
 const REST: u32 = 4;
+/// See [`REST`].
+const REST_MOST: u32 = 64;
 
-/// Rows of a block whose signs are asked for one by one: with more of them, the processor fetches what follows by itself.
-const FEW: usize = 4;
-
-/// Rows collected before the best of them are scored.
+/// Rows collected by their bytes before the best of them are scored.
 const LEADS: usize = 64;
+
+/// Rows collected by their levels before the best of them are scored and the others looked at.
+const DOUBTS: usize = 1 << 15;
+
+/// How many of the best are scored first, if there are more than a few times as many.
+const BEST: usize = 16;
 
 /// Scores cannot be less, so that such a bar excludes nothing. A little below -1, for what rounding can do.
 const ANY_SCORE: f64 = -1.001;
@@ -51,17 +59,14 @@ struct Place<'a> {
     number: usize,
 }
 
-/// A block with rows whose levels reach.
+/// The rows of a chunk whose levels reach, if these are not all that is known.
 #[derive(Debug)]
-struct Doubt<'a> {
+struct Run<'a> {
     chunk: &'a Chunk,
-    /// The number of its first row in the chunk.
-    first: usize,
-    /// The slots of these rows.
-    mask: u64,
-    sums: [i32; BLOCK],
-    signs: &'a [Signs],
+    levels: &'a Levels,
     query: &'a LevelQuery,
+    /// How many doubts there are up to its last one.
+    end: usize,
 }
 
 /// One query's state.
@@ -74,12 +79,17 @@ pub struct Hunt<'a> {
     top: Top,
     /// Least score that counts.
     least: f64,
-    /// Blocks of the last chunk with rows whose levels reach; the signs of these have been asked for.
-    doubts: Vec<Doubt<'a>>,
+    /// Rows whose levels reach, and the runs of those of one chunk.
+    doubts: Vec<Doubt>,
+    runs: Vec<Run<'a>>,
+    /// Those of one run.
+    reaching: Vec<Doubt>,
     /// Rows that passed all codes, and whose bytes have been asked for.
     passed: Vec<Place<'a>>,
     leads: Vec<Lead<'a>>,
     resting: u32,
+    /// How long the next rest will be.
+    rest: u32,
 }
 
 impl<'a> Hunt<'a> {
@@ -101,16 +111,18 @@ impl<'a> Hunt<'a> {
             top,
             least,
             doubts: Vec::new(),
+            runs: Vec::new(),
+            reaching: Vec::new(),
             passed: Vec::new(),
             leads: Vec::new(),
             resting: 0,
+            rest: REST,
         }
     }
 
     /// Scores what is left; returns what was kept.
     pub fn finish(mut self) -> Result<Top, Error> {
-        self.compare_passed()?;
-        self.compare_signs()?;
+        self.compare_doubts()?;
         self.compare_passed()?;
         self.follow()?;
         Ok(self.top)
@@ -128,7 +140,7 @@ impl<'a> Hunt<'a> {
     /// Looks at a chunk; `seen` is what its codes said, and absent if they were not compared.
     pub fn search(&mut self, chunk: &'a Chunk, seen: Option<Seen<'a, '_>>) -> Result<(), Error> {
         self.compare_passed()?;
-        self.compare_signs()?;
+        let doubted = self.doubts.len();
         let mut passed = 0;
         for block in 0..chunk.len().div_ceil(BLOCK) {
             let live = u64::MAX >> (BLOCK - (chunk.len() - block * BLOCK).min(BLOCK));
@@ -136,14 +148,11 @@ impl<'a> Hunt<'a> {
             if mask == 0 {
                 continue;
             }
-            if let Some(Seen { levels: Some((levels, query, sums)), .. }) = seen {
-                let first = block * BLOCK;
-                let signs = levels.signs(first).ok_or(Error::Broken)?;
-                for signs in Slots(mask).take(FEW).filter_map(|slot| signs.get(slot)) {
-                    self.kernel.fetch(std::ptr::from_ref(signs).cast(), size_of_val(signs));
-                }
-                let sums = *sums.get(block).ok_or(Error::Broken)?;
-                self.doubts.push(Doubt { chunk, first, mask, sums, signs, query });
+            if let Some(Seen { levels: Some((.., sums)), .. }) = seen {
+                let sums = sums.get(block).ok_or(Error::Broken)?;
+                let first = (block * BLOCK) as u32;
+                let doubts = Slots(mask).filter_map(|slot| sums.get(slot).map(|&sum| (slot as u32, sum)));
+                self.doubts.extend(doubts.map(|(slot, sum)| Doubt { number: first + slot, sum }));
                 continue;
             }
             let count = mask.count_ones();
@@ -156,8 +165,19 @@ impl<'a> Hunt<'a> {
                 Slots(mask).try_for_each(|slot| self.pass(Place { chunk, number: block * BLOCK + slot }))?;
             }
         }
-        if seen.is_some() {
-            self.rest_after(passed, chunk.len());
+        match seen {
+            None => {}
+            Some(Seen { levels: None, .. }) => self.rest_after(passed, chunk.len()),
+            Some(Seen { levels: Some((levels, query, _)), .. }) => {
+                let end = self.doubts.len();
+                if end > doubted {
+                    self.runs.push(Run { chunk, levels, query, end });
+                }
+                // So many do not get fewer by waiting.
+                if end >= DOUBTS || (end - doubted) * WORTH > chunk.len() {
+                    self.compare_doubts()?;
+                }
+            }
         }
         Ok(())
     }
@@ -165,36 +185,88 @@ impl<'a> Hunt<'a> {
     /// Does without codes for a while if too many rows passed.
     fn rest_after(&mut self, passed: usize, rows: usize) {
         if passed * WORTH > rows {
-            self.resting = REST;
+            self.resting = self.rest;
+            self.rest = (2 * self.rest).min(REST_MOST);
+        } else {
+            self.rest = REST;
         }
     }
 
     /// Asks for the bytes of a row that passed the codes.
     fn pass(&mut self, row: Place<'a>) -> Result<(), Error> {
         let bytes = row.chunk.bytes().row(row.number).ok_or(Error::Broken)?;
-        self.kernel.fetch(bytes.as_ptr().cast(), bytes.len());
+        self.kernel.fetch(bytes.as_ptr().cast(), size_of_val(bytes));
+        let factors = row.chunk.bytes().factors().get(row.number).ok_or(Error::Broken)?;
+        self.kernel.fetch(std::ptr::from_ref(factors).cast(), size_of_val(factors));
         self.passed.push(row);
         Ok(())
     }
 
-    /// Compares the signs of the rows whose levels reached in the last chunk.
-    fn compare_signs(&mut self) -> Result<(), Error> {
-        let mut doubts = take(&mut self.doubts);
-        let Some(rows) = doubts.first().map(|doubt| doubt.chunk.len()) else { return Ok(()) };
-        let mut passed = 0;
-        // Rounded down: a bound that is this least score passes.
-        let least = (self.least as f32).next_down();
-        for Doubt { chunk, first, mask, sums, signs, query } in doubts.drain(..) {
-            for slot in Slots(mask) {
-                let (sum, signs) = (sums.get(slot).ok_or(Error::Broken)?, signs.get(slot).ok_or(Error::Broken)?);
-                if query.most(*sum, signs) >= least {
-                    passed += 1;
-                    self.pass(Place { chunk, number: first + slot })?;
-                }
+    /// Scores the best of the rows whose levels reach; compares the signs of the others.
+    fn compare_doubts(&mut self) -> Result<(), Error> {
+        let (mut doubts, mut runs) = (take(&mut self.doubts), take(&mut self.runs));
+        self.score_best(&mut doubts, &runs)?;
+        let mut reaching = take(&mut self.reaching);
+        let mut start = 0;
+        for (number, &Run { chunk, levels, query, end }) in runs.iter().enumerate() {
+            if let Some(next) = runs.get(number + 1) {
+                next.chunk.bytes().fetch_places(self.kernel);
+            }
+            let of_run = doubts.get(start..end).ok_or(Error::Broken)?;
+            start = end;
+            let least = query.look(self.least).least;
+            reaching.clear();
+            reaching.extend(of_run.iter().filter(|doubt| doubt.sum >= least));
+            // Rounded down: a bound that is this least score passes.
+            let least = (self.least as f32).next_down();
+            let further = query.further().ok_or(Error::Broken)?;
+            self.kernel.further(further, levels.further(), &mut reaching, least);
+            self.rest_after(reaching.len(), chunk.len());
+            self.compare_passed()?;
+            for doubt in &reaching {
+                self.pass(Place { chunk, number: doubt.number as usize })?;
             }
         }
-        self.doubts = doubts;
-        self.rest_after(passed, rows);
+        doubts.clear();
+        runs.clear();
+        (self.doubts, self.runs, self.reaching) = (doubts, runs, reaching);
+        Ok(())
+    }
+
+    /// Scores the rows of which levels say most, and takes them out of the doubts.
+    fn score_best(&mut self, doubts: &mut [Doubt], runs: &[Run<'a>]) -> Result<(), Error> {
+        if doubts.len() < 4 * BEST {
+            return Ok(());
+        }
+        let mut best: Vec<(f64, usize, &Run<'a>)> = Vec::with_capacity(BEST + 1);
+        let mut start = 0;
+        for run in runs {
+            // The sum that gets a row of this run among the best.
+            let least_best = |best: &[(f64, usize, &Run<'a>)]| match best.get(BEST - 1) {
+                Some((most, ..)) => run.query.look(*most).least,
+                None => i32::MIN,
+            };
+            let mut least = least_best(&best);
+            for (at, doubt) in doubts.iter().enumerate().take(run.end).skip(start) {
+                if doubt.sum > least {
+                    let most = run.query.most(doubt.sum);
+                    let place = best.partition_point(|(other, ..)| *other >= most);
+                    best.insert(place, (most, at, run));
+                    best.truncate(BEST);
+                    least = least_best(&best);
+                }
+            }
+            start = run.end;
+        }
+        for (most, at, run) in best {
+            if most < self.least {
+                break;
+            }
+            let doubt = doubts.get_mut(at).ok_or(Error::Broken)?;
+            // No row reaches with such a sum.
+            doubt.sum = i32::MIN;
+            self.score(Place { chunk: run.chunk, number: doubt.number as usize })?;
+        }
         Ok(())
     }
 

@@ -21,7 +21,7 @@ use super::{
     snapshot::Snapshot,
     top::{Candidate, Top},
 };
-use crate::kernel::{BLOCK, Line, unit::widen};
+use crate::kernel::{BLOCK, unit::widen};
 use crate::sketch::{Basis, LevelQuery, SketchedQuery};
 
 /// Multiply-adds per thread below which a further thread costs more than it saves: starting one takes some
@@ -57,12 +57,8 @@ pub struct Found {
     pub scores: Vec<f32>,
 }
 
-/// Bytes of the next chunk's codes that are asked for ahead: more would hold up those that are being compared, and the
-/// processor fetches what follows by itself.
+/// Bytes of a small group's rows that are asked for ahead: the processor fetches what follows by itself.
 const FETCHED: usize = 768;
-
-/// Lines in a page of virtual memory: looking one up takes as long as reading several lines.
-const LINES_PER_PAGE: usize = 4096 / size_of::<Line>();
 
 /// The queries of one group. `first` counts chunks over all jobs, so that a range of numbers is a share of work.
 #[derive(Debug)]
@@ -260,7 +256,10 @@ impl<'a> Plan<'a> {
         }
         let mut looks = Looks::new(self.index.kernel, sketched, &bases);
         for (number, &chunk) in chunks.iter().enumerate() {
-            self.fetch_next(&chunks, number);
+            // Their places follow no order that the processor would find.
+            if let Some(later) = chunks.get(number + 2) {
+                self.index.kernel.fetch(std::ptr::from_ref::<Chunk>(later).cast(), size_of::<Chunk>());
+            }
             looks.compare(chunk, hunts.iter_mut().map(Hunt::bar))?;
             for (query, hunt) in hunts.iter_mut().enumerate() {
                 hunt.search(chunk, looks.seen(query)?)?;
@@ -293,21 +292,6 @@ impl<'a> Plan<'a> {
             Ok((basis, job.queries.iter().map(prepare).collect::<Result<_, Error>>()?))
         };
         bases.into_iter().map(with_queries).collect()
-    }
-
-    /// Asks for the chunk after the next, and the first codes of the next: the processor foresees only what follows in
-    /// memory.
-    fn fetch_next(&self, chunks: &[&Chunk], number: usize) {
-        if let Some(later) = chunks.get(number + 2) {
-            self.index.kernel.fetch(std::ptr::from_ref::<Chunk>(later).cast(), size_of::<Chunk>());
-        }
-        if let Some(next) = chunks.get(number + 1) {
-            let lines = next.codes().lines();
-            self.index.kernel.fetch(lines.as_ptr().cast(), size_of_val(lines).min(FETCHED));
-            for page in lines.chunks(LINES_PER_PAGE).skip(1) {
-                self.index.kernel.fetch(page.as_ptr().cast(), 1);
-            }
-        }
     }
 
     fn scan_page(&self, query: &[f64], page: &Page, top: &mut Top) -> Result<(), Error> {

@@ -3,9 +3,10 @@
 
 use std::arch::x86_64::*;
 
+use super::further::{BlockSigns, Doubt, FETCHED, FurtherLook};
 use super::levels::{FINE, LevelCodes, LevelLook, PER_LINE, TILE, Tile};
 use super::signs::{Bar, CodeBlock, Layout, SignCodes, SignLook};
-use super::{BLOCK, ByteQuery, Kernel, portable, tiles};
+use super::{BLOCK, ByteQuery, Kernel, Line, portable, tiles};
 
 /// Bytes ahead of the load that are fetched; pages end streams that the processor would find by itself.
 const AHEAD: usize = 3072;
@@ -60,15 +61,17 @@ impl Kernel for Avx2 {
     }
 
     fn levels(&self, looks: &[LevelLook<'_>], codes: &LevelCodes<'_>, masks: &mut [u64], sums: &mut [[i32; BLOCK]]) {
-        let of_blocks = looks.iter().flat_map(|look| (0..codes.len()).map(move |block| (look, block)));
-        for ((mask, sums), (look, block)) in masks.iter_mut().zip(sums).zip(of_blocks) {
-            *mask = 0;
-            for (tile, sums) in sums.as_chunks_mut::<TILE>().0.iter_mut().enumerate() {
-                // SAFETY: a value of this type exists only where `detect` found the features.
-                let reaching = unsafe { reaching(look, &codes.tile(block, tile), sums) };
-                *mask |= u64::from(reaching) << (tile * TILE);
-            }
+        let blocks = codes.len().max(1);
+        for ((look, masks), sums) in looks.iter().zip(masks.chunks_exact_mut(blocks)).zip(sums.chunks_exact_mut(blocks))
+        {
+            // SAFETY: a value of this type exists only where `detect` found the features.
+            unsafe { levels(look, codes, masks, sums) };
         }
+    }
+
+    fn further(&self, look: &FurtherLook, blocks: &[BlockSigns], doubts: &mut Vec<Doubt>, least: f32) {
+        // SAFETY: a value of this type exists only where `detect` found the features.
+        unsafe { further(look, blocks, doubts, least) };
     }
 
     fn fetch(&self, start: *const u8, bytes: usize) {
@@ -78,10 +81,10 @@ impl Kernel for Avx2 {
         }
     }
 
-    fn dot_bytes(&self, query: &ByteQuery, rows: &[i8], dots: &mut [i32]) {
-        for (dot, row) in dots.iter_mut().zip(rows.chunks_exact(query.bytes.len())) {
+    fn dot_bytes(&self, query: &ByteQuery, rows: &[Line], dots: &mut [i32]) {
+        for (dot, row) in dots.iter_mut().zip(rows.chunks_exact(query.lines())) {
             // SAFETY: a value of this type exists only where `detect` found the features.
-            *dot = unsafe { dot_row(&query.bytes, row) };
+            *dot = unsafe { dot_row(query, row) };
         }
     }
 }
@@ -160,59 +163,115 @@ fn passing(table: &[u8], block: &CodeBlock<'_>, bar: &Bar) -> u64 {
 }
 
 #[target_feature(enable = "avx2,fma")]
-fn dot_row(query: &[i8], row: &[i8]) -> i32 {
+fn dot_row(query: &ByteQuery, row: &[Line]) -> i32 {
     let ones = _mm256_set1_epi16(1);
     let mut sum = _mm256_setzero_si256();
-    for (q, r) in query.as_chunks::<32>().0.iter().zip(row.as_chunks::<32>().0) {
-        // SAFETY: 32 bytes each; the loads need no alignment.
-        let (q, r) = unsafe { (_mm256_loadu_si256(q.as_ptr().cast()), _mm256_loadu_si256(r.as_ptr().cast())) };
-        // One side must be unsigned: |r| × (q with r's sign). No byte is -128, so two products fit in 16 bits.
-        let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(r), _mm256_sign_epi8(q, r));
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
+    for (q, r) in query.bytes.iter().zip(row) {
+        for half in [0, 32] {
+            // SAFETY: a line and its bytes in the query have two halves of 32 bytes; the loads need no alignment.
+            let (q, r) = unsafe {
+                (_mm256_loadu_si256(q.as_ptr().add(half).cast()), _mm256_loadu_si256(r.0.as_ptr().add(half).cast()))
+            };
+            // One side must be unsigned: |r| × (q with r's sign). No byte is -128, so two products fit in 16 bits.
+            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(r), _mm256_sign_epi8(q, r));
+            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
+        }
     }
+    sum_of(sum)
+}
+
+/// The sum of eight numbers.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn sum_of(sum: __m256i) -> i32 {
     let four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
     let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
     _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)))
 }
 
+/// Keeps the doubts whose rows reach.
+#[target_feature(enable = "avx2,fma")]
+fn further(look: &FurtherLook, blocks: &[BlockSigns], doubts: &mut Vec<Doubt>, least: f32) {
+    let (ones, pairs) = (_mm256_set1_epi8(1), _mm256_set1_epi16(1));
+    // Byte `i` of a half holds the byte whose bit is asked for, then only this bit.
+    let spread = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
+    let bits = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64.cast_signed());
+    // SAFETY: the weights are two halves of 32 bytes; the loads need no alignment.
+    let weights = unsafe { [0, 32].map(|half| _mm256_loadu_si256(look.weights.as_ptr().add(half).cast())) };
+    let mut kept = 0;
+    for at in 0..doubts.len() {
+        if let Some(later) = doubts.get(at + FETCHED) {
+            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(BlockSigns::of(blocks, later.number)).cast());
+        }
+        let doubt = doubts[at];
+        let row = BlockSigns::of(blocks, doubt.number);
+        let mut sum = _mm256_setzero_si256();
+        for (half, weights) in row.bits.as_chunks().0.iter().zip(weights) {
+            let spread = _mm256_shuffle_epi8(_mm256_set1_epi32(i32::from_le_bytes(*half)), spread);
+            let set = _mm256_cmpeq_epi8(_mm256_and_si256(spread, bits), bits);
+            // Sums of two weights: no overflow.
+            sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(ones, _mm256_and_si256(weights, set)));
+        }
+        let set = sum_of(_mm256_madd_epi16(sum, pairs));
+        doubts[kept] = doubt;
+        kept += usize::from(look.most(doubt, row, set) >= least);
+    }
+    doubts.truncate(kept);
+}
+
 /// Lines after which sums of 16 bits could overflow: two products of at most 15 × 127 come together in each.
 const FLUSH: usize = 8;
 
+/// Fills the masks and the sums, one for each block.
+#[target_feature(enable = "avx2,fma")]
+fn levels(look: &LevelLook<'_>, codes: &LevelCodes<'_>, masks: &mut [u64], sums: &mut [[i32; BLOCK]]) {
+    for (block, (mask, sums)) in masks.iter_mut().zip(sums).enumerate() {
+        *mask = 0;
+        for (tile, sums) in sums.as_chunks_mut::<TILE>().0.iter_mut().enumerate() {
+            *mask |= u64::from(reaching(look, &codes.tile(block, tile), sums)) << (tile * TILE);
+        }
+    }
+}
+
 /// Which rows of a tile reach what the look asks for; writes their sums.
+#[inline]
 #[target_feature(enable = "avx2,fma")]
 fn reaching(look: &LevelLook<'_>, tile: &Tile<'_>, sums: &mut [i32; TILE]) -> u16 {
     let (nibble, ones) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1));
     let (inside, outside) = (look.of_left[0].cast_unsigned(), look.of_left[1].cast_unsigned());
     let of_left = _mm256_set1_epi32((u32::from(inside) | u32::from(outside) << 16).cast_signed());
-    let mut mask = 0;
-    for half in 0..2 {
-        let mut sum = _mm256_setzero_si256();
-        let weights = look.weights.as_chunks::<PER_LINE>().0;
-        for (lines, weights) in tile.lines.chunks(FLUSH).zip(weights.chunks(FLUSH)) {
-            let (mut lows, mut highs) = (_mm256_setzero_si256(), _mm256_setzero_si256());
-            for (line, weights) in lines.iter().zip(weights) {
-                let [low, high] = [0, 4].map(|at| {
-                    _mm256_set1_epi32(i32::from_le_bytes([0, 1, 2, 3].map(|b: usize| weights[at + b].cast_unsigned())))
-                });
+    // For each half of the tile.
+    let mut sums_of = [_mm256_setzero_si256(); 2];
+    let weights = look.weights.as_chunks::<PER_LINE>().0;
+    for (lines, weights) in tile.lines.chunks(FLUSH).zip(weights.chunks(FLUSH)) {
+        let (mut lows, mut highs) = ([_mm256_setzero_si256(); 2], [_mm256_setzero_si256(); 2]);
+        for (line, weights) in lines.iter().zip(weights) {
+            let [low, high] = [0, 4].map(|at| {
+                _mm256_set1_epi32(i32::from_le_bytes([0, 1, 2, 3].map(|b: usize| weights[at + b].cast_unsigned())))
+            });
+            for half in 0..2 {
                 // SAFETY: a line holds two halves of 32 bytes.
                 let codes = unsafe { _mm256_loadu_si256(line.0.as_ptr().add(half * 32).cast()) };
-                lows = _mm256_add_epi16(lows, _mm256_maddubs_epi16(_mm256_and_si256(codes, nibble), low));
+                lows[half] = _mm256_add_epi16(lows[half], _mm256_maddubs_epi16(_mm256_and_si256(codes, nibble), low));
                 let upper = _mm256_and_si256(_mm256_srli_epi16::<4>(codes), nibble);
-                highs = _mm256_add_epi16(highs, _mm256_maddubs_epi16(upper, high));
+                highs[half] = _mm256_add_epi16(highs[half], _mm256_maddubs_epi16(upper, high));
             }
-            let both = _mm256_add_epi32(_mm256_madd_epi16(lows, ones), _mm256_madd_epi16(highs, ones));
-            sum = _mm256_add_epi32(sum, both);
         }
+        for half in 0..2 {
+            let both = _mm256_add_epi32(_mm256_madd_epi16(lows[half], ones), _mm256_madd_epi16(highs[half], ones));
+            sums_of[half] = _mm256_add_epi32(sums_of[half], both);
+        }
+    }
+    let mut mask = 0;
+    for (half, sum) in sums_of.into_iter().enumerate() {
         // SAFETY: a tile has 32 bytes of what is left, 16 for each half.
         let left = unsafe { _mm_loadu_si128(tile.left.as_ptr().add(half * 16).cast()) };
         let left = _mm256_madd_epi16(_mm256_cvtepu8_epi16(left), of_left);
         let total = _mm256_add_epi32(_mm256_slli_epi32::<{ FINE.trailing_zeros() as i32 }>(sum), left);
         let less = _mm256_cmpgt_epi32(_mm256_set1_epi32(look.least), total);
         let reaching = !_mm256_movemask_ps(_mm256_castsi256_ps(less)).cast_unsigned() as u8;
-        if reaching != 0 {
-            // SAFETY: a tile has sixteen sums, eight for each half; the store needs no alignment.
-            unsafe { _mm256_storeu_si256(sums.as_mut_ptr().add(half * 8).cast(), total) };
-        }
+        // SAFETY: a tile has sixteen sums, eight for each half; the store needs no alignment.
+        unsafe { _mm256_storeu_si256(sums.as_mut_ptr().add(half * 8).cast(), total) };
         mask |= u16::from(reaching) << (half * 8);
     }
     mask

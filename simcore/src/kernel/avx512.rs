@@ -3,6 +3,7 @@
 
 use std::arch::x86_64::*;
 
+use super::further::{BlockSigns, Doubt, FETCHED, FurtherLook};
 use super::levels::{FINE, LevelCodes, LevelLook, PER_LINE, TILE, TILES};
 use super::signs::{Bar, CodeBlock, Layout, SignCodes, SignLook, TRIPLE};
 use super::{BLOCK, ByteQuery, Kernel, Line, portable, tiles};
@@ -10,6 +11,9 @@ use super::{BLOCK, ByteQuery, Kernel, Line, portable, tiles};
 /// Queries that share the loads and shifts of a block: their tables of signs (16 KB at 384 dimensions) fit in the first
 /// cache, and their sums of levels in registers.
 const TOGETHER: usize = 4;
+
+/// Bytes ahead of rows in bytes that are fetched: one query's products take less time than memory.
+const AHEAD: usize = 2048;
 
 /// The kernel; [`Avx512::detect`] is the only way to one.
 #[derive(Debug)]
@@ -89,6 +93,11 @@ impl Kernel for Avx512 {
         }
     }
 
+    fn further(&self, look: &FurtherLook, blocks: &[BlockSigns], doubts: &mut Vec<Doubt>, least: f32) {
+        // SAFETY: a value of this type exists only where `detect` found the features.
+        unsafe { further(look, blocks, doubts, least) };
+    }
+
     fn fetch(&self, start: *const u8, bytes: usize) {
         for offset in (0..bytes).step_by(64) {
             // SAFETY: AVX-512 implies SSE; a prefetch reads nothing.
@@ -96,8 +105,8 @@ impl Kernel for Avx512 {
         }
     }
 
-    fn dot_bytes(&self, query: &ByteQuery, rows: &[i8], dots: &mut [i32]) {
-        let width = query.bytes.len();
+    fn dot_bytes(&self, query: &ByteQuery, rows: &[Line], dots: &mut [i32]) {
+        let width = query.lines();
         let (dots, rest) = dots.as_chunks_mut::<4>();
         let (rows, rest_rows) = rows.split_at((dots.len() * 4 * width).min(rows.len()));
         for (four, rows) in dots.iter_mut().zip(rows.chunks_exact(4 * width)) {
@@ -215,16 +224,16 @@ fn compare(lowers: __m512i, uppers: __m512i, block: &CodeBlock<'_>, bar: &Bar) -
 
 /// Makes signed bytes unsigned by adding 128: what that adds to a product is the query's excess.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
-fn lift(bytes: &[i8; 64]) -> __m512i {
+fn lift(bytes: &Line) -> __m512i {
     // SAFETY: 64 bytes; the load needs no alignment.
-    let bytes = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
+    let bytes = unsafe { _mm512_loadu_si512(bytes.0.as_ptr().cast()) };
     _mm512_xor_si512(bytes, _mm512_set1_epi8(-128))
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
-fn dot_row(query: &ByteQuery, row: &[i8]) -> i32 {
+fn dot_row(query: &ByteQuery, row: &[Line]) -> i32 {
     let mut sum = _mm512_setzero_si512();
-    for (q, r) in query.bytes.as_chunks::<64>().0.iter().zip(row.as_chunks::<64>().0) {
+    for (q, r) in query.bytes.iter().zip(row) {
         // SAFETY: 64 bytes; the load needs no alignment.
         let q = unsafe { _mm512_loadu_si512(q.as_ptr().cast()) };
         sum = _mm512_dpbusd_epi32(sum, lift(r), q);
@@ -233,19 +242,19 @@ fn dot_row(query: &ByteQuery, row: &[i8]) -> i32 {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
-fn dot_four(query: &ByteQuery, rows: &[i8]) -> [i32; 4] {
-    let width = query.bytes.len();
-    let (ab, cd) = rows.split_at(2 * width);
-    let ((a, b), (c, d)) = (ab.split_at(width), cd.split_at(width));
+fn dot_four(query: &ByteQuery, rows: &[Line]) -> [i32; 4] {
+    let width = query.lines();
     let mut sums = [_mm512_setzero_si512(); 4];
-    let rows = a.as_chunks::<64>().0.iter().zip(b.as_chunks().0).zip(c.as_chunks().0).zip(d.as_chunks().0);
-    for (q, (((a, b), c), d)) in query.bytes.as_chunks::<64>().0.iter().zip(rows) {
-        // SAFETY: 64 bytes; the load needs no alignment.
-        let q = unsafe { _mm512_loadu_si512(q.as_ptr().cast()) };
-        sums[0] = _mm512_dpbusd_epi32(sums[0], lift(a), q);
-        sums[1] = _mm512_dpbusd_epi32(sums[1], lift(b), q);
-        sums[2] = _mm512_dpbusd_epi32(sums[2], lift(c), q);
-        sums[3] = _mm512_dpbusd_epi32(sums[3], lift(d), q);
+    // In the order of memory.
+    for (sum, row) in sums.iter_mut().zip(rows.chunks_exact(width)) {
+        for (q, r) in query.bytes.iter().zip(row) {
+            // SAFETY: 64 bytes; the load needs no alignment. The prefetch reads nothing, wherever it points.
+            let q = unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(r.0.as_ptr().wrapping_add(AHEAD).cast());
+                _mm512_loadu_si512(q.as_ptr().cast())
+            };
+            *sum = _mm512_dpbusd_epi32(*sum, lift(r), q);
+        }
     }
     // Transposes as it adds: four lanes of 128 bits with one number of each row, then the lanes together.
     let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(sums[0], sums[1]), _mm512_unpackhi_epi32(sums[0], sums[1]));
@@ -257,6 +266,27 @@ fn dot_four(query: &ByteQuery, rows: &[i8]) -> [i32; 4] {
     // SAFETY: the array holds four numbers; the store needs no alignment.
     unsafe { _mm_storeu_si128(dots.as_mut_ptr().cast(), four) };
     dots.map(|dot: i32| dot.wrapping_sub(query.excess))
+}
+
+/// Keeps the doubts whose rows reach.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
+fn further(look: &FurtherLook, blocks: &[BlockSigns], doubts: &mut Vec<Doubt>, least: f32) {
+    // SAFETY: 64 bytes; the load needs no alignment.
+    let weights = unsafe { _mm512_loadu_si512(look.weights.as_ptr().cast()) };
+    let ones = _mm512_set1_epi8(1);
+    let mut kept = 0;
+    for at in 0..doubts.len() {
+        if let Some(later) = doubts.get(at + FETCHED) {
+            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(BlockSigns::of(blocks, later.number)).cast());
+        }
+        let doubt = doubts[at];
+        let row = BlockSigns::of(blocks, doubt.number);
+        let weights = _mm512_maskz_mov_epi8(u64::from_le_bytes(row.bits), weights);
+        let set = _mm512_reduce_add_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), ones, weights));
+        doubts[kept] = doubt;
+        kept += usize::from(look.most(doubt, row, set) >= least);
+    }
+    doubts.truncate(kept);
 }
 
 /// Fills the masks, one per block for each look, and the sums of rows that pass.
@@ -275,7 +305,8 @@ fn reaching<const N: usize>(
     let (low_nibbles, high_nibbles) = (_mm512_set1_epi8(0x0F), _mm512_set1_epi8(0xF0_u8.cast_signed()));
     for block in 0..codes.len() {
         let mut found = [0_u64; N];
-        for number in 0..TILES {
+        let mut totals = [[_mm512_setzero_si512(); N]; TILES];
+        for (number, totals) in totals.iter_mut().enumerate() {
             let tile = codes.tile(block, number);
             // Sums of low nibbles, and sixteen times those of high ones.
             let mut lows = [_mm512_setzero_si512(); N];
@@ -303,16 +334,20 @@ fn reaching<const N: usize>(
                 );
                 let total = _mm512_add_epi32(levels, _mm512_madd_epi16(left, of_left[query]));
                 let reaching = _mm512_cmpge_epi32_mask(total, _mm512_set1_epi32(looks[query].least));
-                if reaching != 0 {
-                    let place = &mut sums[query * codes.len() + block].as_chunks_mut::<TILE>().0[number];
-                    // SAFETY: sixteen sums; the store needs no alignment.
-                    unsafe { _mm512_storeu_si512(place.as_mut_ptr().cast(), total) };
-                }
+                totals[query] = total;
                 found[query] |= u64::from(reaching) << (number * TILE);
             }
         }
         for (query, found) in found.into_iter().enumerate() {
             masks[query * codes.len() + block] = found;
+            // Rare, and so is a branch that is foretold wrongly, if it is one for the whole block.
+            if found != 0 {
+                let places = sums[query * codes.len() + block].as_chunks_mut::<TILE>().0;
+                for (place, totals) in places.iter_mut().zip(totals) {
+                    // SAFETY: sixteen sums; the store needs no alignment.
+                    unsafe { _mm512_storeu_si512(place.as_mut_ptr().cast(), totals[query]) };
+                }
+            }
         }
     }
 }

@@ -9,7 +9,11 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub mod further;
 pub mod levels;
+mod line;
+#[cfg(target_os = "linux")]
+pub mod memory;
 pub mod portable;
 pub mod signs;
 #[cfg(test)]
@@ -20,41 +24,31 @@ pub mod unit;
 
 use std::fmt::Debug;
 
+use further::{BlockSigns, Doubt, FurtherLook};
 use levels::{LevelCodes, LevelLook};
+pub use line::{Line, Pair};
 use signs::{Layout, SignCodes, SignLook};
 
 /// Rows per block of sketches, one for each bit of a mask.
 pub const BLOCK: usize = 64;
 
-/// One byte of each of a block's rows, or four of a quarter of them.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-pub struct Line(pub [u8; BLOCK]);
-
-impl Default for Line {
-    fn default() -> Self {
-        Self([0; BLOCK])
-    }
-}
-
-/// A query in bytes.
+/// A query in bytes, in lines.
 #[derive(Debug, Clone)]
 pub struct ByteQuery {
-    bytes: Vec<i8>,
+    bytes: Vec<[i8; BLOCK]>,
     /// 128 times the sum of the bytes: what kernels whose products need an unsigned side have too much.
     excess: i32,
 }
 
 impl ByteQuery {
-    /// A query of these components, each from -127 to 127.
-    pub fn new(bytes: Vec<i8>) -> Self {
+    /// A query of these components, each from -127 to 127; what does not fill a line is left out.
+    pub fn new(bytes: &[i8]) -> Self {
         let excess = bytes.iter().map(|&byte| i32::from(byte) * 128).sum();
-        Self { bytes, excess }
+        Self { bytes: bytes.as_chunks().0.to_vec(), excess }
     }
 
-    /// The number of bytes.
-    #[allow(clippy::len_without_is_empty, reason = "no query is empty")]
-    pub fn len(&self) -> usize {
+    /// The lines of a row.
+    pub fn lines(&self) -> usize {
         self.bytes.len()
     }
 }
@@ -87,11 +81,14 @@ pub trait Kernel: Debug + Send + Sync {
     /// each look one for each row; what the others are is not said.
     fn levels(&self, looks: &[LevelLook<'_>], codes: &LevelCodes<'_>, masks: &mut [u64], sums: &mut [[i32; BLOCK]]);
 
+    /// Keeps of `doubts` those whose rows reach `least` by the signs of their further components.
+    fn further(&self, look: &FurtherLook, blocks: &[BlockSigns], doubts: &mut Vec<Doubt>, least: f32);
+
     /// Asks for bytes that will be needed soon; reads nothing, wherever `start` points.
     fn fetch(&self, start: *const u8, bytes: usize);
 
-    /// Writes the product of `query` with each row of `rows` to `dots`; rows are as long as the query, a multiple of 64.
-    fn dot_bytes(&self, query: &ByteQuery, rows: &[i8], dots: &mut [i32]);
+    /// Writes the product of `query` with each row of `rows` to `dots`; a row has as many lines as the query, of signed bytes.
+    fn dot_bytes(&self, query: &ByteQuery, rows: &[Line], dots: &mut [i32]);
 }
 
 /// See [`Kernel::project`].

@@ -1,8 +1,9 @@
 //! The specification of scores and sums, in plain Rust.
 
+use super::further::{BlockSigns, Doubt, FurtherLook};
 use super::levels::{FINE, LevelCodes, LevelLook, PER_LINE, TILE, Tile};
 use super::signs::{Bar, CodeBlock, Layout, SignCodes, SignLook, place};
-use super::{BLOCK, ByteQuery, Kernel, PARTIAL_SUMS};
+use super::{BLOCK, ByteQuery, Kernel, Line, PARTIAL_SUMS};
 
 /// Lanes of the accumulation: one 512-bit register of `f64`.
 pub const LANES: usize = 8;
@@ -53,12 +54,20 @@ impl Kernel for Portable {
         }
     }
 
+    fn further(&self, look: &FurtherLook, blocks: &[BlockSigns], doubts: &mut Vec<Doubt>, least: f32) {
+        doubts.retain(|&doubt| {
+            let row = BlockSigns::of(blocks, doubt.number);
+            look.most(doubt, row, set_weights(&look.weights, &row.bits)) >= least
+        });
+    }
+
     fn fetch(&self, _start: *const u8, _bytes: usize) {}
 
-    fn dot_bytes(&self, query: &ByteQuery, rows: &[i8], dots: &mut [i32]) {
-        for (dot, row) in dots.iter_mut().zip(rows.chunks_exact(query.bytes.len())) {
+    fn dot_bytes(&self, query: &ByteQuery, rows: &[Line], dots: &mut [i32]) {
+        for (dot, row) in dots.iter_mut().zip(rows.chunks_exact(query.lines())) {
             // At most 127² per component: 65,536 of them fit in 31 bits.
-            *dot = row.iter().zip(&query.bytes).map(|(&a, &b)| i32::from(i16::from(a) * i16::from(b))).sum();
+            let bytes = row.iter().flat_map(|line| &line.0).zip(query.bytes.as_flattened());
+            *dot = bytes.map(|(&a, &b)| i32::from(i16::from(a.cast_signed()) * i16::from(b))).sum();
         }
     }
 }
@@ -97,6 +106,14 @@ fn sums_of(look: &LevelLook<'_>, tile: &Tile<'_>) -> [i32; TILE] {
         *sum = FINE * *sum + inside + outside;
     }
     sums
+}
+
+/// The sum of the weights whose bits are set.
+fn set_weights(weights: &[i8; 64], bits: &[u8; 8]) -> i32 {
+    let of_eight = |(weights, &byte): (&[i8; 8], &u8)| {
+        weights.iter().enumerate().map(|(bit, &weight)| i32::from(weight) * i32::from(byte >> bit & 1)).sum::<i32>()
+    };
+    weights.as_chunks().0.iter().zip(bits).map(of_eight).sum()
 }
 
 /// The `f32` dot product, in [`PARTIAL_SUMS`] partial sums.

@@ -1,5 +1,6 @@
 //! Every kernel of this machine does what the specification says.
 
+use super::further::{BlockSigns, Doubt, FurtherLook, RowSigns};
 use super::levels::{self, FINE, LevelCodes, LevelLook, PER_LINE};
 use super::signs::{Bar, Layout, SignCodes, SignLook, TRIPLE, place};
 use super::{BLOCK, ByteQuery, Line, PARTIAL_SUMS, available, portable};
@@ -89,6 +90,8 @@ fn all_kernels_give_the_same_products_of_bytes() {
             let mut byte = || if extreme { [-127, 127][noise(&mut state) as usize % 2] } else { (noise(&mut state) % 255) as i32 - 127 } as i8;
             let query: Vec<i8> = (0..width).map(|_| byte()).collect();
             let rows: Vec<i8> = (0..width * 67).map(|_| byte()).collect();
+            let lines: Vec<Line> =
+                rows.as_chunks().0.iter().map(|line: &[i8; 64]| Line(line.map(i8::cast_unsigned))).collect();
             let expected: Vec<i32> = rows
                 .chunks(width)
                 .map(|row| row.iter().zip(&query).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum())
@@ -96,7 +99,7 @@ fn all_kernels_give_the_same_products_of_bytes() {
             for kernel in available() {
                 for count in [1, 2, 3, 64, 67] {
                     let mut dots = vec![0; count];
-                    kernel.dot_bytes(&ByteQuery::new(query.clone()), &rows[..count * width], &mut dots);
+                    kernel.dot_bytes(&ByteQuery::new(&query), &lines[..count * width / 64], &mut dots);
                     assert_eq!(dots, expected[..count], "{} {width}", kernel.name());
                 }
             }
@@ -212,6 +215,61 @@ fn all_kernels_project_within_the_stated_error() {
                 let allowed = (dim / PARTIAL_SUMS + 2 * PARTIAL_SUMS + 8) as f64 * 2_f64.powi(-24);
                 assert!((f64::from(product) - exact).abs() <= allowed * length(row) * length(vector), "{dim}");
             }
+        }
+    }
+}
+
+#[test]
+fn all_kernels_keep_the_rows_whose_signs_reach() {
+    let mut state = 13;
+    for round in 0..60 {
+        let weights = std::array::from_fn(|_| match round % 3 {
+            0 => [-127, 127][noise(&mut state) as usize % 2],
+            1 => 127,
+            _ => (noise(&mut state) % 255) as i32 as i8,
+        });
+        let weights = weights.map(|weight: i8| weight.max(-127));
+        let mut part = || noise(&mut state) as f32 / (1_u64 << 31) as f32;
+        let look = FurtherLook {
+            weights,
+            total: weights.iter().copied().map(i32::from).sum(),
+            sum: part() * 1e-4,
+            fixed: part() - 0.5,
+            vertex: part() * 1e-5,
+            lost: part() * 1e-4,
+            beside: part() * 1e-3,
+            outside: part() * 1e-3,
+            replaced: part() * 1e-3,
+        };
+        let mut byte = || noise(&mut state) as u8;
+        let rows: Vec<RowSigns> = (0..100)
+            .map(|_| RowSigns {
+                bits: std::array::from_fn(|_| if round % 3 == 1 { 255 } else { byte() }),
+                along: byte(),
+                beside: byte(),
+                outside: byte(),
+                replaced: byte(),
+            })
+            .collect();
+        let doubts: Vec<Doubt> = (0..round)
+            .map(|_| Doubt { number: noise(&mut state) as u32 % 100, sum: noise(&mut state) as i32 % 10_000 })
+            .collect();
+        let most = |doubt: &Doubt| {
+            let row = &rows[doubt.number as usize];
+            let bit = |at: usize| i32::from(row.bits[at / 8] >> (at % 8) & 1);
+            let set: i32 = (0..64).map(|at| bit(at) * i32::from(weights[at])).sum();
+            look.most(*doubt, row, set)
+        };
+        let blocks: Vec<BlockSigns> =
+            rows.chunks(BLOCK).map(|some| BlockSigns(std::array::from_fn(|slot| some[slot % some.len()]))).collect();
+        // What some row just reaches.
+        let least = doubts.first().map_or(0.0, most);
+        let expected: Vec<u32> = doubts.iter().filter(|doubt| most(doubt) >= least).map(|doubt| doubt.number).collect();
+        for kernel in available() {
+            let mut kept = doubts.clone();
+            kernel.further(&look, &blocks, &mut kept, least);
+            let kept: Vec<u32> = kept.iter().map(|doubt| doubt.number).collect();
+            assert_eq!(kept, expected, "{}", kernel.name());
         }
     }
 }

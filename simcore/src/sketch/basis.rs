@@ -4,6 +4,7 @@
 //! iteration from random directions (Halko, Martinsson & Tropp, SIAM Review 2011), and only its defect is measured.
 
 use super::rotation::noise_bits;
+use crate::kernel::further::SIGNED;
 use crate::kernel::levels::PER_LINE;
 use crate::kernel::{Kernel, PARTIAL_SUMS};
 
@@ -16,12 +17,9 @@ const ROUNDS: usize = 4;
 /// Components of which a code holds the level: one of so many dimensions,
 const DIMENSIONS_PER_COMPONENT: usize = 12;
 /// but at least so many, where the vectors have them,
-const LEVELLED_MIN: usize = 56;
+const LEVELLED_MIN: usize = 64;
 /// and at most so many.
 const LEVELLED_MAX: usize = 128;
-
-/// Further components of which a code holds the sign, where the vectors have so many.
-pub(super) const SIGNED: usize = 64;
 
 /// Least share of the rows' squared lengths that must lie in the subspace: below, sign codes exclude more.
 const ENERGY_MIN: f64 = 0.35;

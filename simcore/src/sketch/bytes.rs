@@ -53,7 +53,7 @@ impl QueryInBytes {
         let mut coarse = InBytes::default();
         quantise(unit, &mut coarse);
         let ByteFactors { scale, error } = coarse.factors;
-        Self { bytes: ByteQuery::new(coarse.bytes), scale: scale.value(), error: error.value() }
+        Self { bytes: ByteQuery::new(&coarse.bytes), scale: scale.value(), error: error.value() }
     }
 
     /// The query in bytes.

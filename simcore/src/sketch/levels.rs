@@ -1,7 +1,8 @@
 //! Sixteen levels per component in a [`Basis`]: codes of rows, and weights of queries.
 
-use super::basis::{Basis, SIGNED, Scale};
+use super::basis::{Basis, Scale};
 use crate::kernel::Kernel;
+use crate::kernel::further::{self, FurtherLook, RowSigns, SIGNED};
 use crate::kernel::levels::{FINE, LevelLook};
 
 /// Parts of 1 in which the length is counted of what the levels of a row leave out: it is at most 2.01, see
@@ -18,9 +19,6 @@ const LONGER: f64 = 1e-6;
 /// a component by at most `UNIT_MIN / 2` of a step, which is at least 3.35e-4, and 128 of them by 0.51 together.
 const UNIT_MIN: f64 = 3e-5;
 
-/// Parts of 1 in which everything about signs is counted.
-const SIGNS_UNIT: f64 = 250.0;
-
 /// The code of one row.
 #[derive(Debug, Default, Clone)]
 pub struct LevelCode {
@@ -29,23 +27,7 @@ pub struct LevelCode {
     /// What the levels leave out inside these components, and what lies outside of them.
     pub left_out: [u8; 2],
     /// If the basis has components with signs.
-    pub signs: Option<Signs>,
-}
-
-/// What a code says of the components behind those with levels.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Signs {
-    /// Component `8 i + j` in bit `j` of byte `i`; set if it is not negative. They name a vertex of the cube, `±1/8` in each
-    /// of them.
-    pub bits: [u8; SIGNED / 8],
-    /// How far the components go along the vertex, and at most how far they are then from there.
-    pub along: u8,
-    /// See `along`.
-    pub beside: u8,
-    /// What lies outside of all components.
-    pub outside: u8,
-    /// What lies outside of those with levels: [`LevelCode::left_out`] again.
-    pub replaced: u8,
+    pub signs: Option<RowSigns>,
 }
 
 /// Encodes a unit vector; `components` is scratch space.
@@ -77,7 +59,7 @@ pub(super) fn encode(
 }
 
 /// The signs of components, of which others are `inside` long in square.
-fn signs(components: &[f32], inside: f64, error: f64, replaced: u8) -> Signs {
+fn signs(components: &[f32], inside: f64, error: f64, replaced: u8) -> RowSigns {
     let edge = (components.len() as f64).sqrt().recip();
     let mut bits = [0; SIGNED / 8];
     for (byte, eight) in bits.iter_mut().zip(components.as_chunks::<8>().0) {
@@ -90,14 +72,14 @@ fn signs(components: &[f32], inside: f64, error: f64, replaced: u8) -> Signs {
         along += component.abs() * edge;
     }
     // Any length along the vertex will do; what is beside it is that of the stored one.
-    let stored = (along * SIGNS_UNIT) as u8;
-    let taken = f64::from(stored) / SIGNS_UNIT;
+    let stored = (along * further::UNIT) as u8;
+    let taken = f64::from(stored) / further::UNIT;
     let beside = (square - 2.0 * taken * along + taken * taken).max(0.0).sqrt();
-    Signs {
+    RowSigns {
         bits,
         along: stored,
-        beside: up(beside + 1e-7, SIGNS_UNIT),
-        outside: up(outside(inside + square, error), SIGNS_UNIT),
+        beside: up(beside + 1e-7, further::UNIT),
+        outside: up(outside(inside + square, error), further::UNIT),
         replaced,
     }
 }
@@ -122,21 +104,7 @@ pub struct LevelQuery {
     unit: f64,
     /// The part of the bound that is the same for all rows.
     fixed: f64,
-    signs: Option<Box<SignWeights>>,
-}
-
-/// A query's components of which rows have signs.
-#[derive(Debug)]
-struct SignWeights {
-    /// For each eight of them their products with the parts of the vertices that a byte of signs names.
-    products: [[f32; 256]; SIGNED / 8],
-    /// Per unit of what is beside the vertex, and outside of all components; and of what these replace.
-    beside: f32,
-    outside: f32,
-    replaced: f32,
-    /// Per unit of a sum, and the part that is the same for all rows.
-    sum: f32,
-    fixed: f32,
+    further: Option<Box<FurtherLook>>,
 }
 
 impl LevelQuery {
@@ -167,8 +135,8 @@ impl LevelQuery {
         let of_left = [of_left(kept.sqrt(), INSIDE_UNIT), of_left(outside(inside, error), OUTSIDE_UNIT)];
         let sum = unit / f64::from(FINE);
         let signs = basis.has_signs();
-        let signs = signs.then(|| Box::new(SignWeights::new(others, inside, error, sum, of_left[1], fixed)));
-        Self { weights, of_left, unit, fixed, signs }
+        let further = signs.then(|| Box::new(further(others, inside, error, sum, of_left[1], fixed)));
+        Self { weights, of_left, unit, fixed, further }
     }
 
     /// What codes are compared with, so that every row whose score can be `least` passes.
@@ -178,53 +146,53 @@ impl LevelQuery {
         LevelLook { weights: &self.weights, of_left: self.of_left, least: least.saturating_sub(1) }
     }
 
-    /// Most that the score can be of a row of which the codes' sum is known, by the signs of its further components.
+    /// Most that the score of a row can be whose levels have this sum.
     #[inline]
-    pub fn most(&self, sum: i32, row: &Signs) -> f32 {
-        self.signs.as_ref().map_or(f32::INFINITY, |signs| signs.most(sum, row))
+    pub fn most(&self, sum: i32) -> f64 {
+        self.fixed + self.unit * f64::from(sum) / f64::from(FINE)
+    }
+
+    /// What the signs of further components are compared with, if the basis has any.
+    pub fn further(&self) -> Option<&FurtherLook> {
+        self.further.as_deref()
     }
 }
 
-impl SignWeights {
-    fn new(components: &[f32], inside: f64, error: f64, sum: f64, replaced: i16, fixed: f64) -> Self {
-        let edge = (components.len() as f64).sqrt().recip() as f32;
-        let mut products = [[0.0; 256]; SIGNED / 8];
-        for (products, eight) in products.iter_mut().zip(components.as_chunks::<8>().0) {
-            products[0] = -eight.iter().sum::<f32>() * edge;
-            // The first `1 << bit` are known, each bit doubles them.
-            for (bit, component) in eight.iter().enumerate() {
-                let (known, next) = products.split_at_mut(1 << bit);
-                for (known, next) in known.iter().zip(next) {
-                    *next = known + 2.0 * edge * component;
-                }
-            }
-        }
-        let square: f64 = components.iter().map(|&component| f64::from(component) * f64::from(component)).sum();
-        Self {
-            products,
-            beside: (square.sqrt() / SIGNS_UNIT) as f32,
-            outside: (outside(inside + square, error) / SIGNS_UNIT) as f32,
-            replaced: (sum * f64::from(replaced)) as f32,
-            sum: sum as f32,
-            // Some hundred roundings of numbers below 2, each of at most 2^-24 of them.
-            fixed: (fixed + 3e-5) as f32,
-        }
+/// The query's side of `⟨p₁, y₁⟩ + ⟨p₂, y₂⟩ + ⟨p₃, y₃⟩`: the first part as before, without what it added for the rest; of the
+/// signed part `y₂ = c v + e` what is along the vertex `v`, and Cauchy and Schwarz for what is beside it, for the third, and
+/// for what the weights leave out of `p₂`.
+fn further(components: &[f32], inside: f64, error: f64, sum: f64, replaced: i16, fixed: f64) -> FurtherLook {
+    let wide = components.iter().copied().map(f64::from);
+    let largest = wide.clone().fold(0.0, |largest: f64, component| largest.max(component.abs()));
+    let step = (largest / 127.0).max(f64::from(f32::MIN_POSITIVE));
+    let mut weights = [0; SIGNED];
+    let (mut square, mut lost) = (0.0, 0.0);
+    for (weight, component) in weights.iter_mut().zip(wide) {
+        *weight = (component / step).round() as i8;
+        let missing = component - step * f64::from(*weight);
+        square += component * component;
+        lost += missing * missing;
     }
-
-    /// `⟨p₁, y₁⟩ + ⟨p₂, y₂⟩ + ⟨p₃, y₃⟩`: the first part as before, without what it added for the rest; of the signed part
-    /// `y₂ = c v + e` what is along the vertex `v`, and Cauchy and Schwarz for what is beside it and for the third.
-    #[inline]
-    fn most(&self, sum: i32, row: &Signs) -> f32 {
-        let products = self.products.iter().zip(row.bits).map(|(products, byte)| products[usize::from(byte)]);
-        let along = products.sum::<f32>() * (1.0 / SIGNS_UNIT as f32) * f32::from(row.along);
-        let rest = self.beside * f32::from(row.beside) + self.outside * f32::from(row.outside);
-        self.fixed + (self.sum * sum as f32 - self.replaced * f32::from(row.replaced)) + along + rest
+    let edge = (SIGNED as f64).sqrt().recip();
+    let per_unit = |length: f64| (length / further::UNIT) as f32;
+    FurtherLook {
+        total: weights.iter().copied().map(i32::from).sum(),
+        weights,
+        sum: sum as f32,
+        // Some ten roundings of numbers below 4, each of at most 2^-24 of them.
+        fixed: (fixed + 1e-5) as f32,
+        vertex: per_unit(step * edge),
+        lost: per_unit(lost.sqrt()),
+        beside: per_unit(square.sqrt()),
+        outside: per_unit(outside(inside + square, error)),
+        replaced: (sum * f64::from(replaced)) as f32,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{LevelCode, LevelQuery, encode};
+    use crate::kernel::further::{BlockSigns, Doubt};
     use crate::kernel::levels::{LevelCodes, LevelLook, lines_per_block, write};
     use crate::kernel::{BLOCK, Line, available, portable, unit};
     use crate::sketch::Basis;
@@ -257,7 +225,17 @@ mod tests {
             .collect();
         let (by_levels, sum) = of_kernels[0];
         assert!(of_kernels.iter().all(|&of| of == (by_levels, sum)));
-        let by_signs = code.signs.is_none_or(|signs| f64::from(query.most(sum, &signs)) >= least);
+        let by_signs = code.signs.is_none_or(|signs| {
+            let reaching = available().into_iter().map(|kernel| {
+                let mut doubts = vec![Doubt { number: 0, sum }];
+                let look = query.further().unwrap();
+                kernel.further(look, &[BlockSigns([signs; BLOCK])], &mut doubts, (least as f32).next_down());
+                !doubts.is_empty()
+            });
+            let reaching: Vec<bool> = reaching.collect();
+            assert!(reaching.iter().all(|&one| one == reaching[0]));
+            reaching[0]
+        });
         [by_levels, by_signs]
     }
 

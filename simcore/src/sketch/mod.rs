@@ -18,7 +18,7 @@
 //!
 //! Both inequalities are sharp: there are queries for which the two sides are equal. What makes the bound useful is that
 //! `‖p₂‖ ‖y₂‖` is about a half where the subspace holds half of the squared lengths, so that rows which differ from the
-//! query inside the subspace are told apart from a threshold of 0.9 with 56 of 384 components.
+//! query inside the subspace are told apart from a threshold of 0.9 with 64 of 384 components.
 //!
 //! *In integers.* `ŷᵢ = mᵢ + sᵢ (lᵢ − 7.5)` with a level `lᵢ`. The query's components are replaced by `p̂ᵢ = u wᵢ / sᵢ` with
 //! integers `|wᵢ| ≤ 127`, which adds `‖p₁ − p̂‖ ‖y₁‖`; then `⟨p̂, ŷ⟩ = u Σ wᵢ lᵢ + const`, and the rest of the bound is
@@ -32,8 +32,9 @@
 //! ⟨p₂, y₂⟩ + ⟨p₃, y₃⟩ ≤ c ⟨p₂, v⟩ + ‖p₂‖ ‖e‖ + ‖p₃‖ ‖y₃‖
 //! ```
 //!
-//! takes the place of `‖p₂‖ ‖y₂‖` above. Components that differ less need fewer bits: at a threshold of 0.8, 64 signs in 8 bytes
-//! exclude most of the rows that 56 levels let pass.
+//! takes the place of `‖p₂‖ ‖y₂‖` above. The query's components are replaced by `p̂ = u w` with integers `|wᵢ| ≤ 127` here too,
+//! which adds `c ‖p₂ − p̂‖`, since `v` has length 1. Components that differ less need fewer bits: at a threshold of 0.8, 64 signs in 8 bytes
+//! exclude most of the rows that 64 levels let pass.
 //!
 //! *Any basis will do.* The bound needs only that the stored basis is orthonormal, and takes for what is missing from that
 //! [`Basis::error`], which is measured. Whether it is a good one decides how many rows pass, and nothing else.
@@ -91,7 +92,7 @@ mod signs;
 pub use basis::{Basis, sample_rows};
 pub use bytes::{ByteFactors, InBytes, QueryInBytes};
 pub use encoder::Encoder;
-pub use levels::{LevelCode, LevelQuery, Signs};
+pub use levels::{LevelCode, LevelQuery};
 pub use query::SketchedQuery;
 pub use rotation::Rotation;
 pub use signs::{SignCode, SignQuery};
