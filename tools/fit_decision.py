@@ -33,7 +33,7 @@ FOLDS, SEED = 5, 1
 
 WEIGHTS = {
     "pairs": {"qqp": 3.0, "mqp": 1.0, "gptcache_mock": 0.7, "adversarial": 4.0, "real_edits": 3.0, "longctx": 2.0}
-    | {"checklist": 2.0, "paws_qqp": 2.0, "squad_para": 1.5, "templates": 5.0},
+    | {"checklist": 2.0, "paws_qqp": 2.0, "squad_para": 1.5, "templates": 12.0},
     "stream": {"mixed": 4.0, "qqp": 2.0, "banking77": 0.5, "clinc150": 0.5, "covidq": 1.0, "adversarial": 2.0}
     | {"arena_hard": 0.5},
 }
@@ -55,8 +55,8 @@ class Wanted:
 
 
 PRESETS = {
-    "strict": Wanted(0.01, 1.2, {"real_edits": 0.2, "templates": 0.5, "adversarial": 0.5, "paws_qqp": 2.5}),
-    "default": Wanted(0.02, 1.8, {"real_edits": 0.4, "templates": 0.8, "adversarial": 1.0, "paws_qqp": 3.0}),
+    "strict": Wanted(0.01, 1.2, {"real_edits": 0.2, "templates": 0.6, "adversarial": 0.5, "paws_qqp": 2.5}),
+    "default": Wanted(0.02, 1.8, {"real_edits": 0.4, "templates": 1.2, "adversarial": 1.0, "paws_qqp": 3.0}),
     "balanced": Wanted(0.03, 3.0, {"real_edits": 0.5, "templates": 5.0, "adversarial": 1.5, "paws_qqp": 8.0}),
     "loose": Wanted(0.05, 4.5, {"real_edits": 0.8, "templates": 9.0, "adversarial": 2.5, "paws_qqp": 12.0}),
 }

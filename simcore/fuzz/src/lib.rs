@@ -1,6 +1,7 @@
 //! What the fuzz targets share: how their inputs are made from bytes, and what must hold for each.
 
 pub mod changes;
+pub mod compare;
 pub mod image;
 pub mod load;
 pub mod scenario;

@@ -6,7 +6,7 @@ use std::fmt;
 use super::calibration::Calibration;
 use super::format::{FORMAT, File, MOST_BYTES, VERSION};
 use super::trees::Tree;
-use crate::guard::{self, Analysed, NAMES, Report};
+use crate::guard::{self, Analysed, Features, NAMES, Report};
 
 /// Trees at most: a verdict must stay a matter of microseconds.
 const MOST_TREES: usize = 1 << 10;
@@ -141,18 +141,24 @@ impl Verifier {
             return Err(Invalid(format!("the cosine {cosine} is not in -1 … 1")));
         }
         let report = guard::compare(query, cached);
+        let v = self.v(&report.features, cosine);
+        Ok(Judgement { v, p_wrong: self.calibration.p_wrong(v), report })
+    }
+
+    /// V of a pair with these features and this cosine. Never falls when the cosine or a feature rises whose direction is
+    /// `Up`, never rises when one does whose direction is `Down`.
+    pub fn v(&self, features: &Features, cosine: f64) -> f64 {
         let logdist = ((1.0 - cosine).max(0.0) + 0.01).ln() as f32;
         let x: Vec<f32> = self
             .inputs
             .iter()
             .map(|input| match input {
                 Input::Logdist => logdist,
-                Input::Guard(at) => report.features.0.get(*at).copied().unwrap_or_default(),
+                Input::Guard(at) => features.0.get(*at).copied().unwrap_or_default(),
             })
             .collect();
         let sum = self.bias + self.trees.iter().map(|tree| tree.value(&x)).sum::<f64>();
-        let v = 1.0 / (1.0 + (-sum).exp());
-        Ok(Judgement { v, p_wrong: self.calibration.p_wrong(v), report })
+        1.0 / (1.0 + (-sum).exp())
     }
 }
 

@@ -14,6 +14,9 @@ const MOST: usize = 24;
 /// From this share of equal tokens on, a text is the same but for an exchange.
 const FRAME: f32 = 0.85;
 
+/// The same where the exchange is of a preposition, two words for one at most.
+const PREPOSITION_FRAME: f32 = 0.7;
+
 /// A block with more tokens on a side is another wording, no exchange.
 const SMALL: usize = 3;
 
@@ -181,6 +184,8 @@ pub fn measure(a: &Analysed, a_keys: &[u64], b: &Analysed, b_keys: &[u64], featu
     let denials = |text: &Analysed| text.tokens.iter().filter(|token| token.is(flag::NEGATION)).count();
     features.count(Feature::NegPut, if denials(a) == denials(b) { 0 } else { denied }, 2);
     features.count(Feature::PrepPut, governed, 2);
+    let alone = governed > 0 && blocks.len() == 1 && features.get(Feature::Frame) >= PREPOSITION_FRAME;
+    features.set(Feature::PrepFrame, f32::from(u8::from(alone)));
     features.count(Feature::StopPut, stops, 3);
     features.count(
         Feature::Exchange,

@@ -1,15 +1,13 @@
 //! Differences in what is said: opposites, negations, names, numbers, closed classes, modifiers, pronouns.
 
 use super::analysed::{Analysed, Token};
+use super::asking::MOODS;
 use super::features::{Feature, Features};
 use super::lexicon::{LEXICON, flag, key};
-use super::pairing::{Pairing, one_edit, opposed, unmatched};
+use super::pairing::{NAME_SLIP, Pairing, one_edit, opposed, unmatched};
 
 /// Leftovers of a side that are compared with each of the other's.
 const LOOKED_AT: usize = 24;
-
-/// From so many letters on, one edit between two names is a slip.
-const NAME_SLIP: usize = 5;
 
 /// The tokens at some positions, at most as many as are compared pairwise.
 fn at<'a>(text: &'a Analysed, positions: &'a [usize]) -> impl Iterator<Item = &'a Token> + Clone {
@@ -33,6 +31,36 @@ pub fn measure(a: &Analysed, b: &Analysed, pairing: &Pairing, features: &mut Fea
     };
     let (only_a, only_b) = unmatched(&quantities(a), &quantities(b));
     features.count(Feature::Quantity, only_a.len().max(only_b.len()), 2);
+    features.count(Feature::QuantSub, only_a.len().min(only_b.len()), 2);
+    let prepositions = |text: &Analysed| -> Vec<(u64, usize)> {
+        text.tokens.iter().filter(|token| token.is(flag::PREPOSITION)).map(|token| (token.key, 0)).collect()
+    };
+    let (only_a, only_b) = unmatched(&prepositions(a), &prepositions(b));
+    features.count(Feature::PrepSub, only_a.len().min(only_b.len()), 2);
+    moods(a, b, features);
+}
+
+/// What must be is not what may be, and what was is not what will be.
+fn moods(a: &Analysed, b: &Analysed, features: &mut Features) {
+    let more = |group: usize| {
+        let of = |text: &Analysed| text.moods.get(group).copied().unwrap_or_default();
+        (of(a) > of(b), of(a) < of(b))
+    };
+    let stands_for = |groups: std::ops::Range<usize>| {
+        let (mut left, mut right) = (false, false);
+        for (in_a, in_b) in groups.map(more) {
+            left |= in_a;
+            right |= in_b;
+        }
+        left && right
+    };
+    let past = |text: &Analysed| text.moods.first().is_some_and(|count| *count > 0);
+    features.set(Feature::PastOne, f32::from(u8::from(past(a) != past(b))));
+    let (must, can, ought) = (3, 5, 6);
+    features.set(Feature::Tense, f32::from(u8::from(stands_for(0..must))));
+    features.set(Feature::Modal, f32::from(u8::from(stands_for(must..MOODS.len()))));
+    let one = (must..can).chain([ought]).map(more).filter(|(in_a, in_b)| in_a | in_b).count();
+    features.count(Feature::ModalOne, one, 2);
 }
 
 fn opposites(a: &Analysed, b: &Analysed, pairing: &Pairing, features: &mut Features) {
@@ -206,7 +234,8 @@ fn pronouns(a: &Analysed, b: &Analysed, features: &mut Features) {
     features.set(Feature::Pronoun, f32::from(u8::from(other)));
     // "You" and "I" stand for anybody in a question; whose something is does not.
     let [my, your, our] = ["my", "your", "our"].map(key).map(|word| (count(a, word), count(b, word)));
-    features.set(Feature::Person, f32::from(u8::from(moved(my, your) || moved(our, your))));
+    let others = [he, she, they].into_iter().any(|third| moved(your, third) || moved(our, third));
+    features.set(Feature::Person, f32::from(u8::from(moved(my, your) || moved(our, your) || moved(my, our) || others)));
 }
 
 fn questions(a: &Analysed, b: &Analysed, features: &mut Features) {

@@ -8,6 +8,7 @@
 
 mod align;
 mod analysed;
+mod asking;
 mod code;
 mod features;
 mod language;
@@ -17,6 +18,8 @@ mod number;
 mod order;
 mod overlap;
 mod pairing;
+mod quantity;
+mod reader;
 mod reasons;
 mod scan;
 mod stem;
@@ -31,7 +34,7 @@ pub use reasons::reasons;
 use lexicon::flag;
 
 /// Changes whenever the same two texts may give other features; a verifier names the version that it was fitted with.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What the guard found in one pair.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,9 +57,16 @@ pub fn compare(query: &Analysed, cached: &Analysed) -> Report {
     features.count(Feature::Typos, pairing.typos, 3);
     overlap::measure(query, cached, &pairing, &mut features);
     meaning::measure(query, cached, &pairing, &mut features);
-    order::measure(query, cached, &pairing, &mut features);
     code::measure(query, cached, &mut features);
-    align::measure(query, &pairing.a_keys, cached, &pairing.b_keys, &mut features);
+    if order::rotated(&pairing.a_keys, &pairing.b_keys) {
+        features.set(Feature::Rotated, 1.0);
+        features.set(Feature::Frame, 1.0);
+        features.set(Feature::WhHard, 0.0);
+        features.set(Feature::WhSoft, 0.0);
+    } else {
+        order::measure(query, cached, &pairing, &mut features);
+        align::measure(query, &pairing.a_keys, cached, &pairing.b_keys, &mut features);
+    }
     foreign(query, cached, &mut features);
     features.count(Feature::Hard, found(&features, &HARD), 4);
     features.count(Feature::Soft, found(&features, &SOFT), 4);
@@ -66,7 +76,7 @@ pub fn compare(query: &Analysed, cached: &Analysed) -> Report {
 
 /// Differences that hardly ever leave an answer right. Each is rare in any set that a verifier is fitted on; together they
 /// are not, so what is learned about the common ones holds for the rare ones too.
-const HARD: [Feature; 28] = [
+const HARD: [Feature; 32] = [
     Feature::Neg,
     Feature::Ant,
     Feature::NumSub,
@@ -89,16 +99,20 @@ const HARD: [Feature; 28] = [
     Feature::Quoted,
     Feature::KeySub,
     Feature::ForeignOut,
-    Feature::Quantity,
     Feature::TimeOne,
     Feature::NumOne,
     Feature::InFrame,
     Feature::ModOne,
     Feature::Degree,
+    Feature::Voice,
+    Feature::PrepFrame,
+    Feature::Modal,
+    Feature::Tense,
+    Feature::QuantSub,
 ];
 
 /// Differences that may leave an answer right: one-sided ones, and those that only narrow.
-const SOFT: [Feature; 10] = [
+const SOFT: [Feature; 14] = [
     Feature::PutIn,
     Feature::EntOne,
     Feature::ClsOne,
@@ -109,10 +123,19 @@ const SOFT: [Feature; 10] = [
     Feature::InPlace,
     Feature::PrepPut,
     Feature::HeadNoun,
+    Feature::PrepSub,
+    Feature::ModalOne,
+    Feature::Quantity,
+    Feature::PastOne,
 ];
 
 fn found(features: &Features, of: &[Feature]) -> usize {
     of.iter().filter(|feature| features.get(**feature) > 0.0).count()
+}
+
+/// Whether a token of another language tells something: a word that denies does, though it is a function word.
+fn told(token: &Token) -> bool {
+    !token.is(flag::STOP) || token.is(flag::NEGATION)
 }
 
 fn foreign(a: &Analysed, b: &Analysed, features: &mut Features) {
@@ -124,11 +147,16 @@ fn foreign(a: &Analysed, b: &Analysed, features: &mut Features) {
     let foreign = if a.language == b.language { rank(a) } else { rank(a).max(rank(b)).max(1) };
     features.set(Feature::Foreign, f32::from(foreign));
     if foreign > 0 {
-        // Without lists of what matters, every word matters.
-        let words = |text: &Analysed| -> Vec<(u64, usize)> {
-            text.tokens.iter().filter(|token| !token.is(flag::OPERATOR)).map(|token| (token.key, 0)).collect()
+        // Without lists of what matters, every word matters that is not known to be a function word.
+        let out = |stop: bool| {
+            let words = |text: &Analysed| -> Vec<(u64, usize)> {
+                let of = |token: &&Token| !token.is(flag::OPERATOR) && told(token) != stop;
+                text.tokens.iter().filter(of).map(|token| (token.key, 0)).collect()
+            };
+            let (only_a, only_b) = pairing::unmatched(&words(a), &words(b));
+            only_a.len().max(only_b.len())
         };
-        let (only_a, only_b) = pairing::unmatched(&words(a), &words(b));
-        features.count(Feature::ForeignOut, only_a.len().max(only_b.len()), 4);
+        features.count(Feature::ForeignOut, out(false), 4);
+        features.count(Feature::ForeignStop, out(true), 4);
     }
 }

@@ -3,6 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::analysed::{Analysed, Token};
+use super::asking::participle;
 use super::features::{Feature, Features};
 use super::lexicon::{LEXICON, flag};
 use super::pairing::Pairing;
@@ -35,7 +36,47 @@ pub fn measure(a: &Analysed, b: &Analysed, pairing: &Pairing, features: &mut Fea
     };
     let (only_a, only_b) = super::pairing::unmatched(&directions(a), &directions(b));
     features.count(Feature::DirOne, only_a.len().max(only_b.len()), 3);
+    features.count(Feature::Voice, voices(a, b, &shared), 2);
+    let formed = |pair: &&Shared| {
+        a.tokens.get(pair.a).zip(b.tokens.get(pair.b)).is_some_and(|(x, y)| a.word(x) != b.word(y) && x.root == y.root)
+    };
+    features.count(Feature::Forms, shared.iter().take(VERBS).filter(formed).count(), 3);
 }
+
+/// Words that a part has at least which may go from the beginning to the end: "on a Mac", no single "only".
+const PART: usize = 2;
+
+/// Whether the second is the first with its beginning put at its end: "at night, why …" and "why … at night".
+pub fn rotated(a: &[u64], b: &[u64]) -> bool {
+    if a.len() != b.len() || a.len() < 2 * PART || a == b {
+        return false;
+    }
+    // Of texts that repeat themselves many beginnings fit; a few are tried.
+    let cuts = (PART..=a.len() - PART).filter(|cut| a.get(*cut) == b.first()).take(8);
+    let turned = |cut: usize| {
+        let (head, tail) = a.split_at(cut);
+        b.strip_prefix(tail) == Some(head)
+    };
+    cuts.into_iter().any(turned)
+}
+
+/// Verbs that are passive in one text only although the same word follows them in both: who teaches is then taught.
+fn voices(a: &Analysed, b: &Analysed, shared: &[Shared]) -> usize {
+    let kept = |verb: &Shared| {
+        let in_a = shared.iter().filter(|other| other.a > verb.a).min_by_key(|other| other.a);
+        let in_b = shared.iter().filter(|other| other.b > verb.b).min_by_key(|other| other.b);
+        in_a.zip(in_b).is_some_and(|(x, y)| x.a == y.a)
+    };
+    let inflected = |verb: &&Shared| {
+        [a.tokens.get(verb.a), b.tokens.get(verb.b)].into_iter().flatten().any(|token| token.is(flag::INFLECTED))
+    };
+    let passive = |verb: &&Shared| participle(&a.tokens, verb.a) != participle(&b.tokens, verb.b);
+    let turned = |verb: &&Shared| inflected(verb) && passive(verb) && kept(verb);
+    shared.iter().take(VERBS).filter(turned).count()
+}
+
+/// Shared words that are looked at as verbs.
+const VERBS: usize = 24;
 
 /// Content tokens that are unique in both texts, in the order of the first.
 fn shared(a: (&Analysed, &[u64]), b: (&Analysed, &[u64])) -> Vec<Shared> {

@@ -9,6 +9,9 @@ const LOOKED_AT: usize = 32;
 /// Letters of a word from which one slip of the keyboard is forgiven.
 const TYPO: usize = 4;
 
+/// The same for two words that are both written as names: Jensen is not Jansen, but Australa is Australia.
+pub const NAME_SLIP: usize = 8;
+
 /// Letters of an initialism: more are a word.
 const INITIALS: std::ops::RangeInclusive<usize> = 2..=6;
 
@@ -193,11 +196,12 @@ fn slipped(a: &Analysed, x: &Token, b: &Analysed, y: &Token) -> bool {
     if both || (x.flags | y.flags) & (flag::NUMBER | flag::CODE | flag::OPERATOR) != 0 {
         return false;
     }
+    let names = x.is(flag::NAME) && y.is(flag::NAME);
     let (x, y) = (a.word(x), b.word(y));
     if x.bytes().chain(y.bytes()).any(|byte| byte.is_ascii_digit()) || !(a.english() && b.english()) {
         return false;
     }
-    x.len().min(y.len()) >= TYPO && one_edit(x, y) && !starts_differ(x, y)
+    x.len().min(y.len()) >= if names { NAME_SLIP } else { TYPO } && one_edit(x, y) && !starts_differ(x, y)
 }
 
 /// The first letter is hardly ever mistyped, and short names differ in it.

@@ -3,7 +3,7 @@
 use super::features::{Feature, Features};
 
 /// From this value on a feature is a reason; the names are part of the contract.
-const REASONS: [(Feature, f32, &str); 32] = [
+const REASONS: [(Feature, f32, &str); 36] = [
     (Feature::NumSub, 1.0, "number"),
     (Feature::NumOne, 1.0, "number_one_sided"),
     (Feature::EntSub, 1.0, "name"),
@@ -20,6 +20,9 @@ const REASONS: [(Feature, f32, &str); 32] = [
     (Feature::RoleDir, 1.0, "direction"),
     (Feature::DirOne, 2.0, "direction_one_sided"),
     (Feature::Passive, 1.0, "passive"),
+    (Feature::Voice, 1.0, "passive"),
+    (Feature::Modal, 1.0, "modality"),
+    (Feature::Tense, 1.0, "tense"),
     (Feature::Pronoun, 1.0, "pronoun"),
     (Feature::Person, 1.0, "person"),
     (Feature::AdjFlip, 1.0, "word_order"),
@@ -31,6 +34,7 @@ const REASONS: [(Feature, f32, &str); 32] = [
     (Feature::CodeOne, 1.0, "code"),
     (Feature::CodeOrder, 1.0, "code"),
     (Feature::Quantity, 1.0, "quantifier"),
+    (Feature::PrepSub, 2.0, "preposition"),
     (Feature::InFrame, 1.0, "word_exchanged"),
     (Feature::Quoted, 1.0, "quotation"),
     (Feature::HeadNoun, 1.0, "subject"),

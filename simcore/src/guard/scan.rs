@@ -80,6 +80,12 @@ fn plain(text: &str) -> String {
 
 const OPERATORS: &str = "=<>!+-*/%&|^~?:";
 
+/// Letters of a name from which "-" and a number are rather a dash and a number.
+const MINUEND: usize = 3;
+
+/// Characters between brackets that are looked at for a range: "[a-z]".
+const RANGE: usize = 24;
+
 /// Words with which a line of code begins.
 const CODE_OPENS: [&str; 14] = [
     "def ", "class ", "import ", "from ", "return ", "#include", "public ", "const ", "let ", "var ", "func ", "fn ",
@@ -285,6 +291,10 @@ impl Scanner<'_> {
                 }
                 self.at = after;
             }
+            '[' => {
+                self.at = after;
+                self.range();
+            }
             '"' => {
                 self.quoted = !self.quoted;
                 self.at = after;
@@ -292,10 +302,21 @@ impl Scanner<'_> {
             '$' | '€' | '£' | '¥' | '₹' | '%' | '°' if !(c == '%' && self.in_code()) => {
                 self.push(Kind::Unit, after);
             }
+            '{' | '#' | '@' | '\\' if self.in_code() => self.push(Kind::Operator, after),
             _ if OPERATORS.contains(c) => self.operator(),
             _ => {
                 self.at = after;
             }
+        }
+    }
+
+    /// "[a-z]": letters of a regular expression, whose case matters.
+    fn range(&mut self) {
+        let near = self.rest().as_bytes().iter().take(RANGE);
+        let inside = near.take_while(|b| b.is_ascii_graphic() && **b != b']').count();
+        let closes = self.rest().as_bytes().get(inside) == Some(&b']');
+        if closes && self.rest().as_bytes().get(1) == Some(&b'-') {
+            self.call_ends = self.call_ends.max(self.at + inside);
         }
     }
 
@@ -338,7 +359,7 @@ impl Scanner<'_> {
         let spaced = before.is_some_and(|c| c == ' ') && after.is_some_and(|c| c == ' ');
         let digits = before.is_some_and(|c| c.is_ascii_digit()) && after.is_some_and(|c| c.is_ascii_digit());
         let counts = match sign {
-            "-" => self.in_code() || self.flag(before, after),
+            "-" => self.in_code() || self.flag(before, after) || (spaced && self.minus(end)),
             "--" if operand(after) && before.is_none_or(char::is_whitespace) => true,
             ":" | "?" | "??" | "!" | "!!" | "?!" | "!?" | "???" | "!!!" | "---" => {
                 self.in_code() && !sign.starts_with('!')
@@ -354,9 +375,22 @@ impl Scanner<'_> {
         };
         if counts {
             self.push(Kind::Operator, end);
+            if sign.starts_with('-') && self.flag(before, after) {
+                // What an option is called is part of it: "-it" is no pronoun.
+                let name = self.rest().find(|c: char| !c.is_alphanumeric() && c != '-').unwrap_or(self.rest().len());
+                self.call_ends = self.call_ends.max(self.at + name);
+            }
         } else {
             self.at = end;
         }
+    }
+
+    /// "x - 1": what follows the sign is a number, and what stands before it a short name or a number.
+    fn minus(&self, end: usize) -> bool {
+        let number = self.peek(end + 1).is_some_and(|c| c.is_ascii_digit());
+        let before = self.text.get(..self.at).unwrap_or_default().trim_end();
+        let name = before.rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+        number && (1..=MINUEND).contains(&name.len())
     }
 
     /// "-r", "-n 5": an option of a command.

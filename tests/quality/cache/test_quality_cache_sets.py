@@ -61,6 +61,35 @@ PARAPHRASES = {
 }
 """The classes of paraphrases, and how many pairs each has at least."""
 
+DEVELOPMENT_TRAPS = {
+    "time_reference": 20,
+    "word_order": 15,
+    "direction": 15,
+    "quantifier": 15,
+    "voice_or_pronoun": 15,
+    "entity": 15,
+    "code_operator_or_argument": 15,
+    "modality_or_tense": 15,
+    "one_sided_modifier": 10,
+    "other_language": 30,
+    "long_context_one_fact": 10,
+}
+DEVELOPMENT_PARAPHRASES = {
+    "reworded": 10,
+    "word_order": 10,
+    "typo": 10,
+    "abbreviation": 10,
+    "number_format": 10,
+    "synonym": 5,
+    "active_passive": 10,
+    "code_reworded": 15,
+    "question_to_command": 5,
+    "redundancy": 4,
+    "other_language": 30,
+    "long_context_same": 4,
+}
+"""The classes of the set that the decision is developed with."""
+
 KEYS = ["id", "kind", "label", "a", "b"]
 LONG = {"long_context_one_fact", "long_context_other_question", "long_context_same"}
 SHORTEST, LONGEST = 80, 300
@@ -100,6 +129,8 @@ class PairSet:
 SETS = [
     PairSet("traps.jsonl", "t", 0, 660, TRAPS),
     PairSet("paraphrases.jsonl", "p", 1, 340, PARAPHRASES),
+    PairSet("development/traps.jsonl", "dt", 0, 200, DEVELOPMENT_TRAPS),
+    PairSet("development/paraphrases.jsonl", "dp", 1, 100, DEVELOPMENT_PARAPHRASES),
 ]
 
 each_set = pytest.mark.parametrize("pair_set", SETS, ids=lambda pair_set: pair_set.file)

@@ -369,7 +369,8 @@ class Decision(_message.Message):
         `number`, `number_one_sided`, `name`, `name_one_sided`, `negation`, `opposite`, `class_member` (another weekday,
         language, unit …), `time_one_sided`, `swapped_roles`, `scope`, `swapped_prepositions`, `direction`,
         `direction_one_sided`, `passive`, `pronoun`, `person`, `word_order`, `question_type`, `modifier_one_sided`, `code`,
-        `quantifier`, `word_exchanged`, `quotation`, `subject`, `foreign_words`, `unknown_language`. Further ones may come.
+        `quantifier`, `modality`, `tense`, `preposition`, `word_exchanged`, `quotation`, `subject`, `foreign_words`,
+        `unknown_language`. Further ones may come.
         """
 
     @_builtins.property
