@@ -15,7 +15,7 @@ from antiphon.completion.v1 import completion_pb2, completion_pb2_grpc
 from antiphon_client._call import AsyncChannelOwner, SyncChannelOwner, raised, unary
 from antiphon_client._credential import ApiKey, Metadata
 from antiphon_client._repeat import Repeats
-from antiphon_client.errors import UnavailableError
+from antiphon_client.errors import InvalidArgumentError, UnavailableError
 from antiphon_client.streams import AsyncCompletionStream, CompletionStream
 
 if TYPE_CHECKING:
@@ -239,6 +239,8 @@ def _feedback(
     else:
         request.CopyFrom(completion)
     if right is not None:
+        if right is not True and right is not False:  # "no" would say yes
+            raise InvalidArgumentError("right must be True or False", fields={"right": "must be True or False"})
         request.verdict = cache_pb2.VERDICT_RIGHT if right else cache_pb2.VERDICT_WRONG
     if user is not None:
         request.user = user

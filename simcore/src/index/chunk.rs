@@ -12,7 +12,7 @@ use super::{
 use crate::kernel::BLOCK;
 use crate::sketch::{Basis, Encoder};
 
-/// Blocks per chunk: 31 KB of codes at 384 dimensions, long enough that a scan runs at the memory's speed, and short
+/// Blocks per chunk: 34 KB of codes at 384 dimensions, long enough that a scan runs at the memory's speed, and short
 /// enough to be copied by a change.
 pub const CHUNK_BLOCKS: usize = 16;
 

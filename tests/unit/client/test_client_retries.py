@@ -45,6 +45,16 @@ async def test_unavailable_is_tried_again_until_it_is_not(service: Scripted, cal
     assert service.calls == 3
 
 
+@pytest.mark.parametrize("right", ["no", "", 0, 1])
+async def test_feedback_is_not_taken_of_what_is_neither_true_nor_false(
+    service: Scripted, caller: Caller, right: object
+) -> None:
+    with pytest.raises(errors.InvalidArgumentError) as refused:
+        await caller.feedback("c", right=right)
+    assert set(refused.value.fields) == {"right"}
+    assert service.feedback == []
+
+
 async def test_feedback_says_what_it_was_given_and_is_tried_again(service: Scripted, caller: Caller) -> None:
     assert await caller.feedback("c", right=False, user="ada")
     service.steps += [fails(UNAVAILABLE), fails(UNAVAILABLE)]
