@@ -121,3 +121,14 @@ fn the_operating_system_refusals_are_told_apart() {
     assert!(matches!(index(1).save(&folder.0.join("taken")), Err(Error::Io(_))));
     assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
 }
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_not_replaced() {
+    let folder = Folder::new("socket");
+    let path = folder.0.join("socket");
+    let _bound = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    assert!(matches!(index(1).save(&path), Err(Error::Invalid(_))));
+    assert!(!fs::metadata(&path).unwrap().is_file());
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
+}

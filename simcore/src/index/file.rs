@@ -61,6 +61,10 @@ fn u32_of(number: usize) -> Result<u32, Error> {
 pub fn save(path: &Path, snapshot: &Snapshot, dim: usize, threads: usize) -> Result<(), Error> {
     static SERIAL: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().ok_or_else(|| Error::invalid("path must name a file"))?;
+    // What is renamed over a device or a pipe takes its place.
+    if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        return Err(Error::invalid("path names something that is not a file"));
+    }
     let mut temporary = name.to_owned();
     temporary.push(format!(".{}-{}.tmp", process::id(), SERIAL.fetch_add(1, Ordering::Relaxed)));
     let temporary = path.with_file_name(temporary);

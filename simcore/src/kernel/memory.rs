@@ -2,9 +2,10 @@
 //!
 //! A search of a million rows reads from tens of thousands of pages of 4 KiB, more than the processor remembers the places
 //! of: finding them takes longer than reading them, and streams end at the end of each. Linux gives pages of 2 MiB to who asks for
-//! them; it may refuse, then all is as before. Codes, and rows in bytes, are laid out in such pages by dlmalloc, apart from each
-//! other: all codes are read, one after another, and few of the rows. Everything else is left to the system's allocator.
-//! What a block is for can be seen of its alignment.
+//! them; it may refuse, then all is as before. Blocks of the sizes that indexes are made of are laid out in such pages by
+//! dlmalloc: codes, rows in bytes, and the rest apart from each other, because all codes are read, one after another, and few
+//! of the rows. What a block is for can be seen of its alignment. Smaller and larger ones are left to the system's allocator,
+//! which would keep those of the middle for each thread that ever asked for one.
 #![allow(unsafe_code, reason = "an allocator, and calls of the operating system")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -19,10 +20,14 @@ use super::{Line, Pair};
 /// Bytes of a large page, and what the system is asked for at once.
 const LARGE: usize = 2 << 20;
 
-/// Bytes of the blocks that lie in large pages, if they are aligned to lines.
-const SIZES: std::ops::RangeInclusive<usize> = 8 << 10..=LARGE / 2;
+/// Bytes behind each mapping that are never used: dlmalloc would make one of mappings that touch, and could not give back
+/// parts of it.
+const GAP: usize = 64 << 10;
 
-/// Alignments of such blocks.
+/// Bytes of the blocks that lie in large pages.
+const SIZES: std::ops::RangeInclusive<usize> = 8 << 10..=LARGE / 8;
+
+/// Alignments of blocks that are read in searches.
 const LINE: usize = align_of::<Line>();
 /// See [`LINE`].
 const PAIR: usize = align_of::<Pair>();
@@ -34,7 +39,7 @@ struct LargePages;
 unsafe impl Allocator for LargePages {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
         let Some(size) = size.checked_next_multiple_of(LARGE) else { return (null_mut(), 0, 0) };
-        let Some(with_edges) = size.checked_add(LARGE) else { return (null_mut(), 0, 0) };
+        let Some(with_edges) = size.checked_add(LARGE + GAP) else { return (null_mut(), 0, 0) };
         let (may, how) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: a new mapping at an address of the system's choice. What is given back are its edges, before and behind
         // the aligned part, and the advice is about the part between.
@@ -50,7 +55,7 @@ unsafe impl Allocator for LargePages {
                 libc::munmap(mapped, before);
             }
             if before < LARGE {
-                libc::munmap(aligned.add(size).cast(), LARGE - before);
+                libc::munmap(aligned.add(size + GAP).cast(), LARGE - before);
             }
             // Refused where the system has no large pages: small ones do.
             libc::madvise(aligned.cast(), size, libc::MADV_HUGEPAGE);
@@ -62,14 +67,13 @@ unsafe impl Allocator for LargePages {
         null_mut()
     }
 
-    fn free_part(&self, start: *mut u8, old: usize, new: usize) -> bool {
-        // SAFETY: the caller no longer uses what lies from `new` to `old`, and only whole large pages are given back.
-        new.is_multiple_of(LARGE) && unsafe { libc::munmap(start.add(new).cast(), old - new) == 0 }
+    fn free_part(&self, _start: *mut u8, _old: usize, _new: usize) -> bool {
+        false
     }
 
     fn free(&self, start: *mut u8, size: usize) -> bool {
         // SAFETY: the caller no longer uses this mapping.
-        unsafe { libc::munmap(start.cast(), size) == 0 }
+        unsafe { libc::munmap(start.cast(), size + GAP) == 0 }
     }
 
     fn can_release_part(&self, _flags: u32) -> bool {
@@ -88,17 +92,55 @@ unsafe impl Allocator for LargePages {
 /// Blocks in large pages, and how many bytes of them came back since the last time that pages were given back.
 struct Arena {
     blocks: Dlmalloc<LargePages>,
+    /// Bytes of blocks in use.
+    live: usize,
     freed: usize,
 }
 
-/// So many bytes must come back before pages are: giving them back, and getting them again, costs some 100 µs for each.
+/// At most so many bytes must come back before pages are: giving them back, and getting them again, costs some 100 µs for each.
 const FREED: usize = 8 * LARGE;
+
+/// A smaller share of the bytes in use is enough, so that little is left when an index goes.
+const SHARE: usize = 4;
 
 impl Arena {
     const fn new() -> Mutex<Self> {
         let mut blocks = Dlmalloc::new_with_allocator(LargePages);
         blocks.set_granularity(LARGE);
-        Mutex::new(Self { blocks, freed: 0 })
+        Mutex::new(Self { blocks, live: 0, freed: 0 })
+    }
+
+    /// A block.
+    ///
+    /// # Safety
+    ///
+    /// As [`GlobalAlloc::alloc`].
+    unsafe fn malloc(&mut self, layout: Layout) -> *mut u8 {
+        self.live += layout.size();
+        // SAFETY: the caller's promise.
+        unsafe { self.blocks.malloc(layout.size(), layout.align()) }
+    }
+
+    /// A block of zeros.
+    ///
+    /// # Safety
+    ///
+    /// As [`GlobalAlloc::alloc_zeroed`].
+    unsafe fn calloc(&mut self, layout: Layout) -> *mut u8 {
+        self.live += layout.size();
+        // SAFETY: the caller's promise.
+        unsafe { self.blocks.calloc(layout.size(), layout.align()) }
+    }
+
+    /// A block of another size with what was in this one.
+    ///
+    /// # Safety
+    ///
+    /// As [`GlobalAlloc::realloc`]; the block came from here.
+    unsafe fn realloc(&mut self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        self.live = (self.live + size).saturating_sub(layout.size());
+        // SAFETY: the caller's promise.
+        unsafe { self.blocks.realloc(block, layout.size(), layout.align(), size) }
     }
 
     /// Takes a block back.
@@ -109,9 +151,10 @@ impl Arena {
     unsafe fn free(&mut self, block: *mut u8, layout: Layout) {
         // SAFETY: the caller's promise.
         unsafe { self.blocks.free(block, layout.size(), layout.align()) };
+        self.live = self.live.saturating_sub(layout.size());
         self.freed += layout.size();
         // dlmalloc itself gives up when there is nothing to give back once.
-        if self.freed >= FREED {
+        if self.freed >= (self.live / SHARE).clamp(LARGE / 2, FREED) {
             self.freed = 0;
             // SAFETY: nothing is asked of the caller.
             unsafe { self.blocks.trim(LARGE) };
@@ -125,6 +168,8 @@ pub struct Memory {
     lines: Mutex<Arena>,
     /// For what is aligned to two.
     pairs: Mutex<Arena>,
+    /// For everything else, rows in `f32` above all.
+    others: Mutex<Arena>,
 }
 
 impl fmt::Debug for Memory {
@@ -137,16 +182,18 @@ impl Memory {
     /// Nothing has been asked for yet.
     #[allow(clippy::new_without_default, reason = "a static is made of it")]
     pub const fn new() -> Self {
-        Self { lines: Arena::new(), pairs: Arena::new() }
+        Self { lines: Arena::new(), pairs: Arena::new(), others: Arena::new() }
     }
 
     /// The allocator of a block, if it is to lie in large pages.
     fn large(&self, layout: Layout) -> Option<MutexGuard<'_, Arena>> {
+        if !SIZES.contains(&layout.size()) {
+            return None;
+        }
         let arena = match layout.align() {
-            _ if !SIZES.contains(&layout.size()) => return None,
             LINE => &self.lines,
             PAIR => &self.pairs,
-            _ => return None,
+            _ => &self.others,
         };
         Some(arena.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -158,7 +205,7 @@ unsafe impl GlobalAlloc for Memory {
         // SAFETY: the caller's promises are those that both allocators ask for.
         unsafe {
             match self.large(layout) {
-                Some(mut large) => large.blocks.malloc(layout.size(), layout.align()),
+                Some(mut large) => large.malloc(layout),
                 None => System.alloc(layout),
             }
         }
@@ -168,7 +215,7 @@ unsafe impl GlobalAlloc for Memory {
         // SAFETY: as above.
         unsafe {
             match self.large(layout) {
-                Some(mut large) => large.blocks.calloc(layout.size(), layout.align()),
+                Some(mut large) => large.calloc(layout),
                 None => System.alloc_zeroed(layout),
             }
         }
@@ -190,7 +237,7 @@ unsafe impl GlobalAlloc for Memory {
             let other = Layout::from_size_align_unchecked(size, layout.align());
             match (self.large(layout), SIZES.contains(&size)) {
                 (None, false) => System.realloc(block, layout, size),
-                (Some(mut large), true) => large.blocks.realloc(block, layout.size(), layout.align(), size),
+                (Some(mut large), true) => large.realloc(block, layout, size),
                 (guard, _) => {
                     drop(guard);
                     let moved = self.alloc(other);

@@ -8,7 +8,7 @@ use crate::kernel::further::SIGNED;
 use crate::kernel::levels::PER_LINE;
 use crate::kernel::{Kernel, PARTIAL_SUMS};
 
-/// Components of a sample: learning from so many takes some 50 ms.
+/// Components of a sample: learning from so many takes 50 to 150 ms.
 const SAMPLE_COMPONENTS: usize = 3 << 19;
 
 /// Rounds of subspace iteration. The spectra of embeddings fall slowly: a fifth gains less than a hundredth.
