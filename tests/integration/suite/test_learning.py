@@ -76,7 +76,7 @@ async def test_hits_are_audited_near_misses_compared_and_both_are_remembered(
         missed = await clients.ask(NEAR)
         assert (missed.info.cache.outcome, missed.answer.text) == (MISS, ELSE)
         stats = await clients.until(lambda s: s.learning.free_differed == 1)
-        assert stats.learning.threshold == pytest.approx(0.86)
+        assert stats.learning.threshold == pytest.approx(0.82), "one comparison is no reason to move"
         assert stats.error_budget.max_error_rate == pytest.approx(0.02)
         assert stats.error_budget.hits == pytest.approx(1)
         assert len(upstream.chat_calls) == 3
@@ -90,8 +90,9 @@ async def test_hits_are_audited_near_misses_compared_and_both_are_remembered(
             assert (await clients.ask(REWORDED)).info.cache.outcome == SEMANTIC
             stats = await clients.until(lambda s: s.audits.differed == 1)
             assert stats.error_budget.hits == pytest.approx(2, abs=0.01), "one of them before the restart"
-            await clients.until(lambda s: s.entries_valid == 1)  # the one that an audit called wrong is gone
-            assert (await clients.ask(QUESTION)).info.cache.outcome == MISS
+            await clients.until(lambda s: s.entries_quarantined == 1)
+            assert (await clients.ask(QUESTION)).info.cache.outcome == EXACT, "its own question still has its answer"
+            assert (await clients.ask(REWORDED)).info.cache.outcome == MISS
     finally:
         again.close()
 
