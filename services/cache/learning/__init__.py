@@ -7,8 +7,8 @@ each namespace:
   entry with a record of its own;
 - `served(rung)` counts a hit;
 - `missed(rung)` counts a lookup that found nothing good enough, by its best candidate's rung;
-- `learn(label)` takes a free label, an audit's verdict or feedback, `tell(source, entry)` feedback about no pair in
-  particular; both say whether the entry goes into quarantine;
+- `learn(label)` takes a free label, an audit's verdict or feedback, and says whether the entry goes into quarantine;
+  `tell(source, entry)` takes feedback about no pair in particular, which `services.cache.quarantine` decides on;
 - `budget`, `audited()` and `belief` are for statistics.
 
 `missed`, `served` and labels take the rung of the pair alone, `ladder.of(score, cosine)`: what is known of its entry

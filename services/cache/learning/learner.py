@@ -132,7 +132,7 @@ class Learner:
             self.renew()
         return Learned(quarantine)
 
-    def tell(self, source: Source, entry: str, *, same: bool) -> Learned:
+    def tell(self, source: Source, entry: str, *, same: bool) -> None:
         """Take a person's verdict about an entry, of which no pair is known: it says nothing about a rung."""
         alarm, missed = RELIABILITY[source]
         budget = self.budget
@@ -140,7 +140,6 @@ class Learner:
         different = alarm + (1 - alarm - missed) * wrong
         likely = missed * wrong / (1 - different) if same else (1 - missed) * wrong / different
         self.entries.add(entry, wrong=likely, expected=wrong)
-        return Learned(quarantine=not same and source in WITHDRAWING)
 
     @property
     def verdicts(self) -> int:
