@@ -12,7 +12,7 @@ from simcore import DIRECTIONS
 from tools.decision.examples import NAMES, Floats
 from tools.decision.trees import Tree
 
-TREES = 120
+TREES = 160
 PARAMETERS: dict[str, Any] = {
     "objective": "binary",
     "num_leaves": 16,

@@ -88,7 +88,7 @@ features! {
     Pronoun "pronoun" Down "A person on one side is another on the other: his, her, their, my.";
     Person "person" Down "What is mine on one side is yours on the other.";
     ModOne "mod_one" Down "Content without partner right behind a preposition that narrows: on a budget, without sugar; at most 3.";
-    Degree "degree" Down "One-sided words that narrow by themselves: free, online; at most 3.";
+    Degree "degree" Down "One-sided words that narrow or turn a question by themselves: free, online, worst; at most 3.";
     TimeOne "time_one" Down "One-sided references to a time: today, next week; at most 2.";
     CodeSub "code_sub" Down "Both sides have code that the other lacks: how many pairs of tokens, at most 3.";
     CodeOne "code_one" Down "Exactly one side has code that the other lacks: how many tokens, at most 3.";

@@ -11,26 +11,19 @@ from __future__ import annotations
 import itertools
 import json
 import random
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.decision import exchanged
 from tools.decision.templates import Block, blocks, fill
 
 HERE = Path(__file__).resolve().parent
-LEXICON = HERE.parents[2] / "simcore" / "src" / "guard" / "lexicon"
 
 MOST_OF_A_FRAME = 12
 """Questions of one frame that the victim has, and at most half of all: the others are asked for."""
 
 BEFORE = ("", "", "", "Hi! ", "Quick question: ", "Please help me: ", "hey, ")
 AFTER = ("", "", "", " Thanks!", " Please be brief.", " thank you")
-
-SHORTEST = 4
-"""Letters of a word that is exchanged: "off Linux" for "on Linux" is nothing that anybody asks."""
-
-YES_OR_NO = frozenset(["is", "are", "am", "can", "could", "may", "do", "does", "did", "will", "would", "should", "at"])
-"""Questions that begin so ask the same when one word is turned: whether it is safe, whether it is dangerous."""
 
 Intent = tuple[int, tuple[str, ...]]
 
@@ -67,7 +60,8 @@ def assault(seed: int, count: int) -> Assault:
     stored = list(victims.values()) + [a for a, _ in pairs]
     forbidden = {_plain(text) for text in stored} | {text for text, intent in texts.items() if intent in victims}
     attacks = {_plain(b): Attack("written", b) for _, b in pairs}
-    makers = (_other_value, _other_value, _swapped, _Exchange(_opposites(), "opposite"), _Exchange(_classes(), "class"))
+    opposite, member = _Exchange(exchanged.opposites(), "opposite"), _Exchange(exchanged.members(), "class")
+    makers = (_other_value, _other_value, _swapped, opposite, member)
     chosen = list(victims)
     while len(attacks) < count:
         intent = chance.choice(chosen)
@@ -120,39 +114,5 @@ class _Exchange:
         self._kind = kind
 
     def __call__(self, chance: random.Random, frame: Block, intent: Intent) -> Attack | None:
-        words = _text(frame, chance.choice(frame.wordings), intent).split()
-        bare_words = [word.strip("?.,:").lower() for word in words]
-        places = [at for at, word in enumerate(bare_words) if len(word) >= SHORTEST and word in self._others]
-        if not places or bare_words[0] in YES_OR_NO:
-            return None
-        at = chance.choice(places)
-        bare = words[at].strip("?.,:")
-        words[at] = words[at].replace(bare, chance.choice(self._others[bare.lower()]))
-        return Attack(self._kind, " ".join(words))
-
-
-def _opposites() -> dict[str, list[str]]:
-    others: dict[str, list[str]] = defaultdict(list)
-    for name in ("antonyms.txt", "opposites.txt"):
-        for line in _lines(name):
-            words = line.split()
-            if len(words) == 2:
-                others[words[0]].append(words[1])
-                others[words[1]].append(words[0])
-    return others
-
-
-def _classes() -> dict[str, list[str]]:
-    """One name for each member of a class; other names of the same member are not exchanged for each other."""
-    others: dict[str, list[str]] = {}
-    for line in _lines("classes.txt"):
-        _, _, members = line.partition(":")
-        names = [member.split(",")[0].strip() for member in members.split(";")]
-        single = [name for name in names if name.isalpha() and name.islower()]  # not May, Word, C: other words, too
-        others |= {name: [other for other in single if other != name] for name in single}
-    return {name: found for name, found in others.items() if found}
-
-
-def _lines(name: str) -> list[str]:
-    lines = (LEXICON / name).read_text("utf-8").splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
+        made = exchanged.exchange(chance, _text(frame, chance.choice(frame.wordings), intent), self._others)
+        return None if made is None else Attack(self._kind, made)

@@ -21,8 +21,10 @@ from tests.integration.tenants.methods import answer, messages
 HERE = Path(__file__).resolve().parent
 AT_ONCE = 8
 SECONDS = 60.0
+TRIES = 20
+"""Of a lookup that is bypassed: the embedding that it could not wait for goes on meanwhile."""
 
-MOST_TRAPS = 0.035
+MOST_TRAPS = 0.03
 """Share of the traps that may be served; the aim is 0.01, and the test prints the figure."""
 
 LEAST_PARAPHRASES = 0.4
@@ -40,7 +42,10 @@ async def served(client: AsyncCacheClient, name: str) -> tuple[float, Counter[st
         only = pb.CachePolicy(mode=pb.CACHE_MODE_ONLY_IF_CACHED)
         async with places:
             await client.put(pb.PutRequest(query=a, answer=answer("!")), timeout=SECONDS)
-            asked = await client.lookup(pb.LookupRequest(query=b, policy=only), timeout=SECONDS)
+            for _ in range(TRIES):
+                asked = await client.lookup(pb.LookupRequest(query=b, policy=only), timeout=SECONDS)
+                if asked.outcome != pb.OUTCOME_BYPASS:
+                    break
         assert asked.outcome != pb.OUTCOME_BYPASS, asked.bypass_reason
         found[pair["kind"]] += asked.outcome in {pb.OUTCOME_EXACT, pb.OUTCOME_SEMANTIC}
 
