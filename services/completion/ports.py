@@ -88,10 +88,18 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """The answer that someone else made while we waited."""
+    """The answer that someone else made while we waited.
+
+    `outcome`: a hit, with `decision` and the rest as in `Found`, if it was made for another question that means the same;
+    a miss if it was made for this one.
+    """
 
     answer: Answer
     entry_id: str = ""
+    outcome: Outcome = Outcome.MISS
+    decision: Decision | None = None
+    served_from: ServedFrom | None = None
+    audit_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
