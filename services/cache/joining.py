@@ -36,16 +36,13 @@ class Joining:
         found = self._flying.near(address.scope, epoch, vector, most=JUDGED + 1, least=bar.cosine)
         return [one for one in found if one[0].context.address.key != address.key] if found else found
 
-    async def choose(
-        self, address: Address, vector: Vector, rule: Rule, bar: Bar, before: Near
-    ) -> Flight[Draft] | None:
+    async def choose(self, address: Address, vector: Vector, rule: Rule, bar: Bar, found: Near) -> Flight[Draft] | None:
         """The flight whose answer would be served to the question, if any.
 
-        `before`: what was near when the entries were searched. Its answer may have come since, too late for that
-        search; then it is chosen all the same, and who waits for it finds the answer at once.
+        `found`: what is near, and what was when the entries were searched. Its answer may have come since, too late for
+        that search; then it is chosen all the same, and who waits for it finds the answer at once.
         """
         judged: set[str] = set()
-        found = [*before, *self.near(address, vector, bar)]
         while left := {flight.key: (flight, cosine) for flight, cosine in found if flight.key not in judged}:
             flight = await self._chosen(address, rule, bar, left.values())
             if flight is not None:

@@ -243,7 +243,7 @@ class Lookups:
         flight: Flight[Draft] | None = None
         with suppress(TimeoutError):  # it makes an answer of its own then
             async with asyncio.timeout(max(within, 0.0)):
-                flight = await self._joining.choose(ask.address, vector, ask.rule, ask.rule.bar, before)
+                flight = await self._joining.choose(ask.address, vector, ask.rule, ask.rule.bar, [*before, *near])
         return None if flight is None else self._followers.add(ask, vector, flight)
 
     def _fill(self, ask: Ask, vector: Vector | None, near: tuple[Candidate, ...]) -> Granted | InProgress:

@@ -90,8 +90,8 @@ class Found:
 class Filled:
     """The answer that someone else made while we waited.
 
-    `outcome`: a hit, with `decision` and the rest as in `Found`, if it was made for another question that means the same;
-    a miss if it was made for this one.
+    `outcome`: a miss if it was made for this very question; a hit, with `decision` and the rest as in `Found`, if it was
+    made for another one that means the same.
     """
 
     answer: Answer
