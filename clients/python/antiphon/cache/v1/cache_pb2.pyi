@@ -104,7 +104,10 @@ class _EntryActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntryActi
     ENTRY_ACTION_QUARANTINE: _EntryAction.ValueType  # 2
     """They stay, and are not served to any question: as if an operator had called each of them WRONG (see `Feedback`)."""
     ENTRY_ACTION_RELEASE: _EntryAction.ValueType  # 3
-    """They are served again: as if an operator had called each of them RIGHT."""
+    """They are served again: as if an operator had called each of them RIGHT. Of those chosen by tag, source or writer only
+    what an operator has quarantined, by `ENTRY_ACTION_QUARANTINE` or by Feedback; what a judge, an audit or users found
+    wrong has to be named by id.
+    """
 
 class EntryAction(_EntryAction, metaclass=_EntryActionEnumTypeWrapper):
     """What becomes of the entries that an operator chooses."""
@@ -116,7 +119,10 @@ ENTRY_ACTION_DELETE: EntryAction.ValueType  # 1
 ENTRY_ACTION_QUARANTINE: EntryAction.ValueType  # 2
 """They stay, and are not served to any question: as if an operator had called each of them WRONG (see `Feedback`)."""
 ENTRY_ACTION_RELEASE: EntryAction.ValueType  # 3
-"""They are served again: as if an operator had called each of them RIGHT."""
+"""They are served again: as if an operator had called each of them RIGHT. Of those chosen by tag, source or writer only
+what an operator has quarantined, by `ENTRY_ACTION_QUARANTINE` or by Feedback; what a judge, an audit or users found
+wrong has to be named by id.
+"""
 Global___EntryAction: _TypeAlias = EntryAction  # noqa: Y015
 
 class _Verdict:
@@ -2370,7 +2376,7 @@ class FeedbackRequest(_message.Message):
     """
     @_builtins.property
     def answer_create_time(self) -> _timestamp_pb2.Timestamp:
-        """`create_time` of the answer that is meant; if the entry has another answer by now, nothing is said about that one.
+        """`create_time` of the answer that is meant, or of its `Entry`; if the entry has another answer by now, nothing is said about that one.
         Absent: whichever is stored.
         """
 
