@@ -54,6 +54,7 @@ WRITTEN = 500
 
 DIM = 384
 SECONDS = 60.0
+START_SECONDS = 900.0
 ONLY = pb.CachePolicy(mode=pb.CACHE_MODE_ONLY_IF_CACHED)
 
 
@@ -82,17 +83,31 @@ async def crowd(name: str, scopes: int, folder: Path) -> AsyncIterator[Crowd]:
     """Fill a store and start a cache over it, which has read everything."""
     store = StoreProcess(folder / "state")
     store.start()
-    made = Crowd(name, scopes, store, CacheProcess(store.state_dir).serving(), [])
+    made = Crowd(name, scopes, store, await _serving(store), [])
     try:
         await _put(made)
         await _multiply(made)
         made.cache.end()
-        made.cache = CacheProcess(store.state_dir).serving()
+        made.cache = await _serving(store)
         await _ask_first(made)
         yield made
     finally:
         made.cache.end()
         store.close()
+
+
+async def _serving(store: StoreProcess) -> CacheProcess:
+    """A cache that has read what is stored, however long that takes where others work beside it."""
+    cache = CacheProcess(store.state_dir)
+    try:
+        await asyncio.to_thread(cache.listening)
+        async with asyncio.timeout(START_SECONDS):
+            while not await asyncio.to_thread(cache.is_ready):
+                await asyncio.sleep(0.1)
+    except BaseException:
+        cache.end()
+        raise
+    return cache
 
 
 async def _put(made: Crowd) -> None:

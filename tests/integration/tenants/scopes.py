@@ -21,7 +21,16 @@ QUESTIONS = (
 )
 """Each in two wordings, of which the second may be served what was stored for the first."""
 
-OBJECTS = ("entry_id", "lease_id", "id", "in_progress_lease_id", "decision_id", "completion_id", "lookup_id")
+OBJECTS = (
+    "entry_id",
+    "lease_id",
+    "id",
+    "in_progress_lease_id",
+    "decision_id",
+    "completion_id",
+    "lookup_id",
+    "audit_id",
+)
 """Fields of responses that name something of one tenant; `id` is a lease's."""
 
 _CANARY = re.compile(r"canary \d+\.")
