@@ -102,7 +102,7 @@ async def _serving(store: StoreProcess) -> CacheProcess:
     try:
         await asyncio.to_thread(cache.listening)
         async with asyncio.timeout(START_SECONDS):
-            while not await asyncio.to_thread(cache.is_ready):
+            while not await asyncio.to_thread(cache.is_ready):  # noqa: ASYNC110 -- the state of another process
                 await asyncio.sleep(0.1)
     except BaseException:
         cache.end()
