@@ -88,6 +88,9 @@ class Seen:
 def texts(message: Message) -> Iterator[tuple[str, str]]:
     """Yield every text of a message of ours, at any depth, with the name of its field."""
     for field, value in message.ListFields():
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            yield from ((field.name, part) for part in (*value, *value.values()) if isinstance(part, str))
+            continue
         parts = value if field.is_repeated else [value]
         if field.type == FieldDescriptor.TYPE_STRING:
             yield from ((field.name, part) for part in parts)
