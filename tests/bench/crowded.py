@@ -207,9 +207,8 @@ async def _shares(made: Crowd, rounds: int) -> dict[str, float]:
 def _search(index: Index, writes: Sequence[Write], groups: dict[str, int], row: int) -> tuple[list[int], list[float]]:
     write = writes[row]
     assert write.vector is not None
-    ids, scores = index.search(
-        write.vector[None, :], JUDGED, now=0.0, threshold=NOTED_SIMILARITY, groups=groups[write.entry.scope]
-    )
+    query = np.array(write.vector[None, :])  # one that was read from a message need not be aligned
+    ids, scores = index.search(query, JUDGED, now=0.0, threshold=NOTED_SIMILARITY, groups=groups[write.entry.scope])
     return [one for one in ids[0].tolist() if one != MISSING_ID], scores[0].tolist()
 
 

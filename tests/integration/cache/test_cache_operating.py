@@ -191,7 +191,7 @@ async def test_wrong_answers_are_taken_out_of_service_and_put_back(
     )
     shown_entry = json.loads(antiphon(again, "entries", "--json"))
     meant = ("feedback", "right", "--entry", entry, "--created")
-    assert "it is served" in antiphon(again, *meant, shown_entry["createTime"])
+    assert "it is served" in antiphon(again, *meant, shown_entry["create_time"])
     with pytest.raises(AssertionError, match="another answer"):
         antiphon(again, *meant, "2026-01-31T12:00:00Z")
     assert "deleted 1 entry" in antiphon(again, "rollback", "--source", "put")

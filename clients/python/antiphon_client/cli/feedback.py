@@ -29,7 +29,7 @@ SOURCES = {
     "--created",
     default="",
     metavar="TIME",
-    help="With --entry: the answer's createTime, as `entries --json` shows it. A newer answer is left alone then.",
+    help="With --entry: the answer's create_time, as `entries --json` shows it. A newer answer is left alone then.",
 )
 @click.option("--source", type=click.Choice(list(SOURCES)), help="Who says so. Default: user, with --entry operator.")
 @click.option("--user", default="", help="Tells people apart who share a key.")
