@@ -13,7 +13,7 @@ FUZZ := --manifest-path simcore/fuzz/Cargo.toml
 .DEFAULT_GOAL := help
 .PHONY: help run test test-pythons lint gen bench bench-simcore setup model clean
 .PHONY: fit-decision eval-cache eval-online campaign-attack campaign-decision campaign-simcore fuzz-simcore
-.PHONY: campaign-isolation test-faults-sabotage
+.PHONY: campaign-isolation campaign-stampede test-faults-sabotage
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -90,6 +90,10 @@ campaign-simcore: setup ## compare a million searches with brute force
 
 fuzz-simcore: ## look for inputs that break simcore, SECONDS=60 for each target, from SEED= on; needs g++
 	CARGO=$(CARGO) simcore/fuzz/run $(or $(SECONDS),60) $(SEED)
+
+campaign-stampede: setup model ## ask 1,200 questions that mean the same at once, SEEDS=200 times, and end the one who answers
+	STAMPEDE_SEEDS=$(or $(SEEDS),200) STAMPEDE_FIRST=$(SEED) \
+	  $(BIN)/python -m pytest -s tests/integration/suite/test_stampedes.py
 
 campaign-isolation: setup model ## let tenants cross each other OPERATIONS=200000 times, from SEED= on, and look for leaks
 	ISOLATION_OPERATIONS=$(or $(OPERATIONS),200000) ISOLATION_SEED=$(SEED) \

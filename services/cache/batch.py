@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from services.cache.ask import Ask
 from services.cache.decision import Choice
 from services.cache.embeddings import Embedding, Embeddings
-from services.cache.lookup import Ask, Bypassed, Lookups, bypass
+from services.cache.lookup import Bypassed, Lookups, bypass
 from services.cache.searching import Search
 from services.cache.values import Asked, BypassReason, LookupResult
 from services.chassis.deadline import Deadline
@@ -57,7 +58,7 @@ class BatchLookups:
         for number, (place, ask) in enumerate(asks.items()):
             # One before it may have got the right to fill what this one asks for, too.
             repeated = self._lookups.known(ask) if ask.address.entry_id in before else None
-            results[place] = self._finish(ask, found[place]) if repeated is None else repeated
+            results[place] = await self._finish(ask, found[place], budget) if repeated is None else repeated
             before.add(ask.address.entry_id)
             await _let_others_run(number)
         return [results[place] for place in range(len(asked))]
@@ -106,8 +107,8 @@ class BatchLookups:
                 found[place] = embedding, choice
         return found
 
-    def _finish(self, ask: Ask, found: _Found | BypassReason) -> LookupResult:
-        return bypass(found) if isinstance(found, BypassReason) else self._lookups.finish(ask, *found)
+    async def _finish(self, ask: Ask, found: _Found | BypassReason, within: float) -> LookupResult:
+        return bypass(found) if isinstance(found, BypassReason) else await self._lookups.finish(ask, *found, within)
 
 
 async def _let_others_run(number: int) -> None:

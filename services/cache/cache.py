@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import count
 
 from services.cache.adapting import Adapting, Heard, Setup
 from services.cache.background import Background
@@ -17,29 +16,34 @@ from services.cache.batch import BatchLookups
 from services.cache.decision import Judge
 from services.cache.draft import Draft
 from services.cache.embeddings import Embeddings
-from services.cache.entries import STEP, Entries
+from services.cache.entries import Entries
 from services.cache.entry import MICROSECONDS, Entry
 from services.cache.explaining import Explaining, Explanation
 from services.cache.feedback import Feedback, Heed, Reviewed, Verdict
 from services.cache.fill_values import Granted
 from services.cache.fills import Fills
 from services.cache.flight import WaitResult
+from services.cache.flying import Flying
+from services.cache.followers import Followers
+from services.cache.joining import Joining
 from services.cache.learning.labels import Source
 from services.cache.listing import Listing, Page, Place, Wanted
 from services.cache.lookup import Lookups
 from services.cache.ports import EntryStore, EpochStore, QuestionEmbedder
 from services.cache.recovery import Recovery
 from services.cache.removal import Removal
+from services.cache.reports import Reports
 from services.cache.review import FeedbackSource
 from services.cache.reviewing import Reviewing
 from services.cache.scope import Addresses
 from services.cache.searching import Searching
-from services.cache.stats import Learning, Report, Stats
+from services.cache.stats import Report, Stats
 from services.cache.storing import Storing
 from services.cache.values import Action, Asked, Chosen, CommitResult, LookupResult, Policy, Query
+from services.cache.waiting import Waiting, unknown
 from services.cache.writer import Writer
 from services.chassis.deadline import Deadline
-from services.chassis.errors import NotFound, Reason
+from services.chassis.errors import NotFound
 from services.llm.values import Answer
 
 WAIT_MARGIN_SECONDS = 0.25
@@ -110,8 +114,9 @@ class Cache:
             threads=limits.search_threads,
             executor=self._executor,
         )
+        flying = Flying(outside.embedder_dim)
         self.fills: Fills[Draft] = Fills(
-            duration=limits.lease, monotonic=outside.monotonic, max_active=limits.max_fills
+            duration=limits.lease, monotonic=outside.monotonic, max_active=limits.max_fills, watcher=flying
         )
         addresses = Addresses(outside.key, embedder=outside.embedder_slug, longest=limits.max_entry_bytes)
         embeddings = Embeddings(outside.embedder, self._background)
@@ -184,6 +189,10 @@ class Cache:
         )
         self._listing = Listing(entries=self.entries, recovery=self.recovery, now=outside.now)
         searching = Searching(entries=self.entries, judge=outside.judge, executor=self._executor, now=outside.now)
+        joining = Joining(
+            flying=flying, entries=self.entries, judge=outside.judge, executor=self._executor, now=outside.now
+        )
+        followers = Followers(outside.monotonic)
         self._lookups = Lookups(
             addresses=addresses,
             entries=self.entries,
@@ -194,12 +203,31 @@ class Cache:
             judge=outside.judge,
             adapting=self.adapting,
             searching=searching,
+            joining=joining,
+            followers=followers,
             decision_budget=limits.decision_budget,
             now=outside.now,
             monotonic=outside.monotonic,
         )
+        self._waiting = Waiting(
+            fills=self.fills,
+            followers=followers,
+            lookups=self._lookups,
+            joining=joining,
+            bar=outside.judge.bar,
+            monotonic=outside.monotonic,
+        )
         self._batches = BatchLookups(
             self._lookups, embeddings, decision_budget=limits.decision_budget, monotonic=outside.monotonic
+        )
+        self._reports = Reports(
+            entries=self.entries,
+            stats=self.stats,
+            adapting=self.adapting,
+            writer=self.writer,
+            recovery=self.recovery,
+            embedder=outside.embedder_slug,
+            now=outside.now,
         )
         self._explaining = Explaining(
             addresses=addresses,
@@ -255,11 +283,17 @@ class Cache:
         """What a lookup would do now, and why; changes nothing."""
         return await self._explaining.explain(tenant, query, policy, limit=limit, deadline=deadline)
 
-    async def wait(self, tenant: str, lease_id: str, token: str, deadline: Deadline) -> WaitResult:
-        """Wait for a fill that someone else holds, until shortly before `deadline`. Raises NotFound(LEASE_UNKNOWN)."""
-        self._own(tenant, lease_id)
+    async def wait(self, tenant: str, lease_id: str, token: str, deadline: Deadline) -> WaitResult | LookupResult:
+        """Wait for an answer that someone else makes, until shortly before `deadline`; see `Waiting.wait`.
+
+        Raises NotFound(LEASE_UNKNOWN).
+        """
         margin = min(WAIT_MARGIN_SECONDS, deadline.remaining() / 2)
-        return await self.fills.wait(lease_id, token, self._outside.monotonic() + deadline.remaining() - margin)
+        until = self._outside.monotonic() + deadline.remaining() - margin
+        result = await self._waiting.wait(tenant, lease_id, token, until)
+        if isinstance(result, LookupResult) and result.entry is not None:
+            self.stats.shared(tenant, result.entry.namespace, result)
+        return result
 
     def renew(self, tenant: str, lease_id: str) -> Granted:
         """Extend a lease. Raises Aborted(LEASE_LOST), NotFound(LEASE_UNKNOWN)."""
@@ -322,49 +356,7 @@ class Cache:
 
     async def report(self, tenant: str, namespace: str | None) -> Report:
         """Sizes and counts of one namespace, or of all of the tenant."""
-        total = valid = expired = quarantined = size = 0
-        now = self._outside.now()
-        steps = count(1)
-        for bucket in self.entries.buckets(tenant):
-            if next(steps) % STEP == 0:
-                await asyncio.sleep(0)
-            if namespace not in {None, bucket.namespace}:
-                continue
-            total += len(bucket.entries)
-            size += bucket.bytes
-            quarantined += bucket.quarantined
-            for entry in list(bucket.entries.values()):
-                live = entry.live(now)
-                expired += not live
-                valid += live and not entry.withheld(own=True)
-                if next(steps) % STEP == 0:
-                    await asyncio.sleep(0)
-        return Report(
-            entries_total=total,
-            entries_valid=valid,
-            entries_expired=expired,
-            entries_quarantined=quarantined,
-            bytes=size,
-            tally=self.stats.of(tenant, namespace),
-            writes_not_stored=self._writes_not_stored(tenant, namespace),
-            store_healthy=self.recovery.ready.is_set() and not self.writer.failing,
-            embedder=self._outside.embedder_slug,
-            learning=self._learning(tenant, namespace),
-        )
-
-    def _learning(self, tenant: str, namespace: str | None) -> Learning:
-        compared = self.stats.of(tenant, namespace).compared
-        adapting = self.adapting
-        learners = adapting.learners(tenant, namespace)
-        rule = None if namespace is None else adapting.learned(tenant, namespace)
-        return Learning(
-            namespaces=len(learners),
-            alarms=sum(learner.drift.alarms for learner in learners),
-            budget=adapting.budget(tenant, namespace),
-            threshold=None if rule is None else rule.bar.cosine,
-            score_threshold=None if rule is None else rule.bar.score,
-            audited=adapting.share_of(compared[Source.AUDIT, True], compared[Source.AUDIT, False]),
-        )
+        return await self._reports.of(tenant, namespace)
 
     def _heed(self, verdict: Verdict) -> None:
         """Tell those outside, and who learns when answers may be served to others' questions."""
@@ -387,11 +379,6 @@ class Cache:
             )
             self._background.start("withdraw", self._reviewing.feedback(entry.tenant, said))
 
-    def _writes_not_stored(self, tenant: str, namespace: str | None) -> int:
-        owned = (write.entry for write in self.writer.unsaved() if write.entry.tenant == tenant)
-        waiting = sum(namespace in {None, entry.namespace} for entry in owned)
-        return waiting + self.stats.of(tenant, namespace).writes_given_up
-
     def _own(self, tenant: str, lease_id: str) -> None:
         if self.fills.context(lease_id).address.tenant != tenant:
-            raise NotFound("the lease is not known here", reason=Reason.LEASE_UNKNOWN)
+            raise unknown()

@@ -18,9 +18,10 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class InProgress:
-    """Someone else makes the answer, under this lease."""
+    """Someone else makes the answer, to wait for under this id. `near`: to another question, which will do."""
 
     lease_id: str
+    near: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +35,10 @@ class Filled:
 @dataclass(frozen=True, slots=True)
 class Pending:
     """Nothing has happened in the time that the caller could wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """A question like one's own is not being answered any more; `committed`: its answer has come."""
+
+    committed: bool

@@ -2,8 +2,9 @@
 
 The holder of a lease makes the answer, renews the lease meanwhile, and commits or aborts. Others wait by the
 lease's id. When the holder gives up or its time runs out, the first of those who wait gets a new lease; the rest go on
-waiting by the id they have. A lease whose time ran out stays its holder's until someone takes over: a slow holder that
-nobody was waiting for may still renew and commit.
+waiting by the id they have. Who waits with a question that is only like this one gets neither the answer nor the lease,
+but is told when there is nothing to wait for any more. A lease whose time ran out stays its holder's until someone
+takes over: a slow holder that nobody was waiting for may still renew and commit.
 
 For one event loop. The clock is passed in; `expire()` does what is due by it, and `run()` calls that in time.
 """
@@ -17,8 +18,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic
 
-from services.cache.fill_values import Filled, Granted, InProgress, Pending
-from services.cache.flight import ContextT, Flight, Lease, Waiter, WaitResult
+from services.cache.fill_values import Filled, Granted, InProgress, Over, Pending
+from services.cache.flight import ContextT, Flight, Lease, Waiter, WaitResult, Watcher
 from services.cache.values import CommitResult
 from services.chassis.errors import Aborted, Exhausted, NotFound, Reason
 
@@ -35,11 +36,19 @@ REMEMBER_BYTES = 64 * 1024 * 1024
 class Fills(Generic[ContextT]):
     """All fills of one server; `ContextT` is what is kept about a question until its answer comes."""
 
-    def __init__(self, *, duration: float, monotonic: Callable[[], float], max_active: int) -> None:
+    def __init__(
+        self,
+        *,
+        duration: float,
+        monotonic: Callable[[], float],
+        max_active: int,
+        watcher: Watcher[ContextT] | None = None,
+    ) -> None:
         """`duration`: seconds of a lease; `max_active`: questions in flight at once."""
         self._duration = duration
         self._monotonic = monotonic
         self._max_active = max_active
+        self._watcher = watcher
         self._leases: dict[str, Lease[ContextT]] = {}
         self._flights: dict[str, Flight[ContextT]] = {}
         self._idle: dict[str, Flight[ContextT]] = {}
@@ -60,6 +69,16 @@ class Fills(Generic[ContextT]):
     def context(self, lease_id: str) -> ContextT:
         """What was kept about the question of a lease. Raises NotFound(LEASE_UNKNOWN)."""
         return self._known(lease_id).flight.context
+
+    def filling(self, key: str) -> bool:
+        """Whether an answer to this very question is being made."""
+        self.expire()
+        return key in self._flights
+
+    def idle(self, lease_id: str) -> bool:
+        """Whether nobody makes the answer of a lease any more, nor has made it. Raises NotFound(LEASE_UNKNOWN)."""
+        flight = self._known(lease_id).flight
+        return flight.filled is None and flight.key not in self._flights
 
     def in_progress(self, key: str, token: str) -> InProgress | None:
         """Who else is filling `key` now, without taking a lease; None if nobody, or if `token` holds the lease."""
@@ -101,14 +120,19 @@ class Fills(Generic[ContextT]):
             return self._granted(flight.lease)
         if self._dismissed or until <= self._monotonic():
             return Pending()
-        waiter = Waiter(token, until, asyncio.get_running_loop().create_future())
-        flight.waiters.append(waiter)
-        self._schedule(until, (flight, waiter))
-        try:
-            return await waiter.result
-        except asyncio.CancelledError:
-            self._left(flight, waiter)
-            raise
+        result = await self._wait(flight, Waiter(token, until, asyncio.get_running_loop().create_future()))
+        return Pending() if isinstance(result, Over) else result
+
+    async def watch(self, flight: Flight[ContextT], until: float) -> Over | Pending:
+        """Wait near a question until nobody makes its answer any more, or until `until` (monotonic)."""
+        self.expire()
+        if self._flights.get(flight.key) is not flight:
+            return Over(committed=flight.filled is not None)
+        if self._dismissed or until <= self._monotonic():
+            return Pending()
+        waiter = Waiter("", until, asyncio.get_running_loop().create_future(), near=True)
+        result = await self._wait(flight, waiter)
+        return result if isinstance(result, Over) else Pending()
 
     def renew(self, lease_id: str) -> Granted:
         """The lease with a new end. Raises Aborted(LEASE_LOST) or NotFound(LEASE_UNKNOWN)."""
@@ -137,9 +161,9 @@ class Fills(Generic[ContextT]):
         flight = lease.flight
         lease.committed = result
         flight.filled = filled
-        del self._flights[flight.key]
+        self._close(flight)
         for waiter in flight.waiters:
-            _tell(waiter, filled)
+            _tell(waiter, Over(committed=True) if waiter.near else filled)
         flight.waiters.clear()
         self._end(lease, len(filled.answer.text))
 
@@ -200,8 +224,27 @@ class Fills(Generic[ContextT]):
         # An idle flight is gone on with, so that its late holder learns that someone has taken over.
         flight = self._idle.pop(key, None) or Flight(key, context)
         flight.context = context
-        self._flights[key] = flight
+        self._fly(flight)
         return flight
+
+    def _fly(self, flight: Flight[ContextT]) -> None:
+        self._flights[flight.key] = flight
+        if self._watcher is not None:
+            self._watcher.opened(flight)
+
+    def _close(self, flight: Flight[ContextT]) -> None:
+        del self._flights[flight.key]
+        if self._watcher is not None:
+            self._watcher.closed(flight)
+
+    async def _wait(self, flight: Flight[ContextT], waiter: Waiter) -> WaitResult | Over:
+        flight.waiters.append(waiter)
+        self._schedule(waiter.until, (flight, waiter))
+        try:
+            return await waiter.result
+        except asyncio.CancelledError:
+            self._left(flight, waiter)
+            raise
 
     def _grant(self, flight: Flight[ContextT], token: str) -> Granted:
         lease = Lease(secrets.token_urlsafe(18), flight, token, self._monotonic() + self._duration)
@@ -224,20 +267,23 @@ class Fills(Generic[ContextT]):
             raise Aborted("someone else has the lease now", reason=Reason.LEASE_LOST)
         flight = self._idle.pop(lease.flight.key, None)
         if flight is not None:
-            self._flights[flight.key] = flight
+            self._fly(flight)
             _, size = self._ended.pop(lease.id)
             self._ended_bytes -= size
             self._schedule(lease.expires, lease)
 
     def _pass_on(self, flight: Flight[ContextT]) -> None:
         """Give the lease to the first who waits; without anyone the question is nobody's, and its lease stays known."""
-        while flight.waiters:
-            waiter = flight.waiters.popleft()
-            if not waiter.result.done():
-                _tell(waiter, self._grant(flight, waiter.token))
-                return
-        del self._flights[flight.key]
+        heir = next((waiter for waiter in flight.waiters if not waiter.near and not waiter.result.done()), None)
+        if heir is not None:
+            flight.waiters.remove(heir)
+            _tell(heir, self._grant(flight, heir.token))
+            return
+        self._close(flight)
         self._idle[flight.key] = flight
+        for waiter in flight.waiters:
+            _tell(waiter, Over(committed=False))
+        flight.waiters.clear()
 
     def _left(self, flight: Flight[ContextT], waiter: Waiter) -> None:
         """A caller stopped waiting, perhaps at the very moment at which it was given the lease."""
@@ -266,6 +312,6 @@ class Fills(Generic[ContextT]):
             self._sooner.set()
 
 
-def _tell(waiter: Waiter, result: WaitResult) -> None:
+def _tell(waiter: Waiter, result: WaitResult | Over) -> None:
     if not waiter.result.done():
         waiter.result.set_result(result)

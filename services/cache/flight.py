@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from services.cache.fill_values import Filled, Granted, Pending
+from services.cache.fill_values import Filled, Granted, Over, Pending
 from services.cache.values import CommitResult
 
 
@@ -27,11 +27,15 @@ WaitResult = Filled | Granted | Pending
 
 @dataclass(eq=False, slots=True)
 class Waiter:
-    """A caller that waits until `until` (monotonic); `result` is set exactly once, unless the caller leaves."""
+    """A caller that waits until `until` (monotonic); `result` is set exactly once, unless the caller leaves.
+
+    `near`: with a question like this one, so that neither its answer nor its lease is handed to it.
+    """
 
     token: str
     until: float
-    result: asyncio.Future[WaitResult]
+    result: asyncio.Future[WaitResult | Over]
+    near: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -43,6 +47,18 @@ class Flight(Generic[ContextT]):
     lease: Lease[ContextT] | None = None
     waiters: deque[Waiter] = field(default_factory=deque)
     filled: Filled | None = None
+
+
+class Watcher(Protocol[ContextT]):
+    """Who is told which questions are in flight."""
+
+    def opened(self, flight: Flight[ContextT]) -> None:
+        """Its answer is being made from now on."""
+        ...
+
+    def closed(self, flight: Flight[ContextT]) -> None:
+        """Nobody makes it any more: it has come, or its holder gave up and nobody else waited for it."""
+        ...
 
 
 @dataclass(eq=False, slots=True)

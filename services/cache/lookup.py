@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import replace
 
 from services.cache.adapting import Adapting
+from services.cache.ask import Ask
 from services.cache.decision import Candidate, Choice, Judge, Rule, Veto, judge_exact, rule_for
 from services.cache.draft import Draft
 from services.cache.embeddings import Embedding, Embeddings
 from services.cache.entries import Entries
 from services.cache.fill_values import Granted, InProgress
 from services.cache.fills import Fills
+from services.cache.flight import Flight
+from services.cache.flying import Near
+from services.cache.followers import Followers
+from services.cache.joining import Joining
 from services.cache.ports import Readiness
-from services.cache.scope import Address, Addresses
+from services.cache.scope import Addresses
 from services.cache.searching import Search, Searching
 from services.cache.storing import Storing
-from services.cache.values import Asked, BypassReason, Decision, LookupResult, Mode, Outcome, Policy, Vector
+from services.cache.values import Asked, BypassReason, Decision, LookupResult, Mode, Outcome, Vector
 from services.chassis.deadline import Deadline
 from services.chassis.errors import AntiphonError, Exhausted
 from simcore import IndexQuarantined
@@ -41,6 +47,8 @@ class Lookups:
         judge: Judge,
         adapting: Adapting,
         searching: Searching,
+        joining: Joining,
+        followers: Followers,
         decision_budget: float,
         now: Callable[[], float],
         monotonic: Callable[[], float],
@@ -55,6 +63,8 @@ class Lookups:
         self._judge = judge
         self._adapting = adapting
         self._searching = searching
+        self._joining = joining
+        self._followers = followers
         self._budget = decision_budget
         self._now = now
         self._monotonic = monotonic
@@ -71,12 +81,34 @@ class Lookups:
         spent = self._monotonic() - begun
         try:
             embedding = await self.embed(ask, self._embeddings.budget(ask.address), deadline)
-            nearest = self.seek(ask, embedding.vector)
-            if isinstance(nearest, Search):
-                (nearest,) = await self.search([nearest], self._budget - spent)
+            return await self._decide(ask, embedding, self._budget - spent)
         except Bypassed as bypassed:
             return bypass(bypassed.reason)
-        return self.finish(ask, embedding, nearest)
+
+    async def again(self, ask: Ask, vector: Vector, within: float, *, joins: bool) -> LookupResult:
+        """The result for a question that has waited for another's answer; `within`: seconds.
+
+        Without `joins` it waits for no other one.
+        """
+        if self._readiness.hydrating:
+            return bypass(BypassReason.HYDRATING)
+        if (known := self.known(ask)) is not None:
+            return known
+        ask = replace(ask, rule=rule_for(ask.policy, self._judge, semantic=ask.address.question.semantic))
+        try:
+            return await self._decide(await self.ruled(ask), Embedding(vector, 0), within, joins=joins)
+        except Bypassed as bypassed:
+            return bypass(bypassed.reason)
+
+    async def _decide(self, ask: Ask, embedding: Embedding, within: float, *, joins: bool = True) -> LookupResult:
+        """Raises Bypassed."""
+        begun = self._monotonic()
+        before = self._near(ask, embedding.vector) if joins else []
+        nearest = self.seek(ask, embedding.vector)
+        if isinstance(nearest, Search):
+            (nearest,) = await self.search([nearest], within)
+        left = within - (self._monotonic() - begun)
+        return await self.finish(ask, embedding, nearest, left, before=before, joins=joins)
 
     def begin(self, tenant: str, asked: Asked) -> Ask | LookupResult:
         """What is asked and by which rule, or at once the result if nothing is to be looked for."""
@@ -145,8 +177,24 @@ class Lookups:
         except IndexQuarantined as error:  # it is being rebuilt; the one who hit the fault was told
             raise Bypassed(BypassReason.HYDRATING) from error
 
-    def finish(self, ask: Ask, embedding: Embedding, nearest: Choice) -> LookupResult:
-        """The result, and the right to fill what is missing."""
+    async def finish(
+        self,
+        ask: Ask,
+        embedding: Embedding,
+        nearest: Choice,
+        within: float,
+        *,
+        before: Near | None = None,
+        joins: bool = True,
+    ) -> LookupResult:
+        """The result, and the right to fill what is missing, or to wait for an answer that will do.
+
+        `within`: seconds to compare the question with those in flight; `before`: what was near when the search began.
+        """
+        joined = None
+        if joins and nearest.entry is None:
+            joined = await self._join(ask, embedding.vector, before or [], within)
+        # From here on nothing waits: of questions that are alike only one gets the right to fill.
         # The answer may have come while this call was searching.
         exact = self._exact(ask)
         if exact.entry is not None:
@@ -161,7 +209,7 @@ class Lookups:
                 audit_id=self._adapting.served(nearest.entry, nearest.decision),
             )
         try:
-            fill = self._fill(ask, embedding.vector, nearest.near) if ask.fills else None
+            fill = joined or (self._fill(ask, embedding.vector, nearest.near) if ask.fills else None)
         except Exhausted:
             return bypass(BypassReason.OVERLOADED)
         found = nearest.decision
@@ -173,7 +221,7 @@ class Lookups:
             vector=embedding.vector,
             embedding_tokens=embedding.tokens,
             nearest=found.similarity,
-            near_miss=_near(found),
+            near_miss=_missed_narrowly(found),
         )
 
     def _exact(self, ask: Ask) -> Choice:
@@ -181,33 +229,29 @@ class Lookups:
             return Choice(None, Decision())
         return judge_exact(self._entries.get(ask.address), ask.address, ask.rule, self._now())
 
+    def _near(self, ask: Ask, vector: Vector | None) -> Near:
+        if not ask.joins or ask.rule.bar is None or vector is None:
+            return []
+        return self._joining.near(ask.address, vector, ask.rule.bar)
+
+    async def _join(self, ask: Ask, vector: Vector | None, before: Near, within: float) -> InProgress | None:
+        """A place behind the question whose answer will do, if one is in flight."""
+        # Who fills this very question is found by its key; also this caller, who asks again.
+        near = [] if self._fills.filling(self._storing.fill_key(ask.address)) else self._near(ask, vector)
+        if not (before or near) or ask.rule.bar is None or vector is None:
+            return None
+        flight: Flight[Draft] | None = None
+        with suppress(TimeoutError):  # it makes an answer of its own then
+            async with asyncio.timeout(max(within, 0.0)):
+                flight = await self._joining.choose(ask.address, vector, ask.rule, ask.rule.bar, [*before, *near])
+        return None if flight is None else self._followers.add(ask, vector, flight)
+
     def _fill(self, ask: Ask, vector: Vector | None, near: tuple[Candidate, ...]) -> Granted | InProgress:
         draft = self._storing.draft(ask.address, ask.policy, vector, near)
         return self._fills.acquire(self._storing.fill_key(ask.address), ask.token, draft)
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One lookup on its way."""
-
-    address: Address
-    policy: Policy
-    rule: Rule
-    token: str
-
-    @property
-    def fills(self) -> bool:
-        """Whether a miss grants a fill."""
-        return self.policy.mode is not Mode.ONLY_IF_CACHED
-
-    @property
-    def embeds(self) -> bool:
-        """Whether the question's embedding is of use. A refresh does not read, but what it stores is to be found."""
-        searched = self.rule.bar is not None or self.policy.mode is Mode.REFRESH
-        return searched and self.address.question.semantic
-
-
-def _near(found: Decision) -> bool:
+def _missed_narrowly(found: Decision) -> bool:
     return found.similarity is not None and found.threshold is not None and found.similarity >= found.threshold
 
 

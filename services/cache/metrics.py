@@ -12,10 +12,11 @@ from services.cache.adapting import Heard
 from services.cache.cache import Cache
 from services.cache.feedback import Verdict
 from services.cache.fill_values import Granted, InProgress
+from services.cache.flight import WaitResult
 from services.cache.histogram import LATENCY_BOUNDS, P_WRONG_BOUNDS, SIMILARITY_BOUNDS
 from services.cache.recovery import Phase
 from services.cache.storable import NotStored
-from services.cache.values import CommitResult, LookupResult
+from services.cache.values import Answer, CommitResult, LookupResult
 
 ABORTS = frozenset({"cancelled", "upstream_error", "truncated", "shutdown"})
 """Reasons that the contract names; others count as `other`."""
@@ -61,7 +62,9 @@ class CacheMetrics:
             registry=registry,
         )
         self._vetoes = self._counter("vetoes", "Nearest entries that were not served.", "reason")
-        self._fills = self._counter("fills", "Fills by what became of them.", "event")
+        self._fills = self._counter(
+            "fills", "Fills by what became of them; joined, shared: with another question that means the same.", "event"
+        )
         self._unstored = self._counter("answers_not_stored", "Committed answers that were not stored.", "reason")
         self._aborts = self._counter("aborts", "Fills that were given up.", "reason")
         self._feedback = self._counter("feedback", "New feedback on entries.", "source", "verdict")
@@ -71,26 +74,40 @@ class CacheMetrics:
     def looked_up(self, result: LookupResult, seconds: float) -> None:
         """A lookup was answered after so long."""
         self._seconds.labels(result.outcome.value).observe(seconds)
-        if result.nearest is not None:
-            self._similarity.labels("miss" if result.entry is None else "hit").observe(result.nearest)
-        if result.decision.p_wrong is not None:
-            self._p_wrong.labels("miss" if result.entry is None else "hit").observe(result.decision.p_wrong)
+        self._compared(result)
         if result.near_miss:
             self._near_misses.inc()
-        if result.audit_id:
-            self._audits.labels("asked").inc()
         self._lookups.labels(result.outcome.value, result.bypass_reason.value if result.bypass_reason else "").inc()
         if result.entry is not None:
-            self._saved_tokens.labels("input").inc(result.entry.answer.usage.input)
-            self._saved_tokens.labels("output").inc(result.entry.answer.usage.output)
-            self._saved_money.inc(result.entry.answer.cost.nano_usd)
+            self._save(result.entry.answer)
             return
         for veto in result.decision.vetoes:
             self._vetoes.labels(veto).inc()
         if isinstance(result.fill, Granted):
             self._fills.labels("granted").inc()
         elif isinstance(result.fill, InProgress):
-            self._fills.labels("in_progress").inc()
+            self._fills.labels("joined" if result.fill.near else "in_progress").inc()
+
+    def waited(self, result: WaitResult | LookupResult) -> None:
+        """A call that waited for another's fill was answered."""
+        if isinstance(result, LookupResult) and result.entry is not None:
+            self._fills.labels("shared").inc()
+            self._compared(result)
+            self._save(result.entry.answer)
+
+    def _compared(self, result: LookupResult) -> None:
+        told = "miss" if result.entry is None else "hit"
+        if result.nearest is not None:
+            self._similarity.labels(told).observe(result.nearest)
+        if result.decision.p_wrong is not None:
+            self._p_wrong.labels(told).observe(result.decision.p_wrong)
+        if result.audit_id:
+            self._audits.labels("asked").inc()
+
+    def _save(self, answer: Answer) -> None:
+        self._saved_tokens.labels("input").inc(answer.usage.input)
+        self._saved_tokens.labels("output").inc(answer.usage.output)
+        self._saved_money.inc(answer.cost.nano_usd)
 
     def committed(self, result: CommitResult) -> None:
         """A fill was committed."""

@@ -214,8 +214,15 @@ def write_lease(granted: Granted, *, now: float, monotonic: float) -> pb.Lease:
     )
 
 
-def write_wait(result: WaitResult, lease: Callable[[Granted], pb.Lease]) -> pb.WaitFillResponse:
-    """What became of waiting."""
+def write_wait(
+    result: WaitResult | LookupResult, *, version: str, lease: Callable[[Granted], pb.Lease]
+) -> pb.WaitFillResponse:
+    """What became of waiting; `version` names what decides."""
+    if isinstance(result, LookupResult) and result.entry is not None:
+        filled = pb.FilledAnswer(outcome=OUTCOMES[result.outcome], audit_id=result.audit_id)
+        filled.decision.CopyFrom(write_decision(result.decision, version))
+        _write_served(filled, result.entry)
+        return pb.WaitFillResponse(filled=filled)
     if isinstance(result, Filled):
         filled = pb.FilledAnswer(answer=write_answer(result.answer), entry_id=result.entry_id)
         return pb.WaitFillResponse(filled=filled)
@@ -241,6 +248,8 @@ def write_report(report: Report) -> pb.GetStatsResponse:
             bypass=tally.outcomes[Outcome.BYPASS],
             fills_granted=tally.fills_granted,
             fills_in_progress=tally.fills_in_progress,
+            fills_joined=tally.fills_joined,
+            fills_shared=tally.fills_shared,
         ),
         vetoes=dict(tally.vetoes),
         usage_saved=write_usage(tally.usage_saved),
@@ -307,7 +316,7 @@ def _latencies(tally: Tally) -> pb.LatencyHistogram:
     )
 
 
-def _write_served(response: pb.LookupResponse, entry: Entry) -> None:
+def _write_served(response: pb.LookupResponse | pb.FilledAnswer, entry: Entry) -> None:
     answer: llm_pb2.Answer = write_answer(entry.answer)
     response.entry_id = entry.id
     response.answer.CopyFrom(answer)

@@ -11,6 +11,7 @@ from services.cache.entries import STEP, Entries
 from services.cache.entry import MICROSECONDS, Entry
 from services.cache.ports import EntryStore, Epoch, EpochStore
 from services.cache.recovery import Recovery
+from services.cache.review import FeedbackSource
 from services.cache.reviewing import Reviewing
 from services.cache.values import Action, ByIds, BySource, ByTags, ByWriter, Chosen, Selector
 from services.cache.writer import Writer
@@ -117,7 +118,8 @@ class Removal:
             case Action.QUARANTINE:
                 return [entry for entry in found if not entry.withheld(own=True)]
             case Action.RELEASE:
-                return [entry for entry in found if entry.withheld(own=False)]
+                named = isinstance(chosen.selector, ByIds)
+                return [entry for entry in found if entry.withheld(own=False) and (named or _by_operator(entry))]
             case _:
                 return found
 
@@ -152,6 +154,12 @@ def _meant(entry: Entry, selector: Selector) -> bool:
             return entry.source == source
         case ByWriter(key_id):
             return entry.writer == key_id
+
+
+def _by_operator(entry: Entry) -> bool:
+    """Whether it was an operator who took it out of service; what others found wrong nobody has looked at yet."""
+    quarantine = entry.review.quarantine
+    return quarantine is not None and quarantine.rule == FeedbackSource.OPERATOR
 
 
 async def _walk(bucket: Bucket | None) -> AsyncIterator[Entry]:

@@ -90,7 +90,8 @@ class Reviewing:
             entry = self._entries.find_any(tenant, feedback.entry_id)
         if entry is None or not entry.live(self._now()):
             raise NotFound("the entry does not exist", field="entry_id")
-        if feedback.answered_us not in {0, round(entry.answer.created_at * MICROSECONDS)}:
+        # The second is what an entry says of itself where its answer does not say when it was made.
+        if feedback.answered_us not in {0, round(entry.answer.created_at * MICROSECONDS), entry.created_us}:
             raise _another_answer()
         return entry
 

@@ -111,7 +111,9 @@ class CacheServicer:
     async def WaitFill(self, request: pb.WaitFillRequest, call: Call) -> pb.WaitFillResponse:  # noqa: N802
         """Wait for an answer that someone else makes."""
         lease_id, token = read_lease_id(request.lease_id), read_token(request.fill_token)
-        return write_wait(await self._cache.wait(call.caller.tenant, lease_id, token, call.deadline), self._lease)
+        result = await self._cache.wait(call.caller.tenant, lease_id, token, call.deadline)
+        self._metrics.waited(result)
+        return write_wait(result, version=self._version, lease=self._lease)
 
     @unary(deadline=DEADLINE, limit=LEASES)
     async def RenewFill(self, request: pb.RenewFillRequest, call: Call) -> pb.RenewFillResponse:  # noqa: N802

@@ -12,7 +12,7 @@ from services.cache.histogram import LATENCY_BOUNDS, P_WRONG_BOUNDS, SIMILARITY_
 from services.cache.learning.audited import Audited
 from services.cache.learning.budget import Budget
 from services.cache.values import BypassReason, LookupResult, Outcome
-from services.llm.values import Cost, Usage
+from services.llm.values import Answer, Cost, Usage
 
 MAX_NAMESPACES = 1_000
 """Of one tenant with counts of their own; callers choose the names, so later ones are counted for the tenant only."""
@@ -31,6 +31,10 @@ class Tally:
     bypasses: Counter[BypassReason] = field(default_factory=Counter)
     fills_granted: int = 0
     fills_in_progress: int = 0
+    fills_joined: int = 0
+    """Of those in progress: of another question, whose answer will do."""
+    fills_shared: int = 0
+    """Answers that came in this way; their tokens and money are saved, too."""
     vetoes: Counter[str] = field(default_factory=Counter)
     usage: Counter[str] = field(default_factory=Counter)
     estimated: bool = False
@@ -60,25 +64,39 @@ class Tally:
         for veto in result.decision.vetoes if result.entry is None else ():
             self.vetoes[veto] += 1
         self.fills_granted += isinstance(result.fill, Granted)
-        self.fills_in_progress += isinstance(result.fill, InProgress)
+        if isinstance(result.fill, InProgress):
+            self.fills_in_progress += 1
+            self.fills_joined += result.fill.near
         self.near_misses += result.near_miss
+        self._compared(result)
+        if result.entry is not None:
+            self._save(result.entry.answer)
+
+    def share(self, result: LookupResult) -> None:
+        """Count an answer that a question waited for which was in flight for another one."""
+        self.fills_shared += 1
+        self._compared(result)
+        if result.entry is not None:
+            self._save(result.entry.answer)
+
+    def _compared(self, result: LookupResult) -> None:
         if result.decision.p_wrong is not None:
             (self.p_wrong_misses if result.entry is None else self.p_wrong_hits).add(result.decision.p_wrong)
         if result.nearest is not None:
             (self.similar_misses if result.entry is None else self.similar_hits).add(result.nearest)
-        if result.entry is not None:
-            answer = result.entry.answer
-            self.usage.update(
-                input=answer.usage.input,
-                cached_input=answer.usage.cached_input,
-                cache_write_input=answer.usage.cache_write_input,
-                output=answer.usage.output,
-                reasoning=answer.usage.reasoning,
-            )
-            self.estimated |= answer.usage.estimated
-            self.nano_usd += answer.cost.nano_usd
-            if answer.cost.price_version and len(self.price_versions) < 2:
-                self.price_versions.add(answer.cost.price_version)
+
+    def _save(self, answer: Answer) -> None:
+        self.usage.update(
+            input=answer.usage.input,
+            cached_input=answer.usage.cached_input,
+            cache_write_input=answer.usage.cache_write_input,
+            output=answer.usage.output,
+            reasoning=answer.usage.reasoning,
+        )
+        self.estimated |= answer.usage.estimated
+        self.nano_usd += answer.cost.nano_usd
+        if answer.cost.price_version and len(self.price_versions) < 2:
+            self.price_versions.add(answer.cost.price_version)
 
     @property
     def usage_saved(self) -> Usage:
@@ -124,6 +142,11 @@ class Stats:
         """Count one lookup that took so long."""
         for tally in self._of(tenant, namespace):
             tally.count(result, seconds)
+
+    def shared(self, tenant: str, namespace: str, result: LookupResult) -> None:
+        """Count an answer that a question waited for which was in flight for another one."""
+        for tally in self._of(tenant, namespace):
+            tally.share(result)
 
     def compared(self, tenant: str, namespace: str, source: str, agreed: bool | None) -> None:
         """Two answers were compared; None: an audit was asked for."""

@@ -22,7 +22,7 @@ from services.chassis.errors import (
 )
 from services.completion.auditing import Auditing
 from services.completion.background import Background
-from services.completion.ports import Cache, Embedding, Filled, Found, Lease, Outcome, ServedFrom
+from services.completion.ports import Cache, Decision, Embedding, Filled, Found, Lease, Outcome, ServedFrom
 from services.completion.request import CacheMode, Request
 from services.completion.result import CachePart, EntryPlace
 from services.completion.storing import CALL_SECONDS, Storing
@@ -112,9 +112,7 @@ class CacheTurn:
                 break
             result = await self._wait(found.in_progress)
             if isinstance(result, Filled):
-                self.place.settle(result.entry_id)
-                self.part = CachePart(Outcome.MISS, entry_id=result.entry_id, decision=found.decision, waited=True)
-                return Hit(result.answer, ServedFrom(result.answer.usage, result.answer.cost))
+                return self._filled(result, result.decision or found.decision)
             if isinstance(result, Lease):
                 self._hold(result)
                 break
@@ -225,6 +223,14 @@ class CacheTurn:
         if found.audit_id:
             self.auditing.take(self.request, found.audit_id)
         return Hit(answer, found.served_from or ServedFrom(answer.usage, answer.cost))
+
+    def _filled(self, filled: Filled, decision: Decision | None) -> Hit:
+        self.place.settle(filled.entry_id)
+        self.part = CachePart(filled.outcome, entry_id=filled.entry_id, decision=decision, waited=True)
+        if filled.audit_id:
+            self.auditing.take(self.request, filled.audit_id)
+        answer = filled.answer
+        return Hit(answer, filled.served_from or ServedFrom(answer.usage, answer.cost))
 
     def _miss(self, found: Found) -> None:
         self.part = CachePart(found.outcome, decision=found.decision, bypass_reason=found.bypass_reason)

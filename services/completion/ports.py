@@ -88,10 +88,18 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """The answer that someone else made while we waited."""
+    """The answer that someone else made while we waited.
+
+    `outcome`: a miss if it was made for this very question; a hit, with `decision` and the rest as in `Found`, if it
+    was made for another one that means the same.
+    """
 
     answer: Answer
     entry_id: str = ""
+    outcome: Outcome = Outcome.MISS
+    decision: Decision | None = None
+    served_from: ServedFrom | None = None
+    audit_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +246,19 @@ class CallReport:
     status: CallStatus
 
 
+@dataclass(frozen=True, slots=True)
+class VerdictReport:
+    """What somebody says of an answer whose model the router chose."""
+
+    caller: Caller
+    """Who says it, of the tenant whose decision it was."""
+    decision_id: str
+    source: str
+    """Distinguishes those who speak of one decision."""
+    model: str
+    right: bool
+
+
 class Router(Protocol):
     """The router service."""
 
@@ -251,4 +272,8 @@ class Router(Protocol):
 
     async def record(self, report: CallReport, *, timeout: float) -> None:
         """Report how a call ended; repeating it changes nothing."""
+        ...
+
+    async def judge(self, report: VerdictReport, *, timeout: float) -> None:
+        """Report a verdict on an answer; of one source the first counts."""
         ...

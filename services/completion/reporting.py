@@ -1,10 +1,10 @@
-"""Telling the router how calls of models ended, without delaying anybody."""
+"""Telling the router how calls of models ended and what is said of their answers, without delaying anybody."""
 
 from __future__ import annotations
 
 from services.completion.metrics import Metrics
 from services.completion.outbox import Outbox
-from services.completion.ports import CallReport, Router
+from services.completion.ports import CallReport, Router, VerdictReport
 
 CALL_SECONDS = 2.0
 
@@ -21,7 +21,7 @@ class Reporting:
     def __init__(self, router: Router, metrics: Metrics, *, waiting: int = WAITING_REPORTS) -> None:
         self._router = router
         self._metrics = metrics
-        self._reports: Outbox[CallReport] = Outbox(
+        self._reports: Outbox[CallReport | VerdictReport] = Outbox(
             self._send, capacity=waiting, keep=KEEP_SECONDS, dropped=self._dropped
         )
 
@@ -29,10 +29,10 @@ class Reporting:
         """Reports that were not sent yet."""
         return len(self._reports)
 
-    def report(self, report: CallReport) -> None:
+    def report(self, report: CallReport | VerdictReport) -> None:
         """Take a report; one without a decision is nobody's concern."""
         if report.decision_id:
-            self._reports.put((report.caller.tenant, report.decision_id, report.source), report)
+            self._reports.put((type(report), report.caller.tenant, report.decision_id, report.source), report)
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -42,8 +42,11 @@ class Reporting:
         """Send what is left, but not longer than `seconds`; `run` must be running meanwhile."""
         await self._reports.drain(seconds)
 
-    async def _send(self, report: CallReport) -> None:
-        await self._router.record(report, timeout=CALL_SECONDS)
+    async def _send(self, report: CallReport | VerdictReport) -> None:
+        if isinstance(report, VerdictReport):
+            await self._router.judge(report, timeout=CALL_SECONDS)
+        else:
+            await self._router.record(report, timeout=CALL_SECONDS)
 
     def _dropped(self, reason: str) -> None:
         self._metrics.reports_dropped.labels(reason).inc()

@@ -29,7 +29,7 @@ class CachePart:
     decision: Decision | None = None
     bypass_reason: str = ""
     waited: bool = False
-    """The answer was made by another process while we waited."""
+    """Someone else made the answer while we waited."""
 
 
 @dataclass(slots=True)

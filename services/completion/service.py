@@ -106,7 +106,9 @@ class CompletionService:
             longest=settings.fill_limit,
             joined=metrics.requested,
         )
-        self.feedback = Feedback(cache, metrics, most=settings.feedback_answers, keep=settings.feedback_keep)
+        self.feedback = Feedback(
+            cache, self.reporting, metrics, most=settings.feedback_answers, keep=settings.feedback_keep
+        )
         self.keys = Keys(
             records,
             self.fills,

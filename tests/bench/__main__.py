@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +23,8 @@ from antiphon.llm.v1 import llm_pb2
 from antiphon_client import AsyncCacheClient, AsyncCompletionClient
 from services.embedding.create import create
 from services.embedding.settings import EmbeddingSettings
-from tests.bench import searching
+from tests.bench import crowded, searching
+from tests.bench.crowded import echoing
 from tests.bench.echo import METHOD
 from tests.bench.flooded import beside_a_flood
 from tests.bench.measure import Line, measure
@@ -38,16 +38,6 @@ NAMESPACE = "bench"
 LOOKUP = "/antiphon.cache.v1.CacheService/Lookup"
 PATIENCE = 60.0
 """Seconds; a call beside a flood may wait."""
-
-
-@contextmanager
-def _echo() -> Iterator[tuple[str, int]]:
-    with subprocess.Popen([sys.executable, "-m", "tests.bench.echo"], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip(), process.pid
-        finally:
-            process.terminate()
 
 
 @contextmanager
@@ -117,7 +107,11 @@ def _search_cpu() -> float:
 
 
 async def _run(rounds: int) -> dict[str, object]:
-    with tempfile.TemporaryDirectory() as folder, _echo() as (echo_address, echo_pid), _suite(Path(folder)) as running:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        echoing() as (echo_address, echo_pid),
+        _suite(Path(folder)) as running,
+    ):
         cache_pid, completion_pid = running.pid("cache"), running.pid("completion")
         router_pid, store_pid = running.pid("router"), running.pid("edgestore")
         async with (
@@ -184,6 +178,8 @@ async def _run(rounds: int) -> dict[str, object]:
             ]
             await measure(lines, rounds)
             flooded = await beside_a_flood(lookup_patiently, running.address("cache"), LOOKUP, rounds)
+    with echoing() as echo_server:
+        crowds = await crowded.measured(echo_server, rounds)
     embedding, search = await _embedding_cpu(), _search_cpu()
     searches = await searching.measured(rounds)
     floor = lines[0].best
@@ -194,6 +190,7 @@ async def _run(rounds: int) -> dict[str, object]:
     print(f"{'  of SEMANTIC: embedding one text (in process)':48}{embedding:10.0f}{embedding / floor:9.2f}")
     print(f"{'  of SEMANTIC: search (in process)':48}{search:10.0f}{search / floor:9.2f}")
     print(f"{'  SEMANTIC without embedding':48}{semantic - embedding:10.0f}{(semantic - embedding) / floor:9.2f}")
+    shown = crowded.show(*crowds)
     print(f"{'searches in process, wall clock':48}{'median µs':>10}")
     for name, microseconds in searches.items():
         print(f"{name:48}{microseconds:10.0f}")
@@ -206,6 +203,7 @@ async def _run(rounds: int) -> dict[str, object]:
         "unit": "CPU microseconds per call, minimum of interleaved rounds",
         "rounds": rounds,
         **{line.name: {"best": round(line.best), "rounds": [round(r) for r in line.rounds]} for line in lines},
+        "without embedding": shown,
         "embedding": round(embedding),
         "search": round(search),
         "searches": {name: round(microseconds) for name, microseconds in searches.items()},

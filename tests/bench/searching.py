@@ -11,8 +11,9 @@ from functools import partial
 
 import numpy as np
 
+from services.cache.decision import JUDGED
 from services.cache.entries import INLINE_ROWS
-from services.cache.lookup import CANDIDATES, NOTED_SIMILARITY
+from services.cache.searching import NOTED_SIMILARITY
 from simcore import Index
 from tests.bench.simcore.vectors import Vectors
 
@@ -36,7 +37,7 @@ async def measured(rounds: int) -> dict[str, float]:
     loop = asyncio.get_running_loop()
 
     def search(first: int, count: int, threshold: float) -> None:
-        index.search(queries[first : first + count], CANDIDATES, now=0.0, threshold=threshold)
+        index.search(queries[first : first + count], JUDGED, now=0.0, threshold=threshold)
 
     async def alone(first: int) -> None:
         search(first, 1, NOTED_SIMILARITY)
@@ -48,7 +49,7 @@ async def measured(rounds: int) -> dict[str, float]:
         search(first, AT_ONCE, NOTED_SIMILARITY)
 
     with ThreadPoolExecutor(1) as executor:
-        nothing = partial(few.search, queries[:1], CANDIDATES, now=0.0)
+        nothing = partial(few.search, queries[:1], JUDGED, now=0.0)
 
         async def handed(_: int) -> None:
             await loop.run_in_executor(executor, nothing)

@@ -43,6 +43,7 @@ class AsyncChannelOwner:
     async def close(self) -> None:
         """Close the channel if it was opened here; calls in flight are cancelled."""
         if self._owned:
+            self._credential.close()
             await self._channel.close()
 
     async def __aenter__(self) -> Self:
@@ -74,6 +75,7 @@ class SyncChannelOwner:
     def close(self) -> None:
         """Close the channel if it was opened here; calls in flight are cancelled."""
         if self._owned:
+            self._credential.close()
             self._channel.close()
 
     def __enter__(self) -> Self:

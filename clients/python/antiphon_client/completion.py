@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from types import NoneType
 from typing import TYPE_CHECKING
 
 from google.protobuf.duration_pb2 import Duration
@@ -212,10 +213,20 @@ class CompletionClient(SyncChannelOwner):
             return self._stub.SubmitFeedback(request, timeout=timeout, metadata=self._credential.metadata(metadata))
 
 
+def _require(name: str, value: object, *kinds: type) -> None:
+    """Raise `TypeError` that names the argument; protobuf's own names a field, if anything."""
+    if not isinstance(value, kinds):
+        wanted = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
+        raise TypeError(f"{name} must be {wanted}, not {type(value).__name__}")
+
+
 def _request(
     prompt: Prompt, model: str | None, namespace: str | None, idempotency_key: str | None
 ) -> completion_pb2.CompleteRequest:
     """A request of its own, so that what the caller does with theirs afterwards changes no repeated call."""
+    _require("prompt", prompt, str, completion_pb2.CompleteRequest)
+    for name, text in (("model", model), ("namespace", namespace), ("idempotency_key", idempotency_key)):
+        _require(name, text, str, NoneType)
     request = completion_pb2.CompleteRequest()
     if isinstance(prompt, str):
         request.prompt = prompt
@@ -233,6 +244,9 @@ def _request(
 def _feedback(
     completion: Completion, right: bool | None, user: str | None, source: cache_pb2.FeedbackSource.ValueType | None
 ) -> completion_pb2.SubmitFeedbackRequest:
+    _require("completion", completion, str, completion_pb2.SubmitFeedbackRequest)
+    _require("user", user, str, NoneType)
+    _require("source", source, int, NoneType)
     request = completion_pb2.SubmitFeedbackRequest()
     if isinstance(completion, str):
         request.completion_id = completion
@@ -254,6 +268,7 @@ def _stream_request(
 ) -> completion_pb2.StreamCompleteRequest:
     if heartbeat_interval is None:
         return completion_pb2.StreamCompleteRequest(request=request)
+    _require("heartbeat_interval", heartbeat_interval, int, float)
     interval = Duration()
     interval.FromMicroseconds(round(heartbeat_interval * 1e6))
     return completion_pb2.StreamCompleteRequest(request=request, heartbeat_interval=interval)

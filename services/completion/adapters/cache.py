@@ -62,7 +62,7 @@ class GrpcCache:
         response = await _call(self._client.wait_fill(request, timeout=timeout, metadata=served(caller)))
         match response.WhichOneof("result"):
             case "filled":
-                return Filled(_answer(response.filled.answer), response.filled.entry_id)
+                return _filled(response.filled)
             case "granted":
                 return _lease(response.granted)
             case _:
@@ -173,6 +173,18 @@ def _found(response: cache_pb2.LookupResponse) -> Found:
         if response.HasField("embedding")
         else None,
         audit_id=response.audit_id,
+    )
+
+
+def _filled(filled: cache_pb2.FilledAnswer) -> Filled:
+    return Filled(
+        _answer(filled.answer),
+        filled.entry_id,
+        # Unset: it was made for this very question.
+        outcome=OUTCOMES.get(filled.outcome, Outcome.MISS),
+        decision=_decision(filled.decision) if filled.HasField("decision") else None,
+        served_from=_served_from(filled.served_from) if filled.HasField("served_from") else None,
+        audit_id=filled.audit_id,
     )
 
 

@@ -18,6 +18,7 @@ from services.completion.ports import (
     ListedModel,
     ListedPrices,
     Routing,
+    VerdictReport,
 )
 from services.completion.proto.durations import write_duration
 from services.completion.proto.words import (
@@ -86,6 +87,17 @@ class GrpcRouter:
             latency=write_duration(report.latency),
             time_to_first_token=None if first is None else write_duration(first),
             status=STATUS_NUMBERS[report.status],
+        )
+        await _call(self._client.record_outcome(request, timeout=timeout, metadata=served(report.caller)))
+
+    async def judge(self, report: VerdictReport, *, timeout: float) -> None:
+        """Report a verdict on an answer; of one source the first counts."""
+        request = router_pb2.RecordOutcomeRequest(
+            decision_id=report.decision_id,
+            kind=router_pb2.OUTCOME_KIND_VERDICT,
+            source=report.source,
+            model=report.model,
+            verdict=router_pb2.VERDICT_GOOD if report.right else router_pb2.VERDICT_BAD,
         )
         await _call(self._client.record_outcome(request, timeout=timeout, metadata=served(report.caller)))
 

@@ -307,6 +307,23 @@ async def test_what_a_writer_wrote_since_a_time_is_rolled_back(caches: Caches) -
     assert second.cache.entries.quarantined == 0
 
 
+async def test_a_release_gives_back_what_operators_took_and_nothing_else(caches: Caches) -> None:
+    cache = await caches().ready()
+    tagged = Policy(tags=("t",))
+    judged, taken, asked_for = [await cache.put(f"the question number {n}", policy=tagged) for n in range(3)]
+    await say(cache, judged, JUDGE)
+    await say(cache, asked_for, JUDGE)
+    chosen = Chosen(ByTags(frozenset({"t"})))
+    assert await cache.cache.remove(TENANT, chosen, Action.QUARANTINE) == 1, "two are out of service already"
+    assert cache.cache.entries.quarantined == 3
+    assert await cache.cache.remove(TENANT, chosen, Action.RELEASE, dry_run=True) == 1
+    assert await cache.cache.remove(TENANT, chosen, Action.RELEASE) == 1
+    left = await cache.cache.list_entries(TENANT, Wanted(quarantined=True), size=9, after=None)
+    assert {entry.id for entry in left.entries} == {judged.id, asked_for.id}
+    assert taken.id not in {entry.id for entry in left.entries}
+    assert await cache.cache.remove(TENANT, Chosen(ByIds((asked_for.id,))), Action.RELEASE) == 1, "by its id, knowingly"
+
+
 async def test_a_large_rollback_takes_several_requests(caches: Caches) -> None:
     cache = await caches().ready()
     for number in range(600):

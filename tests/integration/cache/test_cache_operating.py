@@ -183,7 +183,17 @@ async def test_wrong_answers_are_taken_out_of_service_and_put_back(
         again, "rollback", "--source", "put", "--since", "1h", "--quarantine", "--all-namespaces"
     )
     assert json.loads(antiphon(again, "rollback", "--source", "put", "--release", "--json"))["deleted"] == "1"
-    assert "deleted 0 entries" in antiphon(again, "rollback", "--writer", "nobody")
+    nothing = antiphon(again, "rollback", "--writer", "nobody")
+    assert "deleted 0 entries" in nothing
+    assert "there is no entry in the namespace default written for the key nobody" in nothing
+    assert "no entry in any namespace stored by put that an operator has quarantined" in antiphon(
+        again, "rollback", "--source", "put", "--release", "--all-namespaces"
+    )
+    shown_entry = json.loads(antiphon(again, "entries", "--json"))
+    meant = ("feedback", "right", "--entry", entry, "--created")
+    assert "it is served" in antiphon(again, *meant, shown_entry["create_time"])
+    with pytest.raises(AssertionError, match="another answer"):
+        antiphon(again, *meant, "2026-01-31T12:00:00Z")
     assert "deleted 1 entry" in antiphon(again, "rollback", "--source", "put")
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing
 from pathlib import Path
 
 import grpc.aio
@@ -16,6 +18,9 @@ from antiphon.completion.v1 import completion_pb2
 from antiphon_client import AsyncCacheClient, AsyncCompletionClient
 from antiphon_client.errors import AntiphonError, NotFoundError, PermissionDeniedError, UnavailableError
 from services.chassis.auth.values import Role
+from services.router.adapters.outcome_store import SPEC
+from services.router.settings import RouterSettings
+from services.storage import Connection, Equals, locate
 from tests.fakes import behaviours
 from tests.fakes.openai_server import FakeOpenAI
 from tests.integration.tenants.methods import call
@@ -121,9 +126,11 @@ async def test_an_answer_that_is_gone_or_replaced_is_not_there_to_be_judged(suit
         with pytest.raises(NotFoundError) as replaced:
             await client.submit_feedback(first.completion_id, right=False, timeout=SECONDS)
         assert replaced.value.reason == "ENTRY_NOT_FOUND"
+        served = (await client.complete(QUESTION, timeout=SECONDS)).info
+        assert served.cache.outcome == EXACT
         await cache.clear(cache_pb2.ClearRequest(), timeout=SECONDS)
         with pytest.raises(NotFoundError) as gone:
-            await client.submit_feedback(second.completion_id, right=False, timeout=SECONDS)
+            await client.submit_feedback(served.completion_id, right=False, timeout=SECONDS)
         assert (gone.value.reason, list(gone.value.fields)) == ("ENTRY_NOT_FOUND", ["completion_id"])
 
 
@@ -142,6 +149,33 @@ async def test_what_is_wrong_with_feedback_is_named(suite: SuiteProcess) -> None
                 await call(channel, "CompletionService/SubmitFeedback", one, ())
             error = caught.value
             assert (error.code.name, error.reason, list(error.fields)) == (code, reason, [field])
+
+
+async def test_the_router_keeps_what_is_said_of_its_decision(suite: SuiteProcess) -> None:
+    async with AsyncCompletionClient(suite.address("completion")) as client:
+        bought = (await client.complete(QUESTION, timeout=SECONDS)).info
+        assert bought.route.decision_id
+        assert (await client.submit_feedback(bought.completion_id, right=False, user="ada", timeout=SECONDS)).recorded
+    kept = await stored_verdict(suite.state_dir, bought.route.decision_id)
+    assert (kept["verdict"], kept["model"]) == ("bad", bought.model)
+    assert "ada" not in str(kept)
+
+
+async def stored_verdict(state_dir: Path, decision_id: str) -> Mapping[str, object]:
+    """Wait for the report in the router's store."""
+    settings = RouterSettings(state_dir=state_dir)
+    connection = Connection(lambda: locate(settings), timeout=5.0)
+    try:
+        async with asyncio.timeout(SECONDS), connection.collection(SPEC) as collection:
+            while True:
+                async with aclosing(collection.scroll(Equals("decision_id", decision_id), order_by=None)) as pages:
+                    async for page in pages:
+                        for point in page:
+                            if point.payload["kind"] == "verdict":
+                                return point.payload
+                await asyncio.sleep(0.05)
+    finally:
+        await connection.aclose()
 
 
 async def test_a_cache_that_is_away_is_said_to_be(suite: SuiteProcess) -> None:

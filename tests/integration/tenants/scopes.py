@@ -21,7 +21,16 @@ QUESTIONS = (
 )
 """Each in two wordings, of which the second may be served what was stored for the first."""
 
-OBJECTS = ("entry_id", "lease_id", "id", "in_progress_lease_id", "decision_id", "completion_id", "lookup_id")
+OBJECTS = (
+    "entry_id",
+    "lease_id",
+    "id",
+    "in_progress_lease_id",
+    "decision_id",
+    "completion_id",
+    "lookup_id",
+    "audit_id",
+)
 """Fields of responses that name something of one tenant; `id` is a lease's."""
 
 _CANARY = re.compile(r"canary \d+\.")
@@ -79,6 +88,9 @@ class Seen:
 def texts(message: Message) -> Iterator[tuple[str, str]]:
     """Yield every text of a message of ours, at any depth, with the name of its field."""
     for field, value in message.ListFields():
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            yield from ((field.name, part) for part in (*value, *value.values()) if isinstance(part, str))
+            continue
         parts = value if field.is_repeated else [value]
         if field.type == FieldDescriptor.TYPE_STRING:
             yield from ((field.name, part) for part in parts)

@@ -53,6 +53,9 @@ WEIGHTS = {
     Kind.BATCH: 10,
     Kind.FEEDBACK: 10,
     Kind.SUBMIT: 15,
+    Kind.EXPLAIN: 10,
+    Kind.LIST: 5,
+    Kind.AUDIT: 10,
 }
 
 operations = st.builds(
@@ -112,6 +115,7 @@ def test_no_answer_leaves_its_scope(tmp_path: Path) -> None:
     )
     assert set(world.done) == set(Kind), "everything was tried"
     assert world.refused > OPERATIONS // 100
+    assert world.audited
     for outcome in (cache_pb2.OUTCOME_EXACT, cache_pb2.OUTCOME_SEMANTIC, cache_pb2.OUTCOME_MISS):
         assert world.outcomes[outcome] > OPERATIONS // 100
 
@@ -120,7 +124,12 @@ async def _open(stack: AsyncExitStack, folder: Path) -> World:
     upstream = await stack.enter_async_context(FakeOpenAI.start())
     tenancy = Tenancy(TENANTS)
     catalogue = two_models(folder, upstream.base_url)
-    variables = tenancy.write(folder / "keys")
+    variables = {
+        **tenancy.write(folder / "keys"),
+        # Hits are audited by the operations alone: what completion buys behind callers' backs has no scope here.
+        "ANTIPHON_CACHE_AUDIT_SHARE": "0.5",
+        "ANTIPHON_COMPLETION_AUDITS_WAITING": "0",
+    }
     suite = SuiteProcess(environment(folder / "state", ANTIPHON_CATALOGUE=str(catalogue), **variables))
     stack.callback(suite.close)
     await asyncio.to_thread(suite.wait_for, "SERVING")

@@ -67,6 +67,11 @@ class Kind(StrEnum):
     """On an entry, anybody's."""
     SUBMIT = "submit"
     """Feedback on a completion, anybody's."""
+    EXPLAIN = "explain"
+    LIST = "list"
+    """A page of a namespace's entries."""
+    AUDIT = "audit"
+    """The report of an audit that a lookup asked for, anybody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,10 @@ class World:
         self._entries: deque[Entry] = deque(maxlen=RECENT)
         self._decisions: deque[tuple[str, str]] = deque(maxlen=RECENT)
         self._completions: deque[tuple[str, str]] = deque(maxlen=RECENT)
+        self._audits: deque[tuple[str, str, llm_pb2.Answer]] = deque(maxlen=RECENT)
+        """Ids of audits, whose they are, and what was served."""
+        self.audited = 0
+        """Reports that counted."""
 
     @classmethod
     @asynccontextmanager
@@ -172,6 +181,12 @@ class World:
                     await self._feedback(o, *entry)
             case Kind.SUBMIT:
                 await self._submit(o)
+            case Kind.EXPLAIN:
+                await self._explain(o)
+            case Kind.LIST:
+                await self._list(o)
+            case Kind.AUDIT:
+                await self._audit(o)
 
     async def _complete(self, o: Operation) -> None:
         response = await self._completion[o.scope.tenant].complete(_asked(o), timeout=SECONDS)
@@ -223,6 +238,32 @@ class World:
         else:
             await self._refused(call)
 
+    async def _explain(self, o: Operation) -> None:
+        request = cache_pb2.ExplainRequest(query=_query(o), limit=50)
+        response = await self._operator[o.scope.tenant].explain(request, timeout=SECONDS)
+        self.seen.look(o.scope, response)
+
+    async def _list(self, o: Operation) -> None:
+        request = cache_pb2.ListEntriesRequest(
+            namespace=o.scope.namespace, quarantined=None if o.other % 3 else bool(o.wording), page_size=1_000
+        )
+        page = await self._operator[o.scope.tenant].list_entries(request, timeout=SECONDS)
+        for entry in page.entries:
+            # A namespace has several scopes: each entry is held against the one that it was seen in.
+            assert _space(self.seen.ids.get(entry.entry_id, o.scope)) == _space(o.scope), f"{o}: another's is listed"
+
+    async def _audit(self, o: Operation) -> None:
+        if not self._audits:
+            return
+        audit_id, owner, served = self._audits[-1 - o.other % len(self._audits)]
+        request = cache_pb2.ReportAuditRequest(audit_id=audit_id, answer=served)
+        done = await self._service.report_audit(request, timeout=SECONDS, metadata=_for(o.scope.tenant))
+        if owner == o.scope.tenant:
+            self.audited += done.counted
+        else:
+            assert not done.counted, f"{o}: another's audit was taken"
+            self.refused += 1
+
     def _answered(self, scope: Scope, info: completion_pb2.CompletionInfo) -> None:
         self._completions.append((info.completion_id, scope.tenant))
         self.outcomes[info.cache.outcome] += 1
@@ -245,6 +286,8 @@ class World:
         else:
             response = await self._service.lookup(request, timeout=SECONDS, metadata=_for(o.scope.tenant))
         self.seen.look(o.scope, response)
+        if response.audit_id:
+            self._audits.append((response.audit_id, o.scope.tenant, response.answer))
         return response
 
     async def _put(self, o: Operation, *, kept: bool) -> None:

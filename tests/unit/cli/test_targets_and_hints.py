@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import grpc
@@ -52,6 +53,29 @@ def test_settings_come_from_the_file_too_and_the_environment_wins(tmp_path: Path
     config.write_text("[suite")
     with pytest.raises(SettingError, match=r"ANTIPHON_CONFIG.*TOML"):
         Settings(environ)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("ANTIPHON_CACHE_TARGTE", "ANTIPHON_CACHE_TARGET"),
+        ("ANTIPHON_COMPLETION_TARGETS", "ANTIPHON_COMPLETION_TARGET"),
+        ("ANTIPHON_APIKEY", "ANTIPHON_API_KEY"),
+        ("ANTIPHON_TLS_CA_FLIE", "ANTIPHON_TLS_CA_FILE"),
+        ("ANTIPHON_STATEDIR", "ANTIPHON_STATE_DIR"),
+    ],
+)
+def test_a_mistyped_variable_is_told_from_the_one_that_was_meant(typed: str, meant: str) -> None:
+    with pytest.raises(SettingError, match=f"{typed}: is no setting; {meant} is") as caught:
+        Settings({typed: "hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_no_setting_of_the_suite_is_taken_for_a_mistyped_one() -> None:
+    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"`(ANTIPHON_[A-Z_]+)`", readme))
+    assert len(documented) > 50
+    assert Settings(dict.fromkeys(documented, "")).get("ANTIPHON_CACHE_TARGET") == ""
 
 
 @pytest.mark.parametrize("listen", ["28100", ":28100", "localhost", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:-1"])

@@ -13,9 +13,18 @@ import grpc.aio
 import pytest
 
 import antiphon_client
+from antiphon.cache.v1 import cache_pb2
 from antiphon.completion.v1 import completion_pb2, completion_pb2_grpc
 from antiphon.errors.v1 import errors_pb2
-from antiphon_client import AsyncCompletionClient, CompletionClient, errors
+from antiphon.router.v1 import router_pb2
+from antiphon_client import (
+    AsyncCacheClient,
+    AsyncCompletionClient,
+    AsyncRouterClient,
+    CacheClient,
+    CompletionClient,
+    errors,
+)
 from tests.unit.client.completion_server import fail, serving
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -151,6 +160,64 @@ async def test_leaving_a_stream_closes_it_on_the_server(client: AsyncCompletionC
             break
     async with asyncio.timeout(20):
         await servicer.closed.wait()
+
+
+async def test_a_closed_client_says_so() -> None:
+    clients = AsyncCompletionClient("127.0.0.1:1"), AsyncCacheClient("127.0.0.1:1"), AsyncRouterClient("127.0.0.1:1")
+    completion, cache, router = clients
+    for client in clients:
+        await client.close()
+    for call in (
+        completion.complete("hello"),
+        completion.submit_feedback("x", right=True),
+        cache.get_stats(cache_pb2.GetStatsRequest()),
+        router.list_models(router_pb2.ListModelsRequest()),
+    ):
+        with pytest.raises(errors.CancelledError, match="the client is closed"):
+            await call
+    with pytest.raises(errors.CancelledError, match="the client is closed"):
+        async with completion.stream("hello") as events:
+            await anext(events)
+
+
+def test_a_closed_client_without_a_loop_says_so() -> None:
+    completion, cache = CompletionClient("127.0.0.1:1"), CacheClient("127.0.0.1:1")
+    completion.close()
+    cache.close()
+    with pytest.raises(errors.CancelledError, match="the client is closed"):
+        completion.complete("hello")
+    with pytest.raises(errors.CancelledError, match="the client is closed"), completion.stream("hello") as events:
+        next(events)
+    with pytest.raises(errors.CancelledError, match="the client is closed"):
+        cache.lookup(cache_pb2.LookupRequest())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named", "told"),
+    [
+        ((7,), {}, "prompt must be str or CompleteRequest, not int"),
+        ((b"hello",), {}, "prompt must be str or CompleteRequest, not bytes"),
+        ((cache_pb2.LookupRequest(),), {}, "prompt must be str or CompleteRequest, not LookupRequest"),
+        (("hello",), {"model": 7}, "model must be str or None, not int"),
+        (("hello",), {"namespace": ["n"]}, "namespace must be str or None, not list"),
+        (("hello",), {"idempotency_key": 1}, "idempotency_key must be str or None, not int"),
+    ],
+)
+async def test_an_argument_of_another_type_is_named(
+    arguments: tuple[Any, ...], named: dict[str, Any], told: str
+) -> None:
+    async with AsyncCompletionClient("127.0.0.1:1") as client:
+        with pytest.raises(TypeError, match=told):
+            await client.complete(*arguments, **named)
+        with pytest.raises(TypeError, match=told):
+            async with client.stream(*arguments, **named):
+                pass
+        for wrong, field in (({"completion": 7}, "completion"), ({"completion": "x", "user": 7}, "user")):
+            with pytest.raises(TypeError, match=f"{field} must be"):
+                await client.submit_feedback(**wrong, right=True)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="heartbeat_interval must be int or float, not str"):
+            async with client.stream("hello", heartbeat_interval="soon"):  # type: ignore[arg-type]
+                pass
 
 
 def test_a_client_needs_a_target_or_a_channel() -> None:

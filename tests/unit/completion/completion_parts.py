@@ -32,6 +32,7 @@ from services.completion.ports import (
     Outcome,
     Routing,
     ServedFrom,
+    VerdictReport,
 )
 from services.completion.request import CacheMode, CachePolicy, Question, Request
 from services.completion.result import Delivered
@@ -298,6 +299,7 @@ class MemoryRouter:
     error: AntiphonError | None = None
     requests: list[tuple[Request, Embedding | None]] = field(default_factory=list)
     reports: list[CallReport] = field(default_factory=list)
+    verdicts: list[VerdictReport] = field(default_factory=list)
     listed: tuple[ListedModel, ...] = ()
 
     async def route(self, request: Request, embedding: Embedding | None, *, timeout: float) -> Routing:
@@ -316,6 +318,11 @@ class MemoryRouter:
         if self.error is not None:
             raise self.error
         self.reports.append(report)
+
+    async def judge(self, report: VerdictReport, *, timeout: float) -> None:
+        if self.error is not None:
+            raise self.error
+        self.verdicts.append(report)
 
 
 @dataclass

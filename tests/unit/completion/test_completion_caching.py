@@ -85,6 +85,31 @@ async def test_another_processs_answer_is_waited_for_and_costs_nothing() -> None
         assert r.cache.commits == []
 
 
+async def test_an_answer_to_another_question_is_waited_for_and_is_a_semantic_hit() -> None:
+    async with rig() as r:
+        decision = Decision(similarity=0.97, p_wrong=0.01, matched_prompt="A question like it?")
+        served = ServedFrom(Usage(5, output=2), Cost(7))
+        r.cache.found.append(Found(Outcome.MISS, in_progress="a place behind it"))
+        r.cache.waits.extend(
+            [None, Filled(answered(), "e9", Outcome.SEMANTIC, decision, served_from=served, audit_id="")]
+        )
+        delivered = await r.complete()
+        cache = delivered.completed.cache
+        assert (cache.outcome, cache.entry_id, cache.decision) == (Outcome.SEMANTIC, "e9", decision)
+        assert (delivered.usage, delivered.shared, delivered.served_from) == (Usage(), True, served)
+        assert r.calls == 0
+        assert (r.cache.commits, r.cache.aborts) == ([], [])
+
+
+async def test_an_audit_of_what_was_waited_for_is_made() -> None:
+    async with rig() as r:
+        r.cache.found.append(Found(Outcome.MISS, in_progress="a place behind it"))
+        r.cache.waits.append(Filled(answered(), "e9", Outcome.SEMANTIC, Decision(similarity=0.97), audit_id="a1"))
+        await r.complete()
+        await until(lambda: len(r.cache.audits) == 1)
+        assert r.cache.audits[0][0] == "a1"
+
+
 async def test_when_the_other_process_gives_up_it_is_our_turn() -> None:
     async with rig() as r:
         r.cache.found.append(Found(Outcome.MISS, in_progress="theirs"))

@@ -40,7 +40,9 @@ class Clock:
 
 def memory(r: Rig, clock: Clock, *, most: int = 10, keep: float = 100.0) -> Feedback:
     """A memory of its own beside the service's."""
-    return Feedback(r.cache, Metrics(type(r.telemetry.registry)()), most=most, keep=keep, monotonic=clock)
+    return Feedback(
+        r.cache, r.service.reporting, Metrics(type(r.telemetry.registry)()), most=most, keep=keep, monotonic=clock
+    )
 
 
 async def answer(r: Rig, feedback: Feedback, name: str, request: Request) -> None:
@@ -144,13 +146,22 @@ async def test_the_memory_is_bounded_by_time_and_number() -> None:
 async def test_an_answer_that_was_not_stored_has_no_entry(policy: CachePolicy, finish: FinishReason) -> None:
     async with rig() as r:
         feedback = memory(r, Clock())
-        r.one.default = words("Text.", finish=finish)
+        r.one.default = r.two.default = words("Text.", finish=finish)
         if policy.no_store:
             r.cache.found.append(Found(Outcome.BYPASS, bypass_reason="decision_timeout"))
+        r.router.error = down(Reason.ROUTER_UNAVAILABLE)
         await answer(r, feedback, "x", ask(caller=ONE, policy=policy))
         with pytest.raises(NotFound) as caught:
             await submit(feedback, "x")
-    assert caught.value.reason is Reason.ENTRY_NOT_FOUND
+        assert caught.value.reason is Reason.ENTRY_NOT_FOUND
+        r.router.error = None
+        await answer(r, feedback, "routed", ask("Another?", caller=ONE, policy=policy))
+        if policy.no_store:  # the cache says nothing of its own accord in this rig: it would store what it is given
+            return
+        assert await submit(feedback, "routed"), "the router has a part in it"
+        assert not await submit(feedback, "routed")
+        await r.settled()
+    assert [verdict.decision_id for verdict in r.router.verdicts] != []
 
 
 async def test_an_answer_that_waits_for_the_cache_can_be_asked_about_later() -> None:
@@ -158,6 +169,7 @@ async def test_an_answer_that_waits_for_the_cache_can_be_asked_about_later() -> 
     async with rig() as r:
         feedback = memory(r, clock, keep=10_000.0)
         r.cache.error = down(Reason.CACHE_UNAVAILABLE)
+        r.router.error = down(Reason.ROUTER_UNAVAILABLE)
         request = ask(caller=ONE)
         feedback.remember("waits", request, (await r.complete(request)).completed)
         with pytest.raises(Unavailable) as caught:
@@ -193,6 +205,70 @@ async def test_a_cache_that_is_away_is_said_to_be(error: AntiphonError) -> None:
         assert caught.value.reason is Reason.CACHE_UNAVAILABLE
         r.cache.error = None
         assert await submit(feedback, "x")
+
+
+async def test_the_router_hears_of_what_it_decided_once_from_each() -> None:
+    async with rig() as r:
+        feedback = memory(r, Clock())
+        await answer(r, feedback, "bought", ask(caller=ONE))
+        await answer(r, feedback, "served", ask(caller=ONE))
+        for user, right in (("ada", True), ("bob", False), ("ada", False)):
+            await submit(feedback, "bought", right=right, user=user)
+            await submit(feedback, "served", right=right, user=user)
+        await submit(feedback, "bought", OPERATOR, FeedbackSource.OPERATOR, right=True, user="ada")
+        await r.settled()
+        heard = r.router.verdicts
+        assert [(one.decision_id, one.model, one.right) for one in heard] == [
+            ("decision-1", "small", True),
+            ("decision-1", "small", False),
+            ("decision-1", "small", True),
+        ], "the hit was nobody's decision; whoever changes their mind is heard once"
+        assert [one.caller for one in heard] == [ONE, ONE, OPERATOR]
+        assert len({one.source for one in heard}) == 3
+        assert not any("ada" in one.source or len(one.source) > 64 for one in heard)
+        assert [one.source.rpartition("/")[0] for one in heard] == ["feedback/user"] * 2 + ["feedback/operator"]
+
+
+async def test_the_router_is_not_told_what_nobody_may_say() -> None:
+    async with rig() as r:
+        feedback = memory(r, Clock())
+        await answer(r, feedback, "mine", ask(caller=ONE))
+        with pytest.raises(PermissionDenied):
+            await submit(feedback, "mine", ONE, FeedbackSource.JUDGE)
+        with pytest.raises(NotFound):
+            await submit(feedback, "mine", TWO)
+        r.cache.error = down(Reason.CACHE_UNAVAILABLE)
+        with pytest.raises(Unavailable):
+            await submit(feedback, "mine")
+        await r.settled()
+        assert r.router.verdicts == [], "whoever is told that nothing was recorded repeats it"
+        r.cache.error = None
+        assert await submit(feedback, "mine")
+        await r.settled()
+        assert len(r.router.verdicts) == 1
+
+
+async def test_a_router_that_is_away_delays_nobody_and_hears_it_later() -> None:
+    async with rig() as r:
+        feedback = memory(r, Clock())
+        await answer(r, feedback, "mine", ask(caller=ONE))
+        r.router.error = down(Reason.ROUTER_UNAVAILABLE)
+        assert await submit(feedback, "mine", right=True)
+        r.router.error = None
+        await r.settled()
+        assert [one.right for one in r.router.verdicts] == [True]
+
+
+async def test_an_entry_that_is_gone_is_the_routers_business_still() -> None:
+    async with rig() as r:
+        feedback = memory(r, Clock())
+        await answer(r, feedback, "mine", ask(caller=ONE))
+        r.cache.error = NotFound("gone", reason=Reason.ENTRY_NOT_FOUND)
+        assert await submit(feedback, "mine")
+        assert not await submit(feedback, "mine")
+        r.cache.error = None
+        await r.settled()
+        assert len(r.router.verdicts) == 1
 
 
 async def test_all_who_share_a_fill_speak_of_the_same_entry() -> None:

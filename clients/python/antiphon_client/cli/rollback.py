@@ -37,7 +37,7 @@ WORDS = {
 @click.option("--namespace", default="", help="Only in this namespace. Default: `default`.")
 @click.option("--all-namespaces", is_flag=True, help="In every namespace.")
 @click.option("--quarantine", is_flag=True, help="Keep it, but do not serve it.")
-@click.option("--release", is_flag=True, help="Serve what is quarantined again.")
+@click.option("--release", is_flag=True, help="Serve again what an operator has quarantined.")
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @click.option("--json", "as_json_", is_flag=True, help="Print one JSON object.")
 def rollback(
@@ -84,8 +84,25 @@ def rollback(
         would, did = WORDS[request.action]
         entries = "entry" if response.deleted == 1 else "entries"
         click.echo(f"{f'would {would}' if dry_run else did} {response.deleted:,} {entries}")
+        if not response.deleted:
+            click.echo(_nothing(request))
 
     run(body, CACHE, role=OPERATOR)
+
+
+def _nothing(request: cache_pb2.DeleteRequest) -> str:
+    """Say what there is none of, for whoever has mistyped it."""
+    match request.WhichOneof("selector"):
+        case "writer":
+            whose = f"written for the key {request.writer}"
+        case "source":
+            whose = f"stored by {request.source}"
+        case _:
+            whose = f"with the tag {' or '.join(request.tags.tags)}"
+    where = "any namespace" if request.all_namespaces else f"the namespace {request.namespace or 'default'}"
+    state = " that an operator has quarantined" if request.action == cache_pb2.ENTRY_ACTION_RELEASE else ""
+    since = " since then" if request.HasField("since") else ""
+    return f"  there is no entry in {where} {whose}{since}{state}; `antiphon entries` shows who wrote what"
 
 
 def moment(said: str, *, now: float) -> float:

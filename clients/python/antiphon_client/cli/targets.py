@@ -7,9 +7,13 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from antiphon_client.cli.hints import API_KEY, API_KEY_FILE, TLS_CA_FILE, TLS_CERT_FILE, TLS_KEY_FILE
+
+PREFIX = "ANTIPHON_"
 CONFIG_FILE = "ANTIPHON_CONFIG"
 STATE_DIR = "ANTIPHON_STATE_DIR"
 DEFAULT_STATE_DIR = ".antiphon"
@@ -50,10 +54,33 @@ COMPLETION = Service("completion", 7100)
 CACHE = Service("cache", 7101)
 
 
+READ = (
+    CONFIG_FILE,
+    STATE_DIR,
+    *(variable for service in (COMPLETION, CACHE) for variable in (service.target_variable, service.listen_variable)),
+    API_KEY,
+    API_KEY_FILE,
+    TLS_CA_FILE,
+    TLS_CERT_FILE,
+    TLS_KEY_FILE,
+)
+"""Variables that commands read."""
+
+ALIKE = 0.94
+"""Of a name to one of these (`difflib`): a letter or two that are wrong, missing or in the wrong place. No other
+setting of the suite comes near."""
+
+
 class Settings:
-    """Settings of the suite: from the environment, else from the table `[suite]` of the file in `ANTIPHON_CONFIG`."""
+    """Settings of the suite: from the environment, else from the table `[suite]` of the file in `ANTIPHON_CONFIG`.
+
+    Raises `SettingError` for a variable that is hardly anything but a mistyped one.
+    """
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        for name in environ:
+            if name.startswith(PREFIX) and name not in READ and (meant := get_close_matches(name, READ, 1, ALIKE)):
+                raise SettingError(name, f"is no setting; {meant[0]} is")
         self._environ = environ
         self._suite = _suite_table(environ)
 

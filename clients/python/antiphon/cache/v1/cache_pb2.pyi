@@ -104,7 +104,10 @@ class _EntryActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntryActi
     ENTRY_ACTION_QUARANTINE: _EntryAction.ValueType  # 2
     """They stay, and are not served to any question: as if an operator had called each of them WRONG (see `Feedback`)."""
     ENTRY_ACTION_RELEASE: _EntryAction.ValueType  # 3
-    """They are served again: as if an operator had called each of them RIGHT."""
+    """They are served again: as if an operator had called each of them RIGHT. Of those chosen by tag, source or writer only
+    what an operator has quarantined, by `ENTRY_ACTION_QUARANTINE` or by Feedback; what a judge, an audit or users found
+    wrong has to be named by id.
+    """
 
 class EntryAction(_EntryAction, metaclass=_EntryActionEnumTypeWrapper):
     """What becomes of the entries that an operator chooses."""
@@ -116,7 +119,10 @@ ENTRY_ACTION_DELETE: EntryAction.ValueType  # 1
 ENTRY_ACTION_QUARANTINE: EntryAction.ValueType  # 2
 """They stay, and are not served to any question: as if an operator had called each of them WRONG (see `Feedback`)."""
 ENTRY_ACTION_RELEASE: EntryAction.ValueType  # 3
-"""They are served again: as if an operator had called each of them RIGHT."""
+"""They are served again: as if an operator had called each of them RIGHT. Of those chosen by tag, source or writer only
+what an operator has quarantined, by `ENTRY_ACTION_QUARANTINE` or by Feedback; what a judge, an audit or users found
+wrong has to be named by id.
+"""
 Global___EntryAction: _TypeAlias = EntryAction  # noqa: Y015
 
 class _Verdict:
@@ -495,7 +501,9 @@ class Fill(_message.Message):
     GRANTED_FIELD_NUMBER: _builtins.int
     IN_PROGRESS_LEASE_ID_FIELD_NUMBER: _builtins.int
     in_progress_lease_id: _builtins.str
-    """Someone else makes it: call `WaitFill` with this lease's id."""
+    """Someone else makes it, or the answer to a question so much like it that it would be served: call `WaitFill` with this
+    id, with the same `fill_token`.
+    """
     @_builtins.property
     def granted(self) -> Global___Lease:
         """The caller makes the answer, then calls `Commit` or `Abort`."""
@@ -813,21 +821,43 @@ class FilledAnswer(_message.Message):
 
     ANSWER_FIELD_NUMBER: _builtins.int
     ENTRY_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    SERVED_FROM_FIELD_NUMBER: _builtins.int
+    AUDIT_ID_FIELD_NUMBER: _builtins.int
     entry_id: _builtins.str
     """Its entry; empty if it was not stored."""
+    outcome: Global___Outcome.ValueType
+    """Unset: it was made for this very question. SEMANTIC: for another one that means the same, whose answer was stored and is
+    served by the rules of `Lookup`. EXACT: it was stored for this question meanwhile.
+    """
+    audit_id: _builtins.str
+    """As in `LookupResponse`."""
     @_builtins.property
     def answer(self) -> _llm_pb2.Answer:
         """The answer."""
+
+    @_builtins.property
+    def decision(self) -> Global___Decision:
+        """Why it is served, as in `LookupResponse`. Absent if `outcome` is unset."""
+
+    @_builtins.property
+    def served_from(self) -> Global___ServedFrom:
+        """What it had cost. Absent if `outcome` is unset."""
 
     def __init__(
         self,
         *,
         answer: _llm_pb2.Answer | None = ...,
         entry_id: _builtins.str = ...,
+        outcome: Global___Outcome.ValueType = ...,
+        decision: Global___Decision | None = ...,
+        served_from: Global___ServedFrom | None = ...,
+        audit_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "decision", b"decision", "served_from", b"served_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "entry_id", b"entry_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "audit_id", b"audit_id", "decision", b"decision", "entry_id", b"entry_id", "outcome", b"outcome", "served_from", b"served_from"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1349,6 +1379,8 @@ class LookupCounts(_message.Message):
     BYPASS_FIELD_NUMBER: _builtins.int
     FILLS_GRANTED_FIELD_NUMBER: _builtins.int
     FILLS_IN_PROGRESS_FIELD_NUMBER: _builtins.int
+    FILLS_JOINED_FIELD_NUMBER: _builtins.int
+    FILLS_SHARED_FIELD_NUMBER: _builtins.int
     exact: _builtins.int
     """EXACT."""
     semantic: _builtins.int
@@ -1361,6 +1393,10 @@ class LookupCounts(_message.Message):
     """Misses that were granted a fill."""
     fills_in_progress: _builtins.int
     """Misses that were told to wait."""
+    fills_joined: _builtins.int
+    """Of those: for the answer to another question, which the decision would serve for the one that was asked."""
+    fills_shared: _builtins.int
+    """Answers that came in this way. Their tokens and money count as saved; they are not in `semantic`."""
     def __init__(
         self,
         *,
@@ -1370,10 +1406,12 @@ class LookupCounts(_message.Message):
         bypass: _builtins.int = ...,
         fills_granted: _builtins.int = ...,
         fills_in_progress: _builtins.int = ...,
+        fills_joined: _builtins.int = ...,
+        fills_shared: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypass", b"bypass", "exact", b"exact", "fills_granted", b"fills_granted", "fills_in_progress", b"fills_in_progress", "miss", b"miss", "semantic", b"semantic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypass", b"bypass", "exact", b"exact", "fills_granted", b"fills_granted", "fills_in_progress", b"fills_in_progress", "fills_joined", b"fills_joined", "fills_shared", b"fills_shared", "miss", b"miss", "semantic", b"semantic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2338,7 +2376,7 @@ class FeedbackRequest(_message.Message):
     """
     @_builtins.property
     def answer_create_time(self) -> _timestamp_pb2.Timestamp:
-        """`create_time` of the answer that is meant; if the entry has another answer by now, nothing is said about that one.
+        """`create_time` of the answer that is meant, or of its `Entry`; if the entry has another answer by now, nothing is said about that one.
         Absent: whichever is stored.
         """
 

@@ -43,6 +43,9 @@ class CacheServiceStub:
     """Looks for a stored answer. Never waits for someone else's answer. On a miss, and unless the policy says otherwise,
     the caller gets the right to fill (GRANTED) or learns who is filling (IN_PROGRESS).
 
+    Questions that mean the same share a fill, too: a caller with a `fill_token` learns that it is IN_PROGRESS if the answer
+    to another question in flight would be served to its own.
+
     Idempotent with a `fill_token`: a repeated call gets the same lease again. When the time budget for embedding or
     search runs out, or the embedder is down, the outcome is BYPASS, never an error.
 
@@ -63,6 +66,10 @@ class CacheServiceStub:
     WaitFill: _grpc.UnaryUnaryMultiCallable[_cache_pb2.WaitFillRequest, _cache_pb2.WaitFillResponse]
     """Waits for a fill that someone else holds: returns the answer, or the lease itself when its holder gave up or its time
     ran out, or PENDING when the deadline is near. Safe to repeat.
+
+    Who waits for the answer to another question gets it as a SEMANTIC hit, by its own policy and the rules that hold when
+    the answer is there. If it may not be served (it was not stored, or the caller's limits keep it back), or if its holder
+    gave up, this caller gets a lease for its own question, or goes on waiting for another one that will do.
 
     Errors: NOT_FOUND (LEASE_UNKNOWN) if the lease is not known here; look up again then. RESOURCE_EXHAUSTED if too many
     callers wait; waiting never takes places from Commit, Abort and RenewFill.
@@ -165,6 +172,9 @@ class CacheServiceAsyncStub(CacheServiceStub):
     """Looks for a stored answer. Never waits for someone else's answer. On a miss, and unless the policy says otherwise,
     the caller gets the right to fill (GRANTED) or learns who is filling (IN_PROGRESS).
 
+    Questions that mean the same share a fill, too: a caller with a `fill_token` learns that it is IN_PROGRESS if the answer
+    to another question in flight would be served to its own.
+
     Idempotent with a `fill_token`: a repeated call gets the same lease again. When the time budget for embedding or
     search runs out, or the embedder is down, the outcome is BYPASS, never an error.
 
@@ -185,6 +195,10 @@ class CacheServiceAsyncStub(CacheServiceStub):
     WaitFill: _aio.UnaryUnaryMultiCallable[_cache_pb2.WaitFillRequest, _cache_pb2.WaitFillResponse]  # type: ignore[assignment]
     """Waits for a fill that someone else holds: returns the answer, or the lease itself when its holder gave up or its time
     ran out, or PENDING when the deadline is near. Safe to repeat.
+
+    Who waits for the answer to another question gets it as a SEMANTIC hit, by its own policy and the rules that hold when
+    the answer is there. If it may not be served (it was not stored, or the caller's limits keep it back), or if its holder
+    gave up, this caller gets a lease for its own question, or goes on waiting for another one that will do.
 
     Errors: NOT_FOUND (LEASE_UNKNOWN) if the lease is not known here; look up again then. RESOURCE_EXHAUSTED if too many
     callers wait; waiting never takes places from Commit, Abort and RenewFill.
@@ -290,6 +304,9 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         """Looks for a stored answer. Never waits for someone else's answer. On a miss, and unless the policy says otherwise,
         the caller gets the right to fill (GRANTED) or learns who is filling (IN_PROGRESS).
 
+        Questions that mean the same share a fill, too: a caller with a `fill_token` learns that it is IN_PROGRESS if the answer
+        to another question in flight would be served to its own.
+
         Idempotent with a `fill_token`: a repeated call gets the same lease again. When the time budget for embedding or
         search runs out, or the embedder is down, the outcome is BYPASS, never an error.
 
@@ -322,6 +339,10 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_cache_pb2.WaitFillResponse, _abc.Awaitable[_cache_pb2.WaitFillResponse]]:
         """Waits for a fill that someone else holds: returns the answer, or the lease itself when its holder gave up or its time
         ran out, or PENDING when the deadline is near. Safe to repeat.
+
+        Who waits for the answer to another question gets it as a SEMANTIC hit, by its own policy and the rules that hold when
+        the answer is there. If it may not be served (it was not stored, or the caller's limits keep it back), or if its holder
+        gave up, this caller gets a lease for its own question, or goes on waiting for another one that will do.
 
         Errors: NOT_FOUND (LEASE_UNKNOWN) if the lease is not known here; look up again then. RESOURCE_EXHAUSTED if too many
         callers wait; waiting never takes places from Commit, Abort and RenewFill.

@@ -62,7 +62,9 @@ class CompletionServiceStub:
     """
     SubmitFeedback: _grpc.UnaryUnaryMultiCallable[_completion_pb2.SubmitFeedbackRequest, _completion_pb2.SubmitFeedbackResponse]
     """Says whether an answer was right. The cache keeps that with the entry that served it, or that it became, and by its
-    rules does not serve an entry any more that is said to be wrong; see `antiphon.cache.v1.CacheService.Feedback`.
+    rules does not serve an entry any more that is said to be wrong; see `antiphon.cache.v1.CacheService.Feedback`. The
+    router is told, too, if it chose the model and the answer was bought by this completion; it hears of it within seconds,
+    and of the same source and `user` the first verdict counts there.
 
     The process that gave the answer remembers for 24 h, and for the last 100,000 answers (the operator may change both),
     which entry it was: where several processes answer, this has to reach the same one, else the completion is not known.
@@ -71,7 +73,8 @@ class CompletionServiceStub:
 
     Errors: INVALID_ARGUMENT; PERMISSION_DENIED (SOURCE_NOT_ALLOWED) if the caller may not speak as that source; NOT_FOUND
     (COMPLETION_NOT_FOUND) if the completion is not known, not any more, or belongs to another tenant; NOT_FOUND
-    (ENTRY_NOT_FOUND) if the cache does not have the answer, or not any more, so that there is nothing to correct;
+    (ENTRY_NOT_FOUND) if the cache does not have the answer, or not any more, and the router has no part in it, so that
+    there is nothing to correct;
     UNAVAILABLE (CACHE_UNAVAILABLE, STORE_UNAVAILABLE) if the cache or its store does not answer, or does not have the
     answer yet: nothing was recorded.
     """
@@ -110,7 +113,9 @@ class CompletionServiceAsyncStub(CompletionServiceStub):
     """
     SubmitFeedback: _aio.UnaryUnaryMultiCallable[_completion_pb2.SubmitFeedbackRequest, _completion_pb2.SubmitFeedbackResponse]  # type: ignore[assignment]
     """Says whether an answer was right. The cache keeps that with the entry that served it, or that it became, and by its
-    rules does not serve an entry any more that is said to be wrong; see `antiphon.cache.v1.CacheService.Feedback`.
+    rules does not serve an entry any more that is said to be wrong; see `antiphon.cache.v1.CacheService.Feedback`. The
+    router is told, too, if it chose the model and the answer was bought by this completion; it hears of it within seconds,
+    and of the same source and `user` the first verdict counts there.
 
     The process that gave the answer remembers for 24 h, and for the last 100,000 answers (the operator may change both),
     which entry it was: where several processes answer, this has to reach the same one, else the completion is not known.
@@ -119,7 +124,8 @@ class CompletionServiceAsyncStub(CompletionServiceStub):
 
     Errors: INVALID_ARGUMENT; PERMISSION_DENIED (SOURCE_NOT_ALLOWED) if the caller may not speak as that source; NOT_FOUND
     (COMPLETION_NOT_FOUND) if the completion is not known, not any more, or belongs to another tenant; NOT_FOUND
-    (ENTRY_NOT_FOUND) if the cache does not have the answer, or not any more, so that there is nothing to correct;
+    (ENTRY_NOT_FOUND) if the cache does not have the answer, or not any more, and the router has no part in it, so that
+    there is nothing to correct;
     UNAVAILABLE (CACHE_UNAVAILABLE, STORE_UNAVAILABLE) if the cache or its store does not answer, or does not have the
     answer yet: nothing was recorded.
     """
@@ -173,7 +179,9 @@ class CompletionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_completion_pb2.SubmitFeedbackResponse, _abc.Awaitable[_completion_pb2.SubmitFeedbackResponse]]:
         """Says whether an answer was right. The cache keeps that with the entry that served it, or that it became, and by its
-        rules does not serve an entry any more that is said to be wrong; see `antiphon.cache.v1.CacheService.Feedback`.
+        rules does not serve an entry any more that is said to be wrong; see `antiphon.cache.v1.CacheService.Feedback`. The
+        router is told, too, if it chose the model and the answer was bought by this completion; it hears of it within seconds,
+        and of the same source and `user` the first verdict counts there.
 
         The process that gave the answer remembers for 24 h, and for the last 100,000 answers (the operator may change both),
         which entry it was: where several processes answer, this has to reach the same one, else the completion is not known.
@@ -182,7 +190,8 @@ class CompletionServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: INVALID_ARGUMENT; PERMISSION_DENIED (SOURCE_NOT_ALLOWED) if the caller may not speak as that source; NOT_FOUND
         (COMPLETION_NOT_FOUND) if the completion is not known, not any more, or belongs to another tenant; NOT_FOUND
-        (ENTRY_NOT_FOUND) if the cache does not have the answer, or not any more, so that there is nothing to correct;
+        (ENTRY_NOT_FOUND) if the cache does not have the answer, or not any more, and the router has no part in it, so that
+        there is nothing to correct;
         UNAVAILABLE (CACHE_UNAVAILABLE, STORE_UNAVAILABLE) if the cache or its store does not answer, or does not have the
         answer yet: nothing was recorded.
         """

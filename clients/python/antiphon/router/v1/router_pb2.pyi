@@ -571,7 +571,10 @@ class RecordOutcomeRequest(_message.Message):
     kind: Global___OutcomeKind.ValueType
     """What the report is about. Required."""
     source: _builtins.str
-    """Who reports: `completion`, `client`, `verifier` … Required, at most 64 characters."""
+    """Who reports: `completion`, `client`, `verifier` … Required, at most 64 characters. What was said to
+    `CompletionService.SubmitFeedback` comes from `feedback/<source>/<mark>`; the mark tells those apart who speak of one
+    answer.
+    """
     model: _builtins.str
     """The model that was called. Required for USAGE."""
     status: Global___CallStatus.ValueType
