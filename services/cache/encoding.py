@@ -7,7 +7,7 @@ a field that is added later takes part by itself; a forgotten one would let answ
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,51 +23,99 @@ def encode(value: object) -> bytes:
     return bytes(out)
 
 
-def _append(out: bytearray, value: object) -> None:  # noqa: PLR0912 -- one branch per kind of value
-    if isinstance(value, str):
-        _chunk(out, b"s", value.encode())
-    elif value is None:
-        out += b"n"
-    elif isinstance(value, bool):
-        out += b"t" if value else b"f"
-    elif isinstance(value, int):
-        _chunk(out, b"i", str(value).encode())
-    elif isinstance(value, float):
-        if value.is_integer():
-            _chunk(out, b"i", str(int(value)).encode())
-        else:
-            out += b"d" + struct.pack(">d", value)
-    elif isinstance(value, bytes):
-        _chunk(out, b"b", value)
-    elif isinstance(value, Mapping):
-        _head(out, b"m", len(value))
-        for key in sorted(value):
-            _append(out, key)
-            _append(out, value[key])
-    elif isinstance(value, Sequence):
-        _head(out, b"l", len(value))
-        for item in value:
-            _append(out, item)
-    elif is_dataclass(value) and not isinstance(value, type):
-        name, names = _layout(type(value))
-        _chunk(out, b"o", name)
-        _head(out, b"l", len(names))
-        for field in names:
-            _append(out, getattr(value, field))
+def _append(out: bytearray, value: object) -> None:
+    # Every lookup encodes some forty values: kinds of sequences and mappings are told apart once for each type.
+    kind: type[Any] = type(value)
+    _way(kind)(out, value)  # type: ignore[arg-type]  # types are hashable
+
+
+_Way = Callable[[bytearray, Any], None]
+
+
+@lru_cache(maxsize=256)
+def _way(kind: type[Any]) -> _Way:  # noqa: PLR0911 -- one for each kind of value
+    """How values of a type are encoded."""
+    if issubclass(kind, str):
+        return _text
+    if kind is type(None):
+        return _nothing
+    if issubclass(kind, bool):
+        return _truth
+    if issubclass(kind, int):
+        return _whole
+    if issubclass(kind, float):
+        return _float
+    if issubclass(kind, bytes):
+        return _bytes
+    if issubclass(kind, Mapping):
+        return _mapping
+    if issubclass(kind, Sequence):
+        return _sequence
+    if is_dataclass(kind):
+        return _record(kind)
+    raise TypeError(f"{kind.__name__} has no encoding")
+
+
+def _text(out: bytearray, value: str) -> None:
+    out += _chunk(b"s", value.encode())
+
+
+def _nothing(out: bytearray, _: None) -> None:
+    out += b"n"
+
+
+def _truth(out: bytearray, value: bool) -> None:
+    out += b"t" if value else b"f"
+
+
+def _whole(out: bytearray, value: int) -> None:
+    out += _chunk(b"i", str(int(value)).encode())
+
+
+def _float(out: bytearray, value: float) -> None:
+    if value.is_integer():
+        _whole(out, int(value))
     else:
-        raise TypeError(f"{type(value).__name__} has no encoding")
+        out += b"d" + struct.pack(">d", value)
 
 
-def _head(out: bytearray, tag: bytes, count: int) -> None:
-    out += tag
-    out += count.to_bytes(8, "big")
+def _bytes(out: bytearray, value: bytes) -> None:
+    out += _chunk(b"b", value)
 
 
-def _chunk(out: bytearray, tag: bytes, content: bytes) -> None:
-    _head(out, tag, len(content))
-    out += content
+def _mapping(out: bytearray, value: Mapping[Any, object]) -> None:
+    out += _head(b"m", len(value))
+    for key in sorted(value):
+        _append(out, key)
+        _append(out, value[key])
 
 
-@lru_cache(maxsize=64)
-def _layout(kind: type[Any]) -> tuple[bytes, tuple[str, ...]]:
-    return kind.__name__.encode(), tuple(field.name for field in fields(kind))
+def _sequence(out: bytearray, value: Sequence[object]) -> None:
+    out += _head(b"l", len(value))
+    for item in value:
+        _append(out, item)
+
+
+def _record(kind: type[Any]) -> _Way:
+    """The encoding of a dataclass: its name, and its declared fields in their order."""
+    names = tuple(field.name for field in fields(kind))
+    head = _chunk(b"o", kind.__name__.encode()) + _head(b"l", len(names))
+
+    def append(out: bytearray, value: object) -> None:
+        out += head
+        for name in names:
+            item = getattr(value, name)
+            if item is None:
+                out += b"n"
+            else:
+                _append(out, item)
+
+    return append
+
+
+def _head(tag: bytes, count: int) -> bytes:
+    return tag + count.to_bytes(8, "big")
+
+
+def _chunk(tag: bytes, content: bytes) -> bytes:
+    return tag + len(content).to_bytes(8, "big") + content

@@ -15,6 +15,7 @@ from functools import partial
 from itertools import count
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.cache.bucket import Bucket, Group
 from services.cache.decision import Candidate
@@ -172,7 +173,7 @@ class Entries:
             return found
         search = partial(
             self._index.search,
-            np.stack([sought[place].vector for place, _ in groups]),
+            _matrix([sought[place].vector for place, _ in groups]),
             max(min(sought[place].most, group.rows) for place, group in groups),
             now=now,
             threshold=min(sought[place].least for place, _ in groups),
@@ -362,3 +363,8 @@ class Entries:
             yield
         except IndexPoisoned:
             self.broken.set()
+
+
+def _matrix(vectors: Sequence[Vector]) -> NDArray[np.float32]:
+    # One question is the usual case, and a view of its vector costs a tenth of a copy.
+    return vectors[0][None, :] if len(vectors) == 1 else np.stack(vectors)

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import uuid
 from dataclasses import dataclass
+from functools import lru_cache
 
 from services.cache.encoding import encode
 from services.cache.question import Question, read_question
@@ -17,6 +18,9 @@ from services.cache.values import Query
 
 VERSION = 1
 """Raise it whenever anything below, the encoding or the normal form changes."""
+
+KEPT_SCOPES = 4_096
+"""Scopes that are not hashed anew for each question of theirs, some 400 bytes each."""
 
 _VERIFIED = b"antiphon fingerprint key"
 _ENTRY_IDS = uuid.UUID("6f1d7d3e-3a0f-5f0e-9a43-0b7a86f2f1c5").bytes
@@ -46,6 +50,10 @@ class Addresses:
         self._longest = longest
         self._key = key
         self._embedder = embedder
+        plain = Query(())
+        self._plain = plain.tools, plain.options, plain.objective
+        self._plain_fingerprint = self._fingerprint(self._plain, ())
+        self._scope = lru_cache(maxsize=KEPT_SCOPES)(self._scope_of)
 
     def of(self, tenant: str, query: Query) -> Address:
         """The address of the question that `query` ends with."""
@@ -55,18 +63,26 @@ class Addresses:
         if question.in_words:
             context = query.messages[:-1]
             last = question.parts
-        fingerprint = self._hash("fingerprint", (query.tools, query.options, query.objective, context))
+        asked = query.tools, query.options, query.objective
+        plain = not context and asked == self._plain
+        fingerprint = self._plain_fingerprint if plain else self._fingerprint(asked, context)
         name = query.messages[-1].name if question.in_words else ""
-        scope = self._hash("scope", (tenant, query.namespace, query.model, self._embedder, fingerprint, name))
+        scope = self._scope(tenant, query.namespace, query.model, fingerprint, name)
         key = self._hash("question", (question.in_words, last)).hex()
         return Address(
             tenant=tenant,
             namespace=query.namespace,
-            scope=scope.hex(),
+            scope=scope,
             key=key,
-            entry_id=entry_id(scope.hex(), key),
+            entry_id=entry_id(scope, key),
             question=question,
         )
+
+    def _fingerprint(self, asked: tuple[object, ...], context: tuple[object, ...]) -> bytes:
+        return self._hash("fingerprint", (*asked, context))
+
+    def _scope_of(self, tenant: str, namespace: str, model: str, fingerprint: bytes, name: str) -> str:
+        return self._hash("scope", (tenant, namespace, model, self._embedder, fingerprint, name)).hex()
 
     def mark(self, *parts: str) -> str:
         """16 hex digits that stand for these words and tell nobody what they were."""
