@@ -71,7 +71,7 @@ class CompletionSettings(SuiteSettings):
         description="Whether callers may ask for an answer that broke off to be continued by another model.",
     )
     breaker_failures: int = Field(
-        default=5, ge=1, le=20, description="Failures in a row after which a model is left alone for a while."
+        default=5, ge=1, le=1_000, description="Failures in a row after which a model is left alone for a while."
     )
     breaker_open: float = Field(
         default=1.0,

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Literal
 
 JsonObject = Mapping[str, Any]
@@ -161,8 +162,13 @@ def gzip_bomb(mebibytes: int = 64) -> Behaviour:
     """A small compressed body that unpacks into `mebibytes`."""
     return Behaviour(
         headers={"content-type": "text/event-stream", "content-encoding": "gzip"},
-        body=gzip.compress(b": nothing\n" * (mebibytes * 1024 * 1024 // 10), compresslevel=1),
+        body=_compressed(mebibytes),
     )
+
+
+@cache
+def _compressed(mebibytes: int) -> bytes:
+    return gzip.compress(b": nothing\n" * (mebibytes * 1024 * 1024 // 10), compresslevel=1)
 
 
 def slow_drip(seconds: float) -> Behaviour:

@@ -21,7 +21,7 @@ import json
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -185,9 +185,12 @@ class FakeOpenAI:
             if not body.get("stream"):
                 return web.json_response(_completion(behaviour, body))
             response = web.StreamResponse(headers={"content-type": behaviour.content_type, **behaviour.headers})
-            await response.prepare(request)
-            if await _Stream(request, response, behaviour, body, call, self._changed).run():
-                await response.write_eof()
+            with suppress(ConnectionError):  # aiohttp would log that the client has left
+                await response.prepare(request)
+                if await _Stream(request, response, behaviour, body, call, self._changed).run():
+                    await response.write_eof()
+                return response
+            call.outcome = call.outcome or "disconnected"
             return response
 
     async def _embeddings(self, request: web.Request) -> web.StreamResponse:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from random import Random
 
 WINDOW = 20
-"""The latest results that are looked at."""
+"""The latest results that are looked at; more if it takes more failures in a row."""
 
 SHARE = 0.6
 """Of a full window: more failures than this open the breaker. A server that fails one call in five stays in use."""
@@ -50,7 +50,7 @@ class Breaker:
     def __init__(self, terms: BreakerTerms, rng: Random) -> None:
         self._terms = terms
         self._rng = rng
-        self._results: deque[bool] = deque(maxlen=WINDOW)
+        self._results: deque[bool] = deque(maxlen=max(WINDOW, terms.failures))
         self._era = 0
         self._open_for = terms.first_open
         self._probe_at = 0.0
@@ -100,7 +100,8 @@ class Breaker:
         failures = sum(not result for result in self._results)
         latest = list(self._results)[-self._terms.failures :]
         in_a_row = len(latest) == self._terms.failures and not any(latest)
-        if in_a_row or (len(self._results) == WINDOW and failures > SHARE * WINDOW):
+        full = len(self._results) == self._results.maxlen
+        if in_a_row or (full and failures > SHARE * len(self._results)):
             self._open(now)
 
     def left(self, permit: Permit) -> None:

@@ -16,8 +16,8 @@ from tests.fakes.behaviours import Behaviour, answering
 from tests.integration.attempts.world import World, world
 
 TIMEOUTS = {
-    "no_token": "first_token_timeout_seconds = 0.2",
-    "no_headers": "first_token_timeout_seconds = 0.2",
+    "no_token": "first_token_timeout_seconds = 0.5",
+    "no_headers": "first_token_timeout_seconds = 0.5",
     "stall": "idle_timeout_seconds = 0.5",
 }
 """Of the primary, for faults of servers that never come back; nothing here waits for time to pass otherwise."""

@@ -44,6 +44,7 @@ api_key_env = "KEY"
 kind = "openai"
 base_url = "{fallback}"
 api_key_env = "KEY"
+{fallback_timeouts}
 
 [models.small]
 upstream = "primary"
@@ -110,13 +111,14 @@ class World:
 async def world(
     *,
     timeouts: str = "",
+    fallback_timeouts: str = "",
     large_context: int = 8_000,
     primary_url: str = "",
     timing: Timing | None = None,
     places: int = 4_000,
     **settings: object,
 ) -> AsyncIterator[World]:
-    """Run it; `settings` are the completion service's, `timeouts` lines of the primary's table in the catalogue."""
+    """Run it; `settings` are the completion service's, `timeouts` lines of an upstream's table."""
     async with AsyncExitStack() as stack:
         primary = await stack.enter_async_context(FakeOpenAI.start(api_key=KEY))
         fallback = await stack.enter_async_context(FakeOpenAI.start(api_key=KEY))
@@ -124,6 +126,7 @@ async def world(
             primary=primary_url or primary.base_url,
             fallback=fallback.base_url,
             timeouts=timeouts,
+            fallback_timeouts=fallback_timeouts,
             large_context=large_context,
         )
         environ = {"KEY": KEY}
