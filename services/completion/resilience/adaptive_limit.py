@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-DECREASE = 0.7
-"""What is left of the limit after a sign of too much; TCP CUBIC's factor (RFC 9438 §4.6)."""
+DECREASE = 0.9
+"""What is left of the limit after a sign of too much: the factor of Netflix's concurrency-limits (`AIMDLimit`). TCP's
+halving would cost a quarter of the capacity."""
 
 USED_SHARE = 0.5
 """A limit of which less than this is used is not raised: nothing was found out about it."""

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 from services.completion.resilience.adaptive_limit import AdaptiveLimit
 
-SMOOTHING = 0.1
-"""Weight of the latest call in the running mean of how long a call takes."""
+SMOOTHING, DEVIATION_SMOOTHING, DEVIATIONS = 1 / 8, 1 / 4, 4.0
+"""Weights of the latest call in the running mean of how long a call takes and in that of its deviation, and how many
+deviations a call is given beyond the mean: TCP's retransmission timer's (RFC 6298 §2)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +54,7 @@ class Admission:
         self._waiting: dict[Ticket, None] = {}
         self._numbers = itertools.count()
         self._takes: float | None = None
+        self._deviation = 0.0
 
     @property
     def waiting(self) -> int:
@@ -78,8 +80,8 @@ class Admission:
         return ticket
 
     def patience(self, remaining: float) -> float:
-        """Return the seconds that a caller may wait: what its deadline leaves beside the call itself, bounded."""
-        return min(self._longest, remaining - (self._takes or 0.0))
+        """Return the seconds that a caller may wait: what its deadline leaves beside a call that takes its time."""
+        return min(self._longest, remaining - (self._takes or 0.0) - DEVIATIONS * self._deviation)
 
     def raise_to(self, ticket: Ticket, priority: int) -> None:
         """Somebody more urgent waits on the same ticket now."""
@@ -96,8 +98,7 @@ class Admission:
             self._waiting.pop(ticket, None)
             return
         if answered:
-            takes = now - ticket.began
-            self._takes = takes if self._takes is None else self._takes + SMOOTHING * (takes - self._takes)
+            self._took(now - ticket.began)
         self.in_flight -= 1
         self._pump(now)
 
@@ -109,6 +110,14 @@ class Admission:
         """Return the seconds until somebody who comes now is let through; 0.0 while nothing is known."""
         ahead = sum(ticket.priority >= priority for ticket in self._waiting)
         return (ahead + 1) * (self._takes or 0.0) / self.limit.allowed(now)
+
+    def _took(self, seconds: float) -> None:
+        if self._takes is None:
+            self._takes, self._deviation = seconds, seconds / 2
+            return
+        error = seconds - self._takes
+        self._deviation += DEVIATION_SMOOTHING * (abs(error) - self._deviation)
+        self._takes += SMOOTHING * error
 
     def _push(self, ticket: Ticket) -> None:
         heapq.heappush(self._queue, _Entry((-ticket.priority, next(self._numbers)), ticket))
