@@ -97,9 +97,10 @@ class Plan:
 
     def first_token(self, step: Step, limit: float, now: float, remaining: float) -> float:
         """Return the seconds for the first content: `limit`, or less where another candidate needs the time as well."""
-        if not self._others(step.target, now) or self._made >= self._tries:
+        share = max(remaining * SHARE_OF_TIME, SLOW * step.model.latency.first_token)
+        if limit <= share or self._made >= self._tries or not self._others(step.target, now):
             return limit
-        return min(limit, max(remaining * SHARE_OF_TIME, SLOW * step.model.latency.first_token))
+        return share
 
     def began(self, step: Step) -> None:
         """The step's call is made now."""

@@ -55,8 +55,9 @@ class AttemptPolicy:
 
 
 def _least(one: float | None, other: float | None) -> float | None:
-    limits = [limit for limit in (one, other) if limit is not None]
-    return min(limits, default=None)
+    if one is None:
+        return other
+    return one if other is None else min(one, other)
 
 
 def _within(own: float, limit: float | None) -> float:

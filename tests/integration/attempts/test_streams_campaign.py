@@ -81,12 +81,12 @@ async def ask(w: World, number: int, seen: Counter[str]) -> None:
     else:
         if way < 0.35:
             limits.total_timeout.CopyFrom(Duration(nanos=rng.randrange(1, 50_000_000)))
-        events, error = await w.stream(text, attempts=limits)
+        events, failure = await w.stream(text, attempts=limits)
         finished = bool(events) and events[-1].HasField("finished")
-        assert finished != (error is not None), (text, error)
-        if error is not None:
-            assert error.reason, (text, error)
-            seen[f"stream {error.reason}"] += 1
+        assert finished != (failure is not None), (text, failure)
+        if failure is not None:
+            assert failure.reason, (text, failure)
+            seen[f"stream {failure.reason}"] += 1
         else:
             written = "".join(event.delta.text for event in events)
             assert written == events[-1].finished.answer.text, text
