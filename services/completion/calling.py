@@ -251,7 +251,7 @@ class Caller:
                 fill.transcript.append(
                     Continued(model.name, model.upstream, call.offset, run.failures[-1].reason.value)
                 )
-                self._attempts.happened(model, Event.CONTINUED)
+                self._attempts.happened(model.upstream, model.name, Event.CONTINUED)
             else:
                 run.begins(model)
 

@@ -14,7 +14,6 @@ from typing import Protocol
 
 from services.catalogue.catalogue import Catalogue
 from services.catalogue.tokens import TokenCounter
-from services.catalogue.values import Model
 from services.chassis.telemetry import Telemetry
 from services.completion.accounting import Accounting, Spent
 from services.completion.auditing import Auditing
@@ -178,13 +177,13 @@ class CompletionService:
         await self._background.drain(self._settle_time)
         await asyncio.gather(self.storing.drain(self._settle_time), self.reporting.drain(self._settle_time))
 
-    def _happened(self, model: Model, event: Event) -> None:
-        self._metrics.targets.labels(model.upstream, model.name, event.value).inc()
+    def _happened(self, upstream: str, model: str, event: Event) -> None:
+        self._metrics.targets.labels(upstream, model, event.value).inc()
         if event is Event.BARRED:
             # Nothing but a person can mend it.
-            self._log.error("upstream refuses our key or account", upstream=model.upstream, model=model.name)
+            self._log.error("upstream refuses our key or account", upstream=upstream, model=model)
         elif event in {Event.OPENED, Event.CLOSED}:
-            self._log.warning("breaker", upstream=model.upstream, model=model.name, change=event.value)
+            self._log.warning("breaker", upstream=upstream, model=model, change=event.value)
 
     def _failed(self, work: str, error: BaseException) -> None:
         self._log.error("background work failed", work=work, exc_info=error)

@@ -8,7 +8,7 @@ last try is another model's as long as there is one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from services.catalogue.values import Model
@@ -29,15 +29,11 @@ SLOW = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Call this model after `wait` seconds."""
+    """Call this model after `wait` seconds. It is the catalogue's entry of when the request was planned."""
 
+    model: Model
     target: Target
     wait: float = 0.0
-
-    @property
-    def model(self) -> Model:
-        """Which."""
-        return self.target.model
 
 
 class Plan:
@@ -54,7 +50,7 @@ class Plan:
         happened: Happened,
     ) -> None:
         """`patience`: the longest wait (seconds) that a server may ask for while another candidate could answer."""
-        self._left = [targets.of(model) for model in models]
+        self._left = [Step(model, targets.of(model)) for model in models]
         self._tries = tries
         self._patience = patience
         self._rng = rng
@@ -75,14 +71,14 @@ class Plan:
             return step
         refusals: list[AntiphonError] = []
         soonest: Step | None = None
-        for target in self._left:
-            blocked = target.blocked(now)
+        for candidate in self._left:
+            blocked = candidate.target.blocked(now)
             if blocked is None:
-                return Step(target)
+                return candidate
             refusals.append(blocked.error)
             # A wait that the server asked for is worth its while; a breaker's or a cooldown's is not.
             if blocked.tells and blocked.seconds < remaining - LEAST_SECONDS:
-                step = Step(target, blocked.seconds)
+                step = replace(candidate, wait=blocked.seconds)
                 soonest = step if soonest is None or step.wait < soonest.wait else soonest
         if soonest is None:
             self.refusals += refusals
@@ -92,7 +88,7 @@ class Plan:
         """Whether nothing is left to try, as far as can be seen now."""
         if self._made >= self._tries:
             return True
-        blocked = (target.blocked(now) for target in self._left)
+        blocked = (candidate.target.blocked(now) for candidate in self._left)
         return self._again is None and not any(block is None or block.tells for block in blocked)
 
     def first_token(self, step: Step, limit: float, now: float, remaining: float) -> float:
@@ -124,7 +120,7 @@ class Plan:
                 room = step.model.context_tokens
                 self._left = [other for other in self._left if other.model.context_tokens > room]
             case Verdict.BARRED:
-                self._left = [other for other in self._left if other.model.upstream != step.model.upstream]
+                self._left = [other for other in self._left if other.model.upstream != target.upstream]
             case Verdict.UNKNOWN:
                 self._drop(target)
             case _:
@@ -154,14 +150,14 @@ class Plan:
         if blocked is not None and not blocked.tells:
             return False
         if not target.budget.spend(now):
-            self._happened(step.model, Event.BUDGET_SPENT)
+            self._happened(target.upstream, target.name, Event.BUDGET_SPENT)
             return False
-        self._happened(step.model, Event.RETRIED)
-        self._again = Step(target, wait)
+        self._happened(target.upstream, target.name, Event.RETRIED)
+        self._again = replace(step, wait=wait)
         return True
 
     def _others(self, target: Target, now: float) -> bool:
-        return any(other is not target and other.blocked(now) is None for other in self._left)
+        return any(other.target is not target and other.target.blocked(now) is None for other in self._left)
 
     def _drop(self, target: Target) -> None:
-        self._left = [other for other in self._left if other is not target]
+        self._left = [other for other in self._left if other.target is not target]

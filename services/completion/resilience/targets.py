@@ -34,7 +34,8 @@ class Event(StrEnum):
     CONTINUED = "continued"
 
 
-Happened = Callable[[Model, Event], None]
+Happened = Callable[[str, str, Event], None]
+"""Told the names of an upstream and of its model, and what happened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +74,11 @@ class Target:
     """One model at one upstream."""
 
     def __init__(self, model: Model, upstream: _Upstream, terms: TargetTerms, rng: Random, happened: Happened) -> None:
-        self.model = model
+        # Names only: the catalogue's entry may be exchanged while this one lives.
+        self.name = model.name
+        self.upstream = model.upstream
         self.admission = Admission(AdaptiveLimit(terms.limit), longest=terms.longest_queue)
-        self._upstream = upstream
+        self._shared = upstream
         self._terms = terms
         self._breaker = Breaker(terms.breaker, rng)
         self._happened = happened
@@ -84,7 +87,7 @@ class Target:
     @property
     def budget(self) -> RetryBudget:
         """The retries of its upstream."""
-        return self._upstream.budget
+        return self._shared.budget
 
     @property
     def state(self) -> State:
@@ -93,7 +96,7 @@ class Target:
 
     def blocked(self, now: float) -> Blocked | None:
         """Return why the model is not to be called now, or None if it may be."""
-        upstream = self._upstream
+        upstream = self._shared
         if now < upstream.barred_until and upstream.barred_by is not None:
             left = upstream.barred_until - now
             error = copy.copy(upstream.barred_by)
@@ -142,11 +145,11 @@ class Target:
             self.admission.limit.overloaded(began, now)
         if verdict is Verdict.LATER and error.retry_after is not None:
             self._paused_until = max(self._paused_until, now + error.retry_after)
-            self._happened(self.model, Event.PAUSED)
+            self._tell(Event.PAUSED)
         if verdict is Verdict.BARRED:
-            self._upstream.barred_until = now + self._terms.cooldown
-            self._upstream.barred_by = error
-            self._happened(self.model, Event.BARRED)
+            self._shared.barred_until = now + self._terms.cooldown
+            self._shared.barred_by = error
+            self._tell(Event.BARRED)
         self._changed(before)
 
     def left(self, permit: Permit) -> None:
@@ -155,34 +158,37 @@ class Target:
 
     def shed(self, now: float, seconds: float | None = None) -> Exhausted:
         """Return the error for a request that finds no place at this model."""
-        self._happened(self.model, Event.SHED)
+        self._tell(Event.SHED)
         return Exhausted(
-            f"model '{self.model.name}' has as many calls as it takes",
+            f"model '{self.name}' has as many calls as it takes",
             reason=Reason.OVERLOADED,
             retry_after=self.admission.retry_after(now) if seconds is None else seconds,
-            metadata={"upstream": self.model.upstream},
+            metadata={"upstream": self.upstream},
         )
 
     def _changed(self, before: State) -> None:
         if self._breaker.state is not before and self._breaker.state is State.OPEN:
-            self._happened(self.model, Event.OPENED)
+            self._tell(Event.OPENED)
         elif before is not State.CLOSED and self._breaker.state is State.CLOSED:
-            self._happened(self.model, Event.CLOSED)
+            self._tell(Event.CLOSED)
+
+    def _tell(self, event: Event) -> None:
+        self._happened(self.upstream, self.name, event)
 
     def _limited(self, seconds: float) -> Exhausted:
         return Exhausted(
-            f"upstream '{self.model.upstream}' limits the rate of requests for model '{self.model.name}'",
+            f"upstream '{self.upstream}' limits the rate of requests for model '{self.name}'",
             reason=Reason.UPSTREAM_RATE_LIMITED,
             retry_after=seconds,
-            metadata={"upstream": self.model.upstream},
+            metadata={"upstream": self.upstream},
         )
 
     def _failing(self, seconds: float) -> Unavailable:
         return Unavailable(
-            f"model '{self.model.name}' at upstream '{self.model.upstream}' keeps failing and is left alone for now",
+            f"model '{self.name}' at upstream '{self.upstream}' keeps failing and is left alone for now",
             reason=Reason.UPSTREAM_UNAVAILABLE,
             retry_after=seconds,
-            metadata={"upstream": self.model.upstream},
+            metadata={"upstream": self.upstream},
         )
 
 

@@ -44,7 +44,7 @@ class Asked:
             TargetTerms(),
             rng=random.Random(1),
             monotonic=lambda: self.now,
-            happened=lambda _model, event: self.happened.append(event),
+            happened=lambda _upstream, _model, event: self.happened.append(event),
         )
         self.plan = Plan(
             models,
@@ -52,7 +52,7 @@ class Asked:
             tries=tries,
             patience=patience,
             rng=random.Random(1),
-            happened=lambda _model, event: self.happened.append(event),
+            happened=lambda _upstream, _model, event: self.happened.append(event),
         )
 
     def next(self, remaining: float = TIME) -> Step | None:
