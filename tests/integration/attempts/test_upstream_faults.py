@@ -144,11 +144,12 @@ def black_hole() -> Iterator[str]:
 
 @pytest.mark.fault(22)
 async def test_22_connecting_takes_no_longer_than_the_caller_allows() -> None:
-    limits = completion_pb2.AttemptPolicy(connect_timeout=Duration(nanos=100_000_000))
+    limits = completion_pb2.AttemptPolicy(connect_timeout=Duration(nanos=100_000_000), max_tries=1)
+    slow = "connect_timeout_seconds = 600\nfirst_token_timeout_seconds = 3"
     with black_hole() as hole:
-        async with world(primary_url=hole, timeouts="connect_timeout_seconds = 600") as w:
-            answered = await w.complete(attempts=limits)
-            assert results(answered.info) == [("small", "UPSTREAM_UNAVAILABLE"), ("large", "OK")]
+        async with world(primary_url=hole, timeouts=slow) as w:
+            error = await fails(w, model="small", attempts=limits)
+            assert (error.reason, error.metadata["silent"]) == ("UPSTREAM_UNAVAILABLE", "connect")
 
 
 @pytest.mark.fault(39)
