@@ -13,7 +13,7 @@ FUZZ := --manifest-path simcore/fuzz/Cargo.toml
 .DEFAULT_GOAL := help
 .PHONY: help run test test-pythons lint gen bench bench-simcore setup model clean
 .PHONY: fit-decision eval-cache eval-online campaign-attack campaign-decision campaign-simcore fuzz-simcore
-.PHONY: campaign-isolation campaign-stampede test-faults-sabotage
+.PHONY: campaign-isolation campaign-stampede campaign-streams campaign-survival test-faults-sabotage
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -98,6 +98,15 @@ campaign-stampede: setup model ## ask 1,200 questions that mean the same at once
 campaign-isolation: setup model ## let tenants cross each other OPERATIONS=200000 times, from SEED= on, and look for leaks
 	ISOLATION_OPERATIONS=$(or $(OPERATIONS),200000) ISOLATION_SEED=$(SEED) \
 	  $(BIN)/python -m pytest -s tests/integration/tenants/test_isolation.py
+
+campaign-streams: setup ## ask STREAMS=100000 faulty streams from SEED= on, then cancel CANCELS=1000 in each phase; nothing may be left
+	STREAMS=$(or $(STREAMS),100000) STREAMS_SEED=$(SEED) CANCELS=$(or $(CANCELS),1000) \
+	  $(BIN)/python -m pytest -s tests/integration/attempts/test_streams_campaign.py tests/integration/attempts/test_cancels.py
+
+campaign-survival: setup ## count who survives failing models, REQUESTS=20000, and 200 overloads in virtual time
+	SURVIVAL_REQUESTS=$(or $(REQUESTS),20000) OVERLOADS=$(or $(OVERLOADS),200) \
+	  $(BIN)/python -m pytest -s tests/unit/completion/test_completion_survival.py \
+	  tests/unit/completion/resilience/test_overload.py
 
 setup: $(VENV)/.installed ## install everything into .venv
 

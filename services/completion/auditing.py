@@ -16,7 +16,8 @@ from services.completion.calling import Caller
 from services.completion.fills import Fill, Listener
 from services.completion.metrics import Metrics
 from services.completion.ports import Cache, Router
-from services.completion.request import Request
+from services.completion.request import LEAST_PRIORITY, Request
+from services.completion.resilience.policy import AttemptPolicy
 from services.completion.storing import may_be_stored
 from services.completion.streaming.transcript import Transcript
 
@@ -105,12 +106,15 @@ class Auditing:
             return "failed"
 
     async def _answer(self, audit: _Audit) -> str:
-        request = audit.request
+        # One model's whole answer, whatever the caller had wished for its own.
+        request = replace(audit.request, attempts=AttemptPolicy())
         routing = await self._router.route(request, None, timeout=CALL_SECONDS)
         within_reach = tuple(one for one in routing.candidates if self._caller.callable(one.model))
         deadline = Deadline.after(ANSWER_SECONDS)
         fill = Fill(request, Transcript(self._answer_limit), deadline)
-        fill.attach(Listener(fill, deadline, streaming=False, leave=lambda _: None, pays=False))
+        fill.attach(
+            Listener(fill, deadline, streaming=False, leave=lambda _: None, priority=LEAST_PRIORITY, pays=False)
+        )
         called = await self._caller.answer(fill, replace(routing, candidates=within_reach), lambda _: None)
         if not may_be_stored(called.answer):
             return "unfit"

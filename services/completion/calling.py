@@ -1,67 +1,38 @@
-"""Calls of models: the candidates in order, one attempt each, until one of them has begun to answer.
+"""Calls of models for one answer: the plan's steps, one after the other, until a model has written it.
 
-What the model writes goes to the fill's transcript as it comes. Once content has left there is no other attempt: the
-listeners have read it.
+What a model writes goes to the fill's transcript as it comes. Before the first content a failure is invisible; after it
+the listeners have read what it wrote, so that only somebody who asked for it gets another model's continuation.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from services.catalogue.money import price
 from services.catalogue.values import Model, UpstreamSpec
-from services.chassis.errors import (
-    AntiphonError,
-    DeadlineExceeded,
-    Exhausted,
-    FailedPrecondition,
-    Reason,
-    Unavailable,
-)
-from services.completion.background import Background
+from services.chassis.errors import AntiphonError, DeadlineExceeded, Exhausted, FailedPrecondition, Reason, Unavailable
+from services.completion import continuing, upstream_call
+from services.completion.accounting import SOURCE, Accounting, attempt
 from services.completion.draft import Draft
-from services.completion.estimating import Estimator
 from services.completion.fills import Fill
-from services.completion.metrics import Metrics
 from services.completion.models import ModelBook
-from services.completion.ports import CallReport, CallStatus, Routing
-from services.completion.reporting import Reporting
-from services.completion.result import ATTEMPT_OK, Attempt
-from services.completion.upstreams.protocol import ChatRequest, Upstream
-from services.llm.values import Answer, Cost, FinishReason, Usage
-
-LEAST_SECONDS = 0.005
-"""A call that must be over sooner buys an answer that nobody will read."""
-
-TAIL_SECONDS = 3.0
-"""For usage, once the model has said why it stopped: the answer itself is whole. Upstreams wait less by themselves."""
-
-BURST = 16
-"""Pieces that are taken without letting others run: reading what has already arrived does not wait for anything, and a
-fast server's whole answer would be a tenth of a second in which nobody else is served."""
-
-SOURCE = "completion"
-"""Of the report about the call that settled a decision; earlier attempts have their number after it."""
-
-Spent = Callable[[str, int], None]
-"""Told the id of the key that a model was called for, and the tokens that the call took."""
-
-_ANOTHER_MAY = frozenset(
-    {
-        Reason.UPSTREAM_UNAVAILABLE,
-        Reason.UPSTREAM_MALFORMED,
-        Reason.UPSTREAM_TRUNCATED,
-        Reason.UPSTREAM_RATE_LIMITED,
-        Reason.UPSTREAM_UNAUTHENTICATED,
-        Reason.CONTEXT_TOO_LONG,
-        Reason.DEADLINE_EXCEEDED,
-    }
-)
-"""Failures that say nothing about how another model would take the same request."""
+from services.completion.ports import CallStatus, Routing
+from services.completion.request import Question
+from services.completion.resilience.adaptive_limit import Remaining
+from services.completion.resilience.admission import Shed, Ticket
+from services.completion.resilience.plan import LEAST_SECONDS, Plan, Step
+from services.completion.resilience.policy import AttemptPolicy
+from services.completion.resilience.targets import Event, Happened, Target, Targets
+from services.completion.resilience.verdict import by_callers_limit
+from services.completion.result import Attempt, total_cost, total_usage
+from services.completion.streaming.content import Continued
+from services.completion.upstream_call import UpstreamCall
+from services.completion.upstreams.protocol import ChatRequest, RateLimit, Upstream
+from services.llm.values import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,59 +54,46 @@ class Servers:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempts:
+    """How calls are attempted, for all requests of the process. `patience`: see `Plan`. `sleep` and `rng` for tests."""
+
+    targets: Targets
+    happened: Happened
+    policy: AttemptPolicy
+    patience: float
+    rng: random.Random = field(default_factory=random.Random)
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+@dataclass(frozen=True, slots=True)
 class Called:
-    """A model's answer and the attempts that it took to get it."""
+    """The answer and the attempts that it took. `continued`: several models wrote it, one after the other broke off."""
 
     answer: Answer
     attempts: tuple[Attempt, ...]
+    continued: bool = False
 
 
 @dataclass(slots=True)
-class _Call:
-    """One attempt in progress. Times are of the monotonic clock."""
+class _Run:
+    """The attempts of one fill."""
 
-    model: Model
-    draft: Draft
-    began: float
-    first_content: float | None = None
-    ended: float = 0.0
-    usage: Usage | None = None
-    cost: Cost = field(default_factory=Cost)
-    error: AntiphonError | None = None
+    fill: Fill
+    routing: Routing
+    begins: Callable[[Model], None]
+    policy: AttemptPolicy
+    plan: Plan
+    until: float
+    calls: list[UpstreamCall] = field(default_factory=list)
+    settling: list[asyncio.Task[None]] = field(default_factory=list)
+    failures: list[AntiphonError] = field(default_factory=list)
+    text: str = ""
+    """What calls that broke off have written."""
 
     @property
-    def may_be_billed(self) -> bool:
-        """Whether the server may charge for it: it wrote something, or may have been at work when we hung up."""
-        if self.draft.begun or self.draft.usage is not None or self.error is None:
-            return True
-        return isinstance(self.error, DeadlineExceeded) or self.error.reason is Reason.CONTENT_FILTERED
-
-
-def _patience(spec: UpstreamSpec, draft: Draft) -> float:
-    return spec.idle_timeout if draft.begun else spec.first_token_timeout
-
-
-def _silent(upstream: str, *, begun: bool) -> Unavailable:
-    what = "fell silent in the middle of the answer" if begun else "has not begun to answer in time"
-    return Unavailable(
-        f"upstream '{upstream}' {what}",
-        reason=Reason.UPSTREAM_TRUNCATED if begun else Reason.UPSTREAM_UNAVAILABLE,
-        metadata={"upstream": upstream},
-    )
-
-
-def _truncated(upstream: str) -> Unavailable:
-    return Unavailable(
-        f"upstream '{upstream}' ended without saying why: the answer may be cut",
-        reason=Reason.UPSTREAM_TRUNCATED,
-        metadata={"upstream": upstream},
-    )
-
-
-def _another_may(error: AntiphonError) -> bool:
-    # A model that the server does not know is this candidate's fault; a request that it refuses is not.
-    unknown_there = isinstance(error, FailedPrecondition) and error.reason is Reason.UPSTREAM_REJECTED
-    return error.reason in _ANOTHER_MAY or unknown_there
+    def offset(self) -> int:
+        """Bytes of `text`."""
+        return len(self.text.encode("utf-8", "surrogatepass"))
 
 
 def _worth_telling(failures: list[AntiphonError]) -> AntiphonError:
@@ -151,22 +109,16 @@ class Caller:
         self,
         servers: Servers,
         models: ModelBook,
+        attempts: Attempts,
+        accounting: Accounting,
         *,
-        estimator: Estimator,
-        reporting: Reporting,
-        background: Background,
-        metrics: Metrics,
-        spent: Spent,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._servers = servers
         self._models = models
-        self._estimator = estimator
-        self._reporting = reporting
-        self._background = background
-        self._metrics = metrics
-        self._spent = spent
+        self._attempts = attempts
+        self._accounting = accounting
         self._now = now
         self._monotonic = monotonic
 
@@ -176,94 +128,175 @@ class Caller:
         return found is not None and found.upstream in self._servers.upstreams
 
     async def answer(self, fill: Fill, routing: Routing, begins: Callable[[Model], None]) -> Called:
-        """Return the first candidate's answer that can be had; `begins` is called before its first content.
+        """Return the answer of the first candidate that gives one; `begins` is called before its first content.
 
-        Raises the upstream's error; of several failures that of the last attempt that a later try may mend.
+        Raises the upstream's error; of several failures that of the last attempt that a later try may mend. After
+        content that is `Unavailable(UPSTREAM_TRUNCATED)`; its metadata has the `offset`, the bytes of text that were
+        delivered. All metadata say how many `attempts` were made and the `last_reason`.
         """
-        attempts: list[Attempt] = []
-        failures: list[AntiphonError] = []
-        models = [
-            model for candidate in routing.candidates if (model := self._models.find(candidate.model)) is not None
-        ]
-        for number, model in enumerate(models, start=1):
-            if fill.remaining() < LEAST_SECONDS:
-                raise DeadlineExceeded("no time was left to call a model")
-            call = _Call(model, Draft(), self._monotonic())
-            status, source = CallStatus.UPSTREAM_ERROR, SOURCE
-            try:
-                await self._call(fill, call, begins)
-                answer = await self._finished(fill, call)
-                status = CallStatus.OK
-            except asyncio.CancelledError:
-                status = CallStatus.CANCELLED
-                raise
-            except AntiphonError as error:
-                call.error = error
-                failures.append(error)
-                attempts.append(self._attempt(call, error.reason.value))
-                if call.draft.begun or not _another_may(error) or number == len(models):
-                    raise _worth_telling(failures) from None
-                source = f"{SOURCE}.{number}"
-            else:
-                attempts.append(self._attempt(call, ATTEMPT_OK))
-                return Called(answer, tuple(attempts))
-            finally:
-                call.ended = self._monotonic()
-                self._background.spawn(self._report(fill, routing, call, status, source), "report")
-        raise FailedPrecondition("none of the candidates can be called from here", reason=Reason.NO_MODEL_FITS)
+        run = self._run(fill, routing, begins)
+        while True:
+            remaining = self._remaining(run)
+            if remaining < LEAST_SECONDS:
+                raise self._told(run, DeadlineExceeded("no time was left to call a model"))
+            step = run.plan.next(self._monotonic(), remaining)
+            if step is None:
+                raise self._told(run, self._last_word(run))
+            if step.wait > 0:
+                await self._attempts.sleep(step.wait)
+            answer = await self._attempt(run, step)
+            if answer is not None:
+                break
+        for settling in run.settling:
+            await asyncio.shield(settling)  # what failed calls cost is part of the bill
+        attempts = tuple(map(attempt, run.calls))
+        if run.text:
+            answer = replace(answer, usage=total_usage(attempts), cost=total_cost(attempts))
+        return Called(answer, attempts, continued=bool(run.text))
 
-    async def _call(self, fill: Fill, call: _Call, begins: Callable[[Model], None]) -> None:
+    def _run(self, fill: Fill, routing: Routing, begins: Callable[[Model], None]) -> _Run:
+        attempts = self._attempts
+        policy = attempts.policy.tightened(fill.request.attempts)
+        found = [self._models.find(candidate.model) for candidate in routing.candidates]
+        plan = Plan(
+            [model for model in found if model is not None],
+            attempts.targets,
+            tries=policy.tries,
+            patience=attempts.patience,
+            rng=attempts.rng,
+            happened=attempts.happened,
+        )
+        until = self._monotonic() + (fill.limit() if policy.total is None else min(policy.total, fill.limit()))
+        return _Run(fill, routing, begins, policy, plan, until)
+
+    def _remaining(self, run: _Run) -> float:
+        return min(run.fill.remaining(), run.until - self._monotonic())
+
+    async def _attempt(self, run: _Run, step: Step) -> Answer | None:
+        """Make one call; None if it failed and there may be another."""
+        target = step.target
+        try:
+            ticket = await self._place(run, target)
+        except Exhausted as error:
+            run.plan.passed_over(target, error)
+            return None
+        call, answer, ends = None, None, True
+        try:
+            permit = target.begin(self._monotonic())
+            if permit is None:
+                return None  # opened, or probed by another, while this one waited
+            call = UpstreamCall(step.model, self._question(run), Draft(), self._monotonic(), offset=run.offset)
+            judged = False
+            try:
+                answer = await self._call(run, step, call, lambda: target.answering(permit))
+                target.succeeded(permit)
+                judged = True
+            except AntiphonError as error:
+                if not self._by_callers_limit(run, call, error):
+                    target.failed(permit, error, began=call.began, now=self._monotonic())
+                    judged = True
+                self._failed(run, step, call, error)
+                ends = run.plan.exhausted(self._monotonic())
+            finally:
+                if not judged:
+                    target.left(permit)
+        finally:
+            now = self._monotonic()
+            target.admission.leave(ticket, now, answered=answer is not None)
+            if call is not None:
+                call.ended = now
+                if call.error is None and answer is None:
+                    call.status = CallStatus.CANCELLED
+                source = SOURCE if ends else f"{SOURCE}.{len(run.calls)}"
+                settling = self._accounting.settle(run.fill, run.routing, call, source)
+                if call.status is CallStatus.UPSTREAM_ERROR:
+                    run.settling.append(settling)
+        return answer
+
+    def _by_callers_limit(self, run: _Run, call: UpstreamCall, error: AntiphonError) -> bool:
+        spec = self._servers.specs[call.model.upstream]
+        return by_callers_limit(error, run.fill.request.attempts, spec, run.until - call.began)
+
+    async def _place(self, run: _Run, target: Target) -> Ticket:
+        """Wait for a place at the model; `Exhausted(OVERLOADED)` if that would take too long."""
+        admission, remaining, admitted = target.admission, self._remaining(run), asyncio.Event()
+        entered = admission.enter(self._monotonic(), priority=run.fill.priority, remaining=remaining, wake=admitted.set)
+        if isinstance(entered, Shed):
+            raise target.shed(self._monotonic(), entered.seconds)
+        if entered.admitted:
+            return entered
+        run.fill.waits(lambda priority: admission.raise_to(entered, priority))
+        try:
+            async with asyncio.timeout(admission.patience(remaining)):
+                await admitted.wait()
+        except TimeoutError:
+            if not entered.admitted:
+                admission.leave(entered, self._monotonic())
+                raise target.shed(self._monotonic()) from None
+        except asyncio.CancelledError:
+            admission.leave(entered, self._monotonic())
+            raise
+        finally:
+            run.fill.waits(None)
+        return entered
+
+    async def _call(self, run: _Run, step: Step, call: UpstreamCall, answering: Callable[[], None]) -> Answer:
         """Read one stream to its end, or raise."""
-        model, draft = call.model, call.draft
+        run.plan.began(step)
+        run.calls.append(call)
+        fill, model, target = run.fill, step.model, step.target
         spec = self._servers.specs[model.upstream]
         upstream = self._servers.get(model.upstream, for_reader=fill.only_streams)
-        question = fill.request.question
-        request = ChatRequest(model.upstream_model, question.messages, question.tools, question.options)
-        patience = spec.first_token_timeout
-        fill.transcript.calls()
-        # The limit of the fill, not of who listens now: somebody with more time may still come.
-        async with aclosing(upstream.stream(request, timeout=min(spec.total_timeout, fill.limit()))) as events:
-            while True:
-                try:
-                    async with asyncio.timeout(patience):
-                        event = await anext(events, None)
-                except TimeoutError:
-                    if draft.finish is not None:
-                        return
-                    raise _silent(model.upstream, begun=draft.begun) from None
-                except AntiphonError:
-                    if draft.finish is not None:
-                        return
-                    raise
-                if event is None:
-                    break
-                content = draft.take(event)
-                if draft.begun and call.first_content is None:
-                    call.first_content = self._monotonic()
-                    begins(model)
-                if content is not None:
-                    fill.transcript.append(content)
-                    if len(fill.transcript) % BURST == 0:
-                        await asyncio.sleep(0)
-                patience = TAIL_SECONDS if draft.finish is not None else _patience(spec, draft)
-        if draft.finish is None:
-            raise _truncated(model.upstream)
-        if draft.finish is FinishReason.CONTENT_FILTER and not draft.begun:
-            raise FailedPrecondition(
-                f"the content filter of upstream '{model.upstream}' withheld the answer",
-                reason=Reason.CONTENT_FILTERED,
-                metadata={"upstream": model.upstream},
-            )
+        timeouts = run.policy.timeouts(spec)
+        now = self._monotonic()
+        first_token = run.plan.first_token(step, timeouts.first_token, now, self._remaining(run))
 
-    async def _finished(self, fill: Fill, call: _Call) -> Answer:
+        def begins() -> None:
+            answering()
+            if run.text:
+                fill.transcript.append(
+                    Continued(model.name, model.upstream, call.offset, run.failures[-1].reason.value)
+                )
+                self._attempts.happened(model.upstream, model.name, Event.CONTINUED)
+            else:
+                run.begins(model)
+
+        def told(limit: RateLimit) -> None:
+            target.told(Remaining(limit.calls, limit.seconds), self._monotonic())
+
+        fill.transcript.calls()
+        stream = upstream.stream(
+            ChatRequest(model.upstream_model, call.question.messages, call.question.tools, call.question.options),
+            timeout=min(timeouts.total, run.until - now),
+            connect_timeout=timeouts.connect,
+        )
+        async with aclosing(stream) as events:
+            await upstream_call.read(
+                call,
+                events,
+                fill.transcript,
+                first_token=first_token,
+                idle=timeouts.idle,
+                monotonic=self._monotonic,
+                begins=begins,
+                told=told,
+            )
+        return await self._finished(run, call)
+
+    @staticmethod
+    def _question(run: _Run) -> Question:
+        """Return what is asked of a model now."""
+        question = run.fill.request.question
+        return replace(question, messages=continuing.messages(question.messages, run.text)) if run.text else question
+
+    async def _finished(self, run: _Run, call: UpstreamCall) -> Answer:
         model, draft = call.model, call.draft
-        usage = draft.usage or await self._estimator.usage(fill.request.question, draft.written, model)
-        call.usage, call.cost = usage, price(usage, model)
-        if call.draft.finish is None:
+        if draft.finish is None:
             raise AssertionError("a call without an end was taken for a finished one")
+        usage = await self._accounting.finished(call)
         return Answer(
-            text=draft.text,
-            finish_reason=call.draft.finish,
+            text=run.text + draft.text,
+            finish_reason=draft.finish,
             model=model.name,
             upstream=model.upstream,
             tool_calls=draft.tool_calls,
@@ -273,30 +306,33 @@ class Caller:
             created_at=self._now(),
         )
 
-    def _attempt(self, call: _Call, result: str) -> Attempt:
-        self._metrics.attempts.labels(call.model.name, result).inc()
-        return Attempt(call.model.name, call.model.upstream, result, self._monotonic() - call.began)
+    def _failed(self, run: _Run, step: Step, call: UpstreamCall, error: AntiphonError) -> None:
+        """Plan on after a failure; raises if the listeners have to hear of it."""
+        call.error = error
+        if not call.draft.begun:
+            run.failures.append(error)
+            run.plan.failed(step, error, self._monotonic(), self._remaining(run))
+            return
+        told = continuing.broken_off(error, call.offset + call.draft.delivered)
+        run.failures.append(told)
+        if not (run.policy.continues and continuing.can_be(call.draft, error)):
+            raise self._told(run, told)
+        run.text += call.draft.text
+        run.plan.broke_off(step.target)
 
-    async def _report(self, fill: Fill, routing: Routing, call: _Call, status: CallStatus, source: str) -> None:
-        """Count what was spent and tell the router, whatever became of the call."""
-        usage, cost = call.usage, call.cost
-        if usage is None and call.may_be_billed:
-            written = call.draft.written
-            usage = call.draft.usage or await self._estimator.usage(fill.request.question, written, call.model)
-            cost = price(usage, call.model)
-        self._metrics.cost.labels(call.model.name).inc(cost.nano_usd)
-        if usage is not None:
-            self._spent(fill.request.caller.key_id, usage.input + usage.output)
-        self._reporting.report(
-            CallReport(
-                caller=fill.request.caller,
-                decision_id=routing.decision_id,
-                source=source,
-                model=call.model.name,
-                usage=usage or Usage(),
-                cost=cost,
-                latency=call.ended - call.began,
-                time_to_first_token=None if call.first_content is None else call.first_content - call.began,
-                status=status,
-            )
-        )
+    def _last_word(self, run: _Run) -> AntiphonError:
+        """Return the error for a request that nothing is left to try for."""
+        if run.text:
+            return continuing.broken_off(run.failures[-1], run.offset)
+        if not run.failures and not run.plan.refusals:
+            return FailedPrecondition("none of the candidates can be called from here", reason=Reason.NO_MODEL_FITS)
+        return _worth_telling(run.failures or run.plan.refusals)
+
+    @staticmethod
+    def _told(run: _Run, error: AntiphonError) -> AntiphonError:
+        """Return the error with what was attempted."""
+        if not run.calls:
+            return error
+        last = run.calls[-1].error
+        said = {"attempts": str(len(run.calls)), "last_reason": "" if last is None else last.reason.value}
+        return continuing.saying(error, said)

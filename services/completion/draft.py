@@ -61,6 +61,11 @@ class Draft:
         return "".join(self._text)
 
     @property
+    def delivered(self) -> int:
+        """Bytes of the answer's text, as UTF-8."""
+        return sum(len(piece.encode("utf-8", "surrogatepass")) for piece in self._text)
+
+    @property
     def refusal(self) -> str:
         """The model's words when it refused."""
         return "".join(self._refusal)

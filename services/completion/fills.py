@@ -44,6 +44,7 @@ class Fill:
         self._until = until
         self._listeners: dict[Listener, None] = {}
         self._paid = False
+        self._raise_to: Callable[[int], None] | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -55,6 +56,11 @@ class Fill:
     def listeners(self) -> int:
         """Who waits for this answer now."""
         return len(self._listeners)
+
+    @property
+    def priority(self) -> int:
+        """That of the most urgent listener."""
+        return max((listener.priority for listener in self._listeners), default=self.request.priority)
 
     @property
     def only_streams(self) -> bool:
@@ -78,6 +84,15 @@ class Fill:
     def attach(self, listener: Listener) -> None:
         """Add a listener."""
         self._listeners[listener] = None
+        if self._raise_to is not None:
+            self._raise_to(self.priority)
+
+    def waits(self, raise_to: Callable[[int], None] | None) -> None:
+        """Note that the answer waits for its turn at a model, or does not any more (None).
+
+        `raise_to` is told the priority of the most urgent listener whenever somebody joins.
+        """
+        self._raise_to = raise_to
 
     def detach(self, listener: Listener) -> bool:
         """Remove a listener; True if nobody is left and the answer is still being made."""
@@ -111,9 +126,11 @@ class Listener:
         *,
         streaming: bool,
         leave: Callable[[Listener], None],
+        priority: int = 0,
         pays: bool = True,
     ) -> None:
         self.fill = fill
+        self.priority = priority
         self.deadline = deadline
         self.streaming = streaming
         self._leave = leave
@@ -248,7 +265,7 @@ class Fills:
             self._all.add(fill)
             if shares:
                 self._shared[request.key] = fill
-        listener = Listener(fill, deadline, streaming=streaming, leave=self._leave)
+        listener = Listener(fill, deadline, streaming=streaming, leave=self._leave, priority=request.priority)
         fill.attach(listener)
         if begins:
             fill.begin(self._make(fill), self._ended)

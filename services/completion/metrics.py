@@ -18,6 +18,14 @@ class Metrics:
         self.attempts = Counter(
             "antiphon_completion_attempts", "Calls of models, by result.", ["model", "result"], registry=registry
         )
+        self.targets = Counter(
+            "antiphon_completion_upstream_events",
+            "What happened to a model at its upstream: retried, retry_budget_spent, breaker_opened, breaker_closed, "
+            "barred (it refuses our key, or the account is spent), paused (it said until when), shed (no place within "
+            "the time), continued (it went on with another's answer).",
+            ["upstream", "model", "event"],
+            registry=registry,
+        )
         self.cost = Counter(
             "antiphon_completion_cost_nano_usd", "Money spent on models, in nano-USD.", ["model"], registry=registry
         )

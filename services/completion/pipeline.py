@@ -87,7 +87,11 @@ class Pipeline:
             self._count(completed)
             # The listeners first: storing must not delay them.
             fill.transcript.finish(completed)
-            if hit is None:
+            if completed.continued:
+                # What two models wrote in turn is nobody else's answer.
+                reason = "continued"
+                completed.place.settle()
+            elif hit is None:
                 reason = ""
                 turn.keep(completed.answer)
         except asyncio.CancelledError:
@@ -119,6 +123,7 @@ class Pipeline:
             turn.part,
             routing=routing,
             attempts=called.attempts,
+            continued=called.continued,
             degraded=self._degraded(turn),
             place=turn.place,
         )

@@ -10,7 +10,10 @@ from enum import StrEnum
 
 from services.catalogue.values import Capability
 from services.chassis.auth.values import Caller
+from services.completion.resilience.policy import AttemptPolicy
 from services.llm.values import GenerationOptions, Message, Tool
+
+LEAST_PRIORITY, MOST_PRIORITY = -100, 100
 
 
 class CacheMode(StrEnum):
@@ -92,3 +95,7 @@ class Request:
     objective: Objective = Objective.COST
     routing_policy: str = ""
     """Empty: the operator's default."""
+    attempts: AttemptPolicy = field(default_factory=AttemptPolicy)
+    """What the caller wishes; the operator's policy is tightened by it."""
+    priority: int = 0
+    """Who waits for the same model goes first if it is higher. Below 0: work that gives way to everybody's."""

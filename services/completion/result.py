@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from services.completion.ports import Decision, Outcome, Routing, ServedFrom
@@ -12,12 +13,19 @@ ATTEMPT_OK = "OK"
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One call of a model's server; `result` is `OK` or the reason of the failure, `duration` in seconds."""
+    """One call of a model's server; `result` is `OK` or the reason of the failure, `duration` in seconds.
+
+    `usage` and `cost` are estimated where the call failed and may be billed all the same. `offset`: bytes of text that
+    earlier calls had written of the same answer.
+    """
 
     model: str
     upstream: str
     result: str
     duration: float
+    usage: Usage = field(default_factory=Usage)
+    cost: Cost = field(default_factory=Cost)
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,8 @@ class Completed:
     """Set if nothing was bought for this fill."""
     routing: Routing | None = None
     attempts: tuple[Attempt, ...] = ()
+    continued: bool = False
+    """Several models wrote it, so that it is nobody else's answer."""
     degraded: tuple[str, ...] = ()
     place: EntryPlace = field(default_factory=EntryPlace, compare=False)
     """Known later than the rest: an answer is stored behind its callers' backs."""
@@ -72,6 +82,25 @@ class Delivered:
     time_to_first_token: float
 
 
+def total_usage(attempts: Sequence[Attempt]) -> Usage:
+    """Return what the attempts took together."""
+    parts = [attempt.usage for attempt in attempts]
+    return Usage(
+        input=sum(part.input for part in parts),
+        cached_input=sum(part.cached_input for part in parts),
+        cache_write_input=sum(part.cache_write_input for part in parts),
+        output=sum(part.output for part in parts),
+        reasoning=sum(part.reasoning for part in parts),
+        estimated=any(part.estimated for part in parts),
+    )
+
+
+def total_cost(attempts: Sequence[Attempt]) -> Cost:
+    """Return what the attempts cost together, with the price list of the last."""
+    last = attempts[-1].cost.price_version if attempts else ""
+    return Cost(sum(attempt.cost.nano_usd for attempt in attempts), last)
+
+
 def delivered(completed: Completed, *, pays: bool, latency: float, time_to_first_token: float) -> Delivered:
     """Return what a listener is told; of those who share a call of a model only one pays."""
     answer = completed.answer
@@ -79,7 +108,11 @@ def delivered(completed: Completed, *, pays: bool, latency: float, time_to_first
         usage, cost, served_from = Usage(), Cost(price_version=answer.cost.price_version), completed.served_from
         shared = completed.cache.waited
     elif pays:
-        usage, cost, served_from, shared = answer.usage, answer.cost, None, False
+        # Failed calls are part of what the answer cost; the answer itself says what it takes when all goes well.
+        alone = len(completed.attempts) < 2
+        usage = answer.usage if alone else total_usage(completed.attempts)
+        cost = answer.cost if alone else total_cost(completed.attempts)
+        served_from, shared = None, False
     else:
         usage, cost, shared = Usage(), Cost(price_version=answer.cost.price_version), True
         served_from = ServedFrom(answer.usage, answer.cost)

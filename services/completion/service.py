@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
 from services.catalogue.catalogue import Catalogue
 from services.catalogue.tokens import TokenCounter
 from services.chassis.telemetry import Telemetry
+from services.completion.accounting import Accounting, Spent
 from services.completion.auditing import Auditing
 from services.completion.background import Background
 from services.completion.caching import LookupBudget
-from services.completion.calling import Caller, Servers, Spent
+from services.completion.calling import Attempts, Caller, Servers
 from services.completion.estimating import Estimator
 from services.completion.feedback import Feedback
 from services.completion.fills import Fills
@@ -27,9 +31,22 @@ from services.completion.models import ModelBook
 from services.completion.pipeline import Pipeline, Timeouts
 from services.completion.ports import Cache, Router
 from services.completion.reporting import Reporting
+from services.completion.resilience.adaptive_limit import LimitTerms
+from services.completion.resilience.breaker import BreakerTerms
+from services.completion.resilience.policy import AttemptPolicy
+from services.completion.resilience.targets import Event, Targets, TargetTerms
 from services.completion.settings import CompletionSettings
 from services.completion.storing import Storing
 from services.completion.surroundings import StoreHealth, Surroundings
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The clock and the chance by which calls of models are planned."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    rng: random.Random = field(default_factory=random.Random)
 
 
 class WatchedCache(Cache, StoreHealth, Protocol):
@@ -51,6 +68,7 @@ class CompletionService:
         servers: Servers,
         records: Records,
         spent: Spent = lambda _key_id, _tokens: None,
+        timing: Timing = Timing(),
     ) -> None:
         """`spent` is told of every call of a model for whose key it was and how many tokens it took."""
         self._settle_time = settings.settle_time
@@ -63,21 +81,29 @@ class CompletionService:
         self.models = ModelBook(catalogue, counter)
         self.storing = Storing(cache, metrics, self._failed)
         self.reporting = Reporting(router, metrics)
+        self._metrics = metrics
         self.surroundings = Surroundings(cache, router, self.models, refresh=settings.catalogue_refresh)
+        targets = Targets(_terms(settings), rng=timing.rng, monotonic=timing.monotonic, happened=self._happened)
         calling = partial(
             Caller,
             servers,
             self.models,
-            estimator=Estimator(counter, self._executor),
-            reporting=self.reporting,
-            background=self._background,
-            metrics=metrics,
+            Attempts(
+                targets,
+                self._happened,
+                policy=AttemptPolicy(tries=settings.tries, continues=settings.continue_elsewhere),
+                patience=settings.retry_wait,
+                rng=timing.rng,
+                sleep=timing.sleep,
+            ),
+            monotonic=timing.monotonic,
         )
-        caller = calling(spent=spent)
+        accounting = Accounting(Estimator(counter, self._executor), self.reporting, self._background, metrics, spent)
+        caller = calling(accounting)
         self.auditing = Auditing(
             cache,
             router,
-            calling(spent=lambda _key_id, _tokens: None),
+            calling(replace(accounting, spent=lambda _key_id, _tokens: None)),
             metrics,
             self._failed,
             waiting=settings.audits_waiting,
@@ -153,5 +179,23 @@ class CompletionService:
         await self._background.drain(self._settle_time)
         await asyncio.gather(self.storing.drain(self._settle_time), self.reporting.drain(self._settle_time))
 
+    def _happened(self, upstream: str, model: str, event: Event) -> None:
+        self._metrics.targets.labels(upstream, model, event.value).inc()
+        if event is Event.BARRED:
+            # Nothing but a person can mend it.
+            self._log.error("upstream refuses our key or account", upstream=upstream, model=model)
+        elif event in {Event.OPENED, Event.CLOSED}:
+            self._log.warning("breaker", upstream=upstream, model=model, change=event.value)
+
     def _failed(self, work: str, error: BaseException) -> None:
         self._log.error("background work failed", work=work, exc_info=error)
+
+
+def _terms(settings: CompletionSettings) -> TargetTerms:
+    return TargetTerms(
+        retry_share=settings.retry_share,
+        cooldown=settings.cooldown,
+        longest_queue=settings.queue_wait,
+        breaker=BreakerTerms(settings.breaker_failures, settings.breaker_open, settings.breaker_open_max),
+        limit=LimitTerms(settings.concurrency_start, settings.concurrency_max),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from services.chassis.settings import ServiceSettings, SuiteSettings
+from services.completion.resilience.policy import MOST_TRIES
 
 SERVICE = "completion"
 
@@ -46,6 +47,62 @@ class CompletionSettings(SuiteSettings):
     )
     fill_limit: float = Field(
         default=600.0, gt=0, le=86_400, description="Seconds that making one answer may take, whoever waits for it."
+    )
+    tries: int = Field(
+        default=MOST_TRIES,
+        ge=1,
+        le=MOST_TRIES,
+        description="Calls of models that one answer may take, fallbacks included.",
+    )
+    retry_share: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Retries that an upstream is given, as a share of its requests; fallback to another model is none.",
+    )
+    retry_wait: float = Field(
+        default=5.0,
+        ge=0,
+        le=600,
+        description="Seconds that an upstream's `Retry-After` is waited out while another model could answer.",
+    )
+    continue_elsewhere: bool = Field(
+        default=True,
+        description="Whether callers may ask for an answer that broke off to be continued by another model.",
+    )
+    breaker_failures: int = Field(
+        default=5, ge=1, le=1_000, description="Failures in a row after which a model is left alone for a while."
+    )
+    breaker_open: float = Field(
+        default=1.0,
+        gt=0,
+        le=3600,
+        description="Seconds that it is left alone at first, until one call tries it; doubled whenever that fails.",
+    )
+    breaker_open_max: float = Field(
+        default=30.0, gt=0, le=3600, description="Seconds that a failing model is left alone at most."
+    )
+    cooldown: float = Field(
+        default=60.0,
+        gt=0,
+        le=86_400,
+        description="Seconds that an upstream is left alone which refuses our key, or whose account is spent.",
+    )
+    concurrency_start: int = Field(
+        default=100,
+        ge=1,
+        le=1_000,
+        description="Calls that a model is given at once to begin with; what it can take shows in its answers.",
+    )
+    concurrency_max: int = Field(
+        default=1_000, ge=1, le=1_000, description="Calls that a model is given at once at most."
+    )
+    queue_wait: float = Field(
+        default=5.0,
+        ge=0,
+        le=600,
+        description="Seconds that a request waits for its turn at a model that has as many calls as it takes; who "
+        "would wait longer gets RESOURCE_EXHAUSTED (OVERLOADED) at once.",
     )
     catalogue_refresh: float = Field(
         default=60.0, gt=0, le=86_400, description="Seconds between two readings of the router's catalogue."

@@ -2,6 +2,7 @@
 
 server.default = slow_first_token(gate)          # every call from now on
 server.enqueue(status(429), answering("fine"))   # the next two calls, in order; then the default again
+server.chooses = asked_for                       # the fault that the prompt names: "Why? [fault:cut]"
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Literal
 
 JsonObject = Mapping[str, Any]
@@ -159,8 +162,13 @@ def gzip_bomb(mebibytes: int = 64) -> Behaviour:
     """A small compressed body that unpacks into `mebibytes`."""
     return Behaviour(
         headers={"content-type": "text/event-stream", "content-encoding": "gzip"},
-        body=gzip.compress(b": nothing\n" * (mebibytes * 1024 * 1024 // 10), compresslevel=1),
+        body=_compressed(mebibytes),
     )
+
+
+@cache
+def _compressed(mebibytes: int) -> bytes:
+    return gzip.compress(b": nothing\n" * (mebibytes * 1024 * 1024 // 10), compresslevel=1)
 
 
 def slow_drip(seconds: float) -> Behaviour:
@@ -187,6 +195,93 @@ def error_after(events: int, error: JsonObject | None = None) -> Behaviour:
     """An error object in the stream after so many events."""
     made_up = {"message": "made up by the fake", "type": "server_error", "code": None}
     return Behaviour(tokens=("one ", "two ", "three ", "four"), error_after=events, error=error or made_up)
+
+
+def stall_after(events: int) -> Behaviour:
+    """Nothing more comes after so many events, and the connection stays open."""
+    return Behaviour(tokens=("one ", "two ", "three ", "four"), gate=Gate(), gate_after=events)
+
+
+def wrong_shape() -> Behaviour:
+    """An event stream whose only chunk is JSON and no completion."""
+    return malformed(b'data: {"hello": "world"}\n\n')
+
+
+def unstreamed() -> Behaviour:
+    """A whole completion where a stream was asked for."""
+    message = {"role": "assistant", "content": "whole"}
+    body = {"object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    return Behaviour(headers={"content-type": "application/json"}, body=body)
+
+
+def with_odd_chunks(*tokens: str) -> Behaviour:
+    """A whole answer with chunks in between whose `choices` are empty or whose `content` is null."""
+    odd = (
+        b'data: {"choices": [], "prompt_filter_results": []}\n\n',
+        b'data: {"choices": [{"index": 0, "delta": {"content": null}, "finish_reason": null}]}\n\n',
+    )
+    end = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+    texts = (part for token in tokens or ("odd ", "but ", "whole") for part in (_chunk(token), *odd))
+    return Behaviour(raw=(*odd, *texts, end))
+
+
+def half_an_event() -> Behaviour:
+    """The stream ends in the middle of a chunk."""
+    return malformed(_chunk("Hel"), b'data: {"choices": [{"delta": {"content": "l')
+
+
+FAULTS: Mapping[str, Callable[[], Behaviour]] = {
+    "429": lambda: rate_limited(0.01),
+    "429_long": lambda: rate_limited(3600),
+    "429_untold": rate_limited,
+    "quota": out_of_quota,
+    "500": lambda: status(500),
+    "503": lambda: status(503, retry_after="0.01"),
+    "401": lambda: status(401, error_code="invalid_api_key"),
+    "403": lambda: status(403),
+    "context": context_too_long,
+    "rejected": lambda: status(400),
+    "no_model": lambda: status(404, error_code="model_not_found"),
+    "prompt_filtered": lambda: status(400, error_code="content_filter"),
+    "filtered_first": lambda: Behaviour(tokens=(), finish_reason="content_filter"),
+    "filtered_later": lambda: Behaviour(tokens=("half ",), finish_reason="content_filter"),
+    "filter_error_later": lambda: error_after(2, {"code": "content_filter"}),
+    "no_headers": lambda: Behaviour(gate=Gate()),
+    "no_token": lambda: slow_first_token(Gate()),
+    "stall": lambda: stall_after(2),
+    "drip": lambda: slow_drip(0.01),
+    "cut_before_headers": lambda: Behaviour(cut_before_headers=True),
+    "cut_before_token": lambda: cut_after(0),
+    "cut": lambda: cut_after(2),
+    "ended_before_token": lambda: clean_end_after(0),
+    "ended": lambda: clean_end_after(2),
+    "malformed": malformed,
+    "half_event": half_an_event,
+    "error_first": lambda: error_after(0),
+    "error": lambda: error_after(2),
+    "overloaded_in_stream": lambda: error_after(2, {"type": "overloaded_error"}),
+    "html": html,
+    "wrong_shape": wrong_shape,
+    "unstreamed": unstreamed,
+    "odd_chunks": with_odd_chunks,
+    "no_usage": lambda: Behaviour(report_usage=False),
+    "no_done": lambda: Behaviour(done=False),
+    "oversize_line": lambda: oversize_line(2 * 1024 * 1024),
+    "gzip": lambda: gzip_bomb(1),
+    "redirect": lambda: redirect("http://127.0.0.1:9/v1/chat/completions"),
+    "length": lambda: Behaviour(tokens=("too ", "long"), finish_reason="length"),
+    "empty": lambda: answering("", finish_reason="stop"),
+}
+"""What goes wrong with upstreams, by name; a request asks for one with `[fault:NAME]` in its last message."""
+
+_ASKED = re.compile(r"\[fault:([a-z0-9_]+)\]")
+
+
+def asked_for(body: JsonObject) -> Behaviour | None:
+    """Return the behaviour that the last message names, a new one for each request; `None` if it names none."""
+    messages = body.get("messages") or [{}]
+    found = _ASKED.search(str(messages[-1].get("content")))
+    return FAULTS[found[1]]() if found else None
 
 
 def _chunk(text: str) -> bytes:

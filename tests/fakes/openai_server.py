@@ -3,6 +3,7 @@
     async with FakeOpenAI.start() as server:
         upstream = OpenAIUpstream("fake", base_url=server.base_url, api_key="sk-test")
         server.enqueue(behaviours.rate_limited(2))      # the next call
+        server.chooses = behaviours.asked_for           # those with `[fault:NAME]` in their prompt
         server.default = behaviours.answering("Hi")     # all others
         …
         assert len(server.chat_calls) == 2
@@ -20,7 +21,7 @@ import json
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -63,6 +64,8 @@ class FakeOpenAI:
     def __init__(self, *, api_key: str | None = None) -> None:
         """With `api_key`, any other key is refused with 401 (and quoted, as OpenAI does)."""
         self.default = Behaviour()
+        self.chooses: Callable[[Mapping[str, Any]], Behaviour | None] = lambda _: None
+        """From a request's body to its behaviour; `None`: the default."""
         self.calls: list[Call] = []
         self.peak_in_flight = 0
         self.connections = 0
@@ -153,9 +156,9 @@ class FakeOpenAI:
             call.closed.set()
             self._changed.set()
 
-    async def _begin(self, request: web.Request) -> tuple[Behaviour, web.Response | None]:
+    async def _begin(self, request: web.Request, body: Mapping[str, Any]) -> tuple[Behaviour, web.Response | None]:
         """Return how to answer, and the answer itself if it is a fixed body."""
-        behaviour = self._queue.popleft() if self._queue else self.default
+        behaviour = self._queue.popleft() if self._queue else self.chooses(body) or self.default
         if behaviour.gate is not None and behaviour.gate_after is None:
             await behaviour.gate.passing()
         if behaviour.delay_headers:
@@ -173,7 +176,7 @@ class FakeOpenAI:
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         with self._recorded(request, body) as call:
-            behaviour, fixed = await self._begin(request)
+            behaviour, fixed = await self._begin(request, body)
             if behaviour.cut_before_headers:
                 _cut(request, call)
                 return web.Response()
@@ -182,20 +185,23 @@ class FakeOpenAI:
             if not body.get("stream"):
                 return web.json_response(_completion(behaviour, body))
             response = web.StreamResponse(headers={"content-type": behaviour.content_type, **behaviour.headers})
-            await response.prepare(request)
-            if await _Stream(request, response, behaviour, body, call, self._changed).run():
-                await response.write_eof()
+            with suppress(ConnectionError):  # aiohttp would log that the client has left
+                await response.prepare(request)
+                if await _Stream(request, response, behaviour, body, call, self._changed).run():
+                    await response.write_eof()
+                return response
+            call.outcome = call.outcome or "disconnected"
             return response
 
     async def _embeddings(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         with self._recorded(request, body):
-            behaviour, fixed = await self._begin(request)
+            behaviour, fixed = await self._begin(request, body)
             return web.json_response(_embedded(behaviour, body)) if fixed is None else fixed
 
     async def _models(self, request: web.Request) -> web.StreamResponse:
         with self._recorded(request, {}):
-            _, fixed = await self._begin(request)
+            _, fixed = await self._begin(request, {})
             models = [
                 {"id": name, "object": "model", "created": 0, "owned_by": "fake"} for name in ("fake-1", "fake-2")
             ]

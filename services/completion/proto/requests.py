@@ -19,7 +19,16 @@ from antiphon.router.v1 import router_pb2
 from services.chassis.auth.values import Caller
 from services.chassis.errors import InvalidRequest
 from services.completion.proto.words import CAPABILITIES, MODES, OBJECTIVES
-from services.completion.request import CachePolicy, Constraints, Objective, Question, Request
+from services.completion.request import (
+    LEAST_PRIORITY,
+    MOST_PRIORITY,
+    CachePolicy,
+    Constraints,
+    Objective,
+    Question,
+    Request,
+)
+from services.completion.resilience.policy import MOST_TRIES, AttemptPolicy
 from services.llm import proto as llm
 from services.llm.proto import invalid, is_blank, missing, refuse_unsupported
 
@@ -28,7 +37,7 @@ AUTO = "auto"
 MAX_TAGS = 16
 MAX_TAG = 64
 
-NOT_HONOURED = ("session_id", "priority")
+NOT_HONOURED = ("session_id",)
 POLICY_NOT_HONOURED = ("stale_while_revalidate", "source_versions")
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
@@ -47,6 +56,8 @@ def read_request(
     refuse_unsupported(request, NOT_HONOURED, path.rstrip("."))
     if not _REQUEST_ID.fullmatch(request.request_id):
         raise invalid(f"{path}request_id", "at most 64 printable ASCII characters")
+    if not LEAST_PRIORITY <= request.priority <= MOST_PRIORITY:
+        raise invalid(f"{path}priority", f"must be {LEAST_PRIORITY} to {MOST_PRIORITY}")
     namespace = request.namespace or DEFAULT_NAMESPACE
     if not _NAMESPACE.fullmatch(namespace):
         raise invalid(f"{path}namespace", "must be 1 to 128 of a-z A-Z 0-9 . _ : / -")
@@ -68,6 +79,8 @@ def read_request(
         constraints=constraints,
         objective=objective,
         routing_policy=request.routing_policy,
+        attempts=_attempts(request.attempts, f"{path}attempts."),
+        priority=request.priority,
         # The last: what is refused above would take long to copy.
         key=_key(request, messages, caller.tenant, namespace, model),
     )
@@ -132,6 +145,8 @@ def _key(
         routing_policy=request.routing_policy,
         cache=request.cache,
     )
+    if request.attempts.ByteSize():
+        canonical.attempts.CopyFrom(request.attempts)
     canonical.cache.mode = request.cache.mode or cache_pb2.CACHE_MODE_DEFAULT
     if request.options.ByteSize():
         canonical.options.CopyFrom(request.options)
@@ -172,6 +187,24 @@ def _policy(policy: cache_pb2.CachePolicy, path: str) -> CachePolicy:
         max_age=_seconds(policy.max_age, f"{path}max_age") if policy.HasField("max_age") else None,
         no_store=policy.no_store,
         tags=tuple(policy.tags),
+    )
+
+
+def _attempts(policy: completion_pb2.AttemptPolicy, path: str) -> AttemptPolicy:
+    if not 0 <= policy.max_tries <= MOST_TRIES:
+        raise invalid(f"{path}max_tries", f"must be 1 to {MOST_TRIES}, or 0 for the operator's")
+
+    return AttemptPolicy(
+        total=_seconds(policy.total_timeout, f"{path}total_timeout") if policy.HasField("total_timeout") else None,
+        connect=_seconds(policy.connect_timeout, f"{path}connect_timeout")
+        if policy.HasField("connect_timeout")
+        else None,
+        first_token=_seconds(policy.first_token_timeout, f"{path}first_token_timeout")
+        if policy.HasField("first_token_timeout")
+        else None,
+        idle=_seconds(policy.idle_timeout, f"{path}idle_timeout") if policy.HasField("idle_timeout") else None,
+        tries=policy.max_tries or MOST_TRIES,
+        continues=policy.after_content == completion_pb2.AFTER_CONTENT_CONTINUE,
     )
 
 

@@ -12,7 +12,7 @@ from services.completion.ports import Decision, Routing, ServedFrom
 from services.completion.proto.durations import write_duration
 from services.completion.proto.words import COMPLEXITY_NUMBERS, OUTCOME_NUMBERS
 from services.completion.result import Attempt, CachePart, Delivered
-from services.completion.streaming.content import Content, Reasoning, Text, ToolCallPart, joined
+from services.completion.streaming.content import Content, Continued, Reasoning, Text, ToolCallPart, joined
 from services.completion.streaming.transcript import Opened
 from services.llm.proto import write_answer, write_cost, write_finish_reason, write_timestamp, write_usage
 
@@ -62,6 +62,23 @@ def write_event(event: Told, completion_id: str, request_id: str) -> completion_
     """Return one message of `StreamComplete`."""
     response = completion_pb2.StreamCompleteResponse
     match event:
+        case Beat():
+            return _BEAT
+        case Opened(model, outcome):
+            started = completion_pb2.Started(
+                completion_id=completion_id, model=model, cache_outcome=OUTCOME_NUMBERS[outcome]
+            )
+            return response(started=started)
+        case Delivered():
+            answer, info = _finished(event, completion_id, request_id)
+            return response(finished=completion_pb2.Finished(answer=answer, info=info))
+        case _:
+            return _content(event)
+
+
+def _content(content: Content) -> completion_pb2.StreamCompleteResponse:
+    response = completion_pb2.StreamCompleteResponse
+    match content:
         case Text(text):
             return response(delta=completion_pb2.Delta(text=text))
         case Reasoning(text):
@@ -69,16 +86,9 @@ def write_event(event: Told, completion_id: str, request_id: str) -> completion_
         case ToolCallPart(index, call_id, name, arguments):
             part = completion_pb2.ToolCallDelta(index=index, id=call_id, name=name, arguments=arguments)
             return response(tool_call=part)
-        case Opened(model, outcome):
-            started = completion_pb2.Started(
-                completion_id=completion_id, model=model, cache_outcome=OUTCOME_NUMBERS[outcome]
-            )
-            return response(started=started)
-        case Beat():
-            return _BEAT
-        case Delivered():
-            answer, info = _finished(event, completion_id, request_id)
-            return response(finished=completion_pb2.Finished(answer=answer, info=info))
+        case Continued(model, upstream, offset, reason):
+            continued = completion_pb2.Continued(model=model, upstream=upstream, offset=offset, reason=reason)
+            return response(continued=continued)
 
 
 def _finished(
@@ -149,4 +159,7 @@ def _attempt(attempt: Attempt) -> completion_pb2.Attempt:
         upstream=attempt.upstream,
         result=attempt.result,
         duration=write_duration(attempt.duration),
+        usage=write_usage(attempt.usage),
+        cost=write_cost(attempt.cost),
+        offset=attempt.offset,
     )

@@ -33,7 +33,20 @@ class ToolCallPart:
     arguments: str = ""
 
 
-Content = Text | Reasoning | ToolCallPart
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """The model that wrote so far broke off, for `reason`; from here on another writes.
+
+    `offset`: bytes of the answer's text so far.
+    """
+
+    model: str
+    upstream: str
+    offset: int
+    reason: str
+
+
+Content = Text | Reasoning | ToolCallPart | Continued
 
 
 def size(content: Content) -> int:
@@ -43,6 +56,8 @@ def size(content: Content) -> int:
             return _bytes(text)
         case ToolCallPart():
             return _bytes(content.id) + _bytes(content.name) + _bytes(content.arguments)
+        case Continued():
+            return 0
 
 
 def _bytes(text: str) -> int:
@@ -85,6 +100,8 @@ def _flush(run: list[Content]) -> Iterator[Content]:
             yield replace(first, arguments=next(parts, ""))
             for part in parts:
                 yield ToolCallPart(first.index, arguments=part)
+        case Continued():
+            yield first
 
 
 def _split(text: str) -> Iterator[str]:

@@ -6,6 +6,7 @@
     offline      the labelled stand-in that needs no network
     request      our values as OpenAI's request body
     client       the HTTP client: what may leave, what is accepted
+    rate_limits  headers to what is left of our rate
     sse          bytes to payloads, bounded
     chunks       payloads to events
     failures     statuses and error objects to domain errors

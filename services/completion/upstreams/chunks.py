@@ -50,6 +50,9 @@ class ChunkReader:
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream
         self._call_ids: list[str] = []
+        self._indices: dict[int, tuple[str, int]] = {}
+        """By the index that the server states: the id of the latest call there, and its number here."""
+        self._numbers: set[int] = set()
         self.done = False
         """The server said that nothing follows."""
         self.finished = False
@@ -137,7 +140,7 @@ class ChunkReader:
     def _index(self, stated: object, identity: str) -> int:
         """Return the number of a tool call; servers that state none start a new call with each new id."""
         if isinstance(stated, int) and not isinstance(stated, bool) and 0 <= stated < MAX_TOOL_CALLS:
-            return stated
+            return self._stated(stated, identity)
         if stated is not None:
             raise failures.malformed(self._upstream, "tool calls of a wrong shape")
         if identity and identity not in self._call_ids:
@@ -145,6 +148,23 @@ class ChunkReader:
                 raise failures.oversize(self._upstream, f"more than {MAX_TOOL_CALLS} tool calls")
             self._call_ids.append(identity)
         return self._call_ids.index(identity) if identity else max(len(self._call_ids) - 1, 0)
+
+    def _stated(self, stated: int, identity: str) -> int:
+        """Return the number of a call with a stated index; some servers give all parallel calls the same one."""
+        known = self._indices.get(stated)
+        if known is None:
+            self._indices[stated] = (identity, self._free(stated))
+        elif identity and known[0] and identity != known[0]:
+            self._indices[stated] = (identity, self._free(len(self._numbers)))
+        return self._indices[stated][1]
+
+    def _free(self, wanted: int) -> int:
+        while wanted in self._numbers:
+            wanted += 1
+        if wanted >= MAX_TOOL_CALLS:
+            raise failures.oversize(self._upstream, f"more than {MAX_TOOL_CALLS} tool calls")
+        self._numbers.add(wanted)
+        return wanted
 
 
 def _count(table: object, name: str) -> int:

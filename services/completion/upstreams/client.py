@@ -19,6 +19,7 @@ import orjson
 from services.chassis.errors import FailedPrecondition, Reason
 from services.completion.upstreams import failures
 from services.completion.upstreams.failures import Complaint
+from services.completion.upstreams.rate_limits import rate_limit
 
 MAX_ERROR_BYTES = 64 * 1024
 """Of an error's body; an error object is below 2 KiB."""
@@ -62,8 +63,13 @@ def own_headers(upstream: str, api_key: str | None, headers: Mapping[str, str]) 
     return own
 
 
+def connecting_within(seconds: float) -> httpx2.Timeout:
+    """Return the limits of one request: only connecting has one here, the rest of a call is bounded by its deadline."""
+    return httpx2.Timeout(None, connect=seconds, pool=seconds)
+
+
 def http_client(
-    upstream: str, own: Mapping[str, str], *, connect_timeout: float, now: Callable[[], float] = time.time
+    upstream: str, own: Mapping[str, str], *, timeout: httpx2.Timeout, now: Callable[[], float] = time.time
 ) -> httpx2.AsyncClient:
     """Return the client. A response that reaches its user is a 2xx event stream; all else was raised as our errors."""
 
@@ -79,7 +85,7 @@ def http_client(
                 upstream,
                 response.status_code,
                 await _complaint(response, media_type),
-                retry_after=failures.retry_after(response.headers, now),
+                retry_after=_retry_after(response, now),
             )
         if response.headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
             raise failures.oversize(upstream, "a compressed stream, whose size nothing bounds")
@@ -90,13 +96,21 @@ def http_client(
         if media_type not in {"", "text/event-stream"}:
             raise failures.malformed(upstream, "something that is no event stream")
 
-    # Only connecting has a limit here: the rest of a call is bounded by its deadline.
     return httpx2.AsyncClient(
-        timeout=httpx2.Timeout(None, connect=connect_timeout, pool=connect_timeout),
+        timeout=timeout,
         limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEPALIVE_SECONDS),
         follow_redirects=False,
         event_hooks={"request": [only_ours], "response": [only_streams]},
     )
+
+
+def _retry_after(response: httpx2.Response, now: Callable[[], float]) -> float | None:
+    """Return the wait that the server asks for; a spent rate limit says it without `Retry-After`, too."""
+    seconds = failures.retry_after(response.headers, now)
+    if seconds is None and response.status_code == 429:
+        limit = rate_limit(response.headers)
+        seconds = limit.seconds if limit is not None and limit.calls == 0 else None
+    return seconds
 
 
 async def _complaint(response: httpx2.Response, media_type: str) -> Complaint:

@@ -45,8 +45,11 @@ class OfflineUpstream:
     async def aclose(self) -> None:
         """Nothing to close."""
 
-    async def stream(self, request: ChatRequest, *, timeout: float) -> AsyncGenerator[ChatEvent, None]:
+    async def stream(
+        self, request: ChatRequest, *, timeout: float, connect_timeout: float | None = None
+    ) -> AsyncGenerator[ChatEvent, None]:
         """Yield one `TextDelta` per word, then usage and the end; tools are accepted and never called."""
+        del connect_timeout  # nothing is connected to
         deadline = self._monotonic() + timeout
         if timeout <= 0:
             raise self._too_late()

@@ -20,8 +20,9 @@ import openai
 from services.chassis.errors import AntiphonError, DeadlineExceeded, Reason
 from services.completion.upstreams import failures, request
 from services.completion.upstreams.chunks import ChunkReader
-from services.completion.upstreams.client import http_client, own_headers
+from services.completion.upstreams.client import connecting_within, http_client, own_headers
 from services.completion.upstreams.protocol import ChatEvent, ChatRequest
+from services.completion.upstreams.rate_limits import rate_limit
 from services.completion.upstreams.sse import MAX_LINE_BYTES, LineTooLongError, SseDecoder
 
 MAX_STREAM_BYTES = 256 * 1024 * 1024
@@ -63,6 +64,7 @@ class OpenAIUpstream:
         self._stream_usage = stream_usage
         self._max_line_bytes = max_line_bytes
         self._max_stream_bytes = max_stream_bytes
+        self._timeout = connecting_within(connect_timeout)
         own = own_headers(name, api_key, headers or {})
         # The SDK takes what it is not given from OPENAI_API_KEY and OPENAI_ADMIN_KEY, whatever the server; and it
         # insists on a key. The client's hook replaces all of its headers by `own`.
@@ -71,7 +73,7 @@ class OpenAIUpstream:
             api_key="replaced",
             admin_api_key="",
             max_retries=0,
-            http_client=http_client(name, own, connect_timeout=connect_timeout, now=now),
+            http_client=http_client(name, own, timeout=self._timeout, now=now),
         )
 
     @property
@@ -83,7 +85,9 @@ class OpenAIUpstream:
         """Close the connections."""
         await self._client.close()
 
-    async def stream(self, request: ChatRequest, *, timeout: float) -> AsyncGenerator[ChatEvent, None]:
+    async def stream(
+        self, request: ChatRequest, *, timeout: float, connect_timeout: float | None = None
+    ) -> AsyncGenerator[ChatEvent, None]:
         """Yield the events of one call; see `protocol.Upstream`."""
         # Timeouts are set around each wait, never across a `yield`: there they would cancel the consumer.
         loop = asyncio.get_running_loop()
@@ -91,7 +95,9 @@ class OpenAIUpstream:
         if timeout <= 0:
             raise self._too_late()
         async with AsyncExitStack() as stack:
-            response = await self._open(stack, request, deadline)
+            response = await self._open(stack, request, deadline, connect_timeout)
+            if (limit := rate_limit(response.headers)) is not None:
+                yield limit
             pieces = await stack.enter_async_context(aclosing(response.aiter_raw()))
             decoder = SseDecoder(max_line_bytes=self._max_line_bytes)
             reader = ChunkReader(self._name)
@@ -115,13 +121,16 @@ class OpenAIUpstream:
                     until = min(deadline, loop.time() + TAIL_SECONDS)
             await self._drain(pieces)
 
-    async def _open(self, stack: AsyncExitStack, request: ChatRequest, deadline: float) -> httpx2.Response:
+    async def _open(
+        self, stack: AsyncExitStack, request: ChatRequest, deadline: float, connect_timeout: float | None
+    ) -> httpx2.Response:
         """Return the response once its headers are there; it is closed with `stack`."""
         context = self._client.chat.completions.with_streaming_response.create(
             model=request.model,
             messages=[],  # the body below replaces them; the SDK would walk through and copy each
             stream=True,
             extra_body=self._body(request),
+            timeout=self._timeout if connect_timeout is None else connecting_within(connect_timeout),
         )
         try:
             async with asyncio.timeout_at(deadline):
@@ -129,7 +138,7 @@ class OpenAIUpstream:
         except TimeoutError:
             raise self._too_late() from None
         except openai.APITimeoutError:
-            raise failures.unreachable(self._name, "cannot be connected to in time") from None
+            raise failures.unreachable(self._name, "cannot be connected to in time", silent="connect") from None
         except (openai.APIConnectionError, *_BROKEN):
             raise failures.unreachable(self._name) from None
         return response.http_response

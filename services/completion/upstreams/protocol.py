@@ -64,7 +64,15 @@ class Finish:
     reason: FinishReason
 
 
-ChatEvent = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | UsageReport | Finish
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """What is left of our rate, as the server says: `calls` more within `seconds`, or none for so long. Comes first."""
+
+    calls: int
+    seconds: float
+
+
+ChatEvent = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | UsageReport | Finish | RateLimit
 
 
 class Upstream(Protocol):
@@ -74,18 +82,22 @@ class Upstream(Protocol):
     def name(self) -> str:
         """Its name in the catalogue."""
 
-    def stream(self, request: ChatRequest, *, timeout: float) -> AsyncGenerator[ChatEvent, None]:
+    def stream(
+        self, request: ChatRequest, *, timeout: float, connect_timeout: float | None = None
+    ) -> AsyncGenerator[ChatEvent, None]:
         """Yield the events of one call; nothing is sent before the first `anext`, and nothing is tried twice.
 
-        `timeout` (seconds) bounds the whole call from that moment on. `aclose()` on the generator, or cancelling the
+        `timeout` (seconds) bounds the whole call from that moment on, `connect_timeout` making a connection (default:
+        the upstream's own). `aclose()` on the generator, or cancelling the
         task that waits in it, closes the connection at once. A stream that ends without `Finish` was truncated; one
         without `UsageReport` leaves the usage to be estimated.
 
-        Raises `Unavailable` (UPSTREAM_UNAVAILABLE: not reached, 5xx; UPSTREAM_TRUNCATED: broke off while answering;
-        UPSTREAM_MALFORMED: not an answer), `Exhausted` (UPSTREAM_RATE_LIMITED with `retry_after`; UPSTREAM_MALFORMED:
-        larger than our limits), `FailedPrecondition` (UPSTREAM_UNAUTHENTICATED, CONTENT_FILTERED, UPSTREAM_REJECTED: it
-        has no such model), `InvalidRequest` (CONTEXT_TOO_LONG, UPSTREAM_REJECTED), `DeadlineExceeded`. Each names the
-        upstream in `metadata["upstream"]`, known error codes in `metadata["upstream_code"]`.
+        Raises `Unavailable` (UPSTREAM_UNAVAILABLE: not reached, or 5xx, then with `metadata["upstream_status"]`;
+        UPSTREAM_TRUNCATED: broke off while answering; UPSTREAM_MALFORMED: not an answer), `Exhausted`
+        (UPSTREAM_RATE_LIMITED with `retry_after`; UPSTREAM_MALFORMED: larger than our limits), `FailedPrecondition`
+        (UPSTREAM_UNAUTHENTICATED, CONTENT_FILTERED, UPSTREAM_REJECTED: it has no such model), `InvalidRequest`
+        (CONTEXT_TOO_LONG, UPSTREAM_REJECTED), `DeadlineExceeded`. Each names the upstream in `metadata["upstream"]`,
+        known error codes in `metadata["upstream_code"]`.
         """
 
     async def aclose(self) -> None:

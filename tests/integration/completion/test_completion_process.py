@@ -47,6 +47,7 @@ def client(channel: grpc.aio.Channel) -> AsyncCompletionClient:
     return AsyncCompletionClient(channel=channel)
 
 
+@pytest.mark.fault(40)
 async def test_it_answers_alone_and_says_what_is_missing(client: AsyncCompletionClient, upstream: FakeOpenAI) -> None:
     upstream.default = behaviours.answering("All ", "alone.")
     response = await client.complete(Sent(prompt="Are you there?", request_id="mine"))

@@ -156,7 +156,7 @@ async def test_a_ruined_answer_is_not_in_the_cache(
     suite: SuiteProcess, upstream: FakeOpenAI, ruined: Behaviour
 ) -> None:
     upstream.enqueue(ruined)
-    wanted = request(model="small")
+    wanted = request(model="small", attempts=completion_pb2.AttemptPolicy(max_tries=1))
     async with AsyncCompletionClient(suite.address("completion")) as client:
         try:
             first = await client.complete(wanted)

@@ -500,6 +500,7 @@ async def test_leaving_after_the_reason_leaves_nothing_open(server: FakeOpenAI, 
 # --- the network ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(38)
 async def test_a_reset_connection_is_truncated(server: FakeOpenAI) -> None:
     gate = Gate()
     server.default = answering("a", "b", gate=gate, gate_after=1)
@@ -515,6 +516,7 @@ async def test_a_reset_connection_is_truncated(server: FakeOpenAI) -> None:
     assert raised.value.reason is Reason.UPSTREAM_TRUNCATED
 
 
+@pytest.mark.fault(38)
 async def test_a_black_hole_costs_the_time_of_the_call_and_no_more(server: FakeOpenAI) -> None:
     async with Proxy.to("127.0.0.1", server.port) as proxy:
         upstream = OpenAIUpstream("up", base_url=f"http://{proxy.address}/v1", api_key=KEY)

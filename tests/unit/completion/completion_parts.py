@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
+import random
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -36,7 +37,7 @@ from services.completion.ports import (
 )
 from services.completion.request import CacheMode, CachePolicy, Question, Request
 from services.completion.result import Delivered
-from services.completion.service import CompletionService
+from services.completion.service import CompletionService, Timing
 from services.completion.settings import CompletionSettings
 from services.completion.storing import may_be_stored
 from services.completion.upstreams.protocol import ChatEvent, ChatRequest, Finish, TextDelta, UsageReport
@@ -94,9 +95,9 @@ tier = "complex"
 """
 
 
-async def until(true: Callable[[], bool]) -> None:
-    """Wait for a state."""
-    async with asyncio.timeout(GUARD):
+async def until(true: Callable[[], bool], *, guard: float = GUARD) -> None:
+    """Wait for a state, at most `guard` seconds."""
+    async with asyncio.timeout(guard):
         while not true():  # noqa: ASYNC110 -- a state of the tested parts, which set no event for tests
             await asyncio.sleep(0.001)
 
@@ -147,7 +148,9 @@ class ScriptedUpstream:
     def calls(self) -> int:
         return len(self.requests)
 
-    async def stream(self, request: ChatRequest, *, timeout: float) -> AsyncGenerator[ChatEvent, None]:
+    async def stream(
+        self, request: ChatRequest, *, timeout: float, connect_timeout: float | None = None
+    ) -> AsyncGenerator[ChatEvent, None]:
         self.requests.append(request)
         self.timeouts.append(timeout)
         self.open += 1
@@ -402,7 +405,7 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(*, timeouts: str = "", **settings: object) -> AsyncIterator[Rig]:
+async def rig(*, timeouts: str = "", timing: Timing | None = None, **settings: object) -> AsyncIterator[Rig]:
     """Run a service whose models are `small` (of upstream `one`) and `large` (of `two`)."""
     catalogue = Catalogue.parse(CATALOGUE.format(timeouts=timeouts), {})
     cache, router, records = MemoryCache(), MemoryRouter(), MemoryRecords()
@@ -419,6 +422,7 @@ async def rig(*, timeouts: str = "", **settings: object) -> AsyncIterator[Rig]:
         servers=Servers(catalogue.upstreams, {"one": one, "two": two}),
         spent=lambda key_id, tokens: spent.append((key_id, tokens)),
         records=records,
+        timing=timing or Timing(rng=random.Random(1)),
     )
     try:
         async with service.running():

@@ -88,7 +88,7 @@ async def test_with_no_room_for_audits_none_is_run() -> None:
 
 
 async def test_a_model_a_router_or_a_cache_that_fails_ends_one_audit_and_not_the_next() -> None:
-    async with rig() as running:
+    async with rig(tries=1) as running:
         running.router.candidates = ("small",)
         running.one.scripts.append([down()])
         running.cache.found.append(hit())

@@ -313,9 +313,8 @@ async def test_a_grant_that_comes_after_the_answer_still_gets_it() -> None:
 
 
 async def test_a_grant_that_comes_after_the_fill_failed_is_given_back() -> None:
-    async with rig(lookup_timeout=0.01, embedding_timeout=0) as r:
+    async with rig(lookup_timeout=0.01, embedding_timeout=0, tries=1) as r:
         r.cache.hold = asyncio.Event()
-        r.router.candidates = ("small",)
         r.one.scripts.append([down()])
         with pytest.raises(Unavailable):
             await r.complete()

@@ -16,7 +16,8 @@ from services.chassis.errors import (
     Unavailable,
 )
 from services.completion.ports import CallStatus
-from services.completion.upstreams.protocol import RefusalDelta
+from services.completion.resilience.policy import MOST_TRIES
+from services.completion.upstreams.protocol import RefusalDelta, TextDelta
 from services.llm.values import FinishReason, Usage
 from tests.unit.completion.completion_parts import Rig, Step, ask, down, rig, words
 
@@ -35,9 +36,9 @@ async def _fails(r: Rig) -> AntiphonError:
     "failure",
     [
         down(Reason.UPSTREAM_UNAVAILABLE),
-        down(Reason.UPSTREAM_MALFORMED),
         down(Reason.UPSTREAM_TRUNCATED),
         Exhausted("slow down", reason=Reason.UPSTREAM_RATE_LIMITED),
+        Exhausted("too large", reason=Reason.UPSTREAM_MALFORMED),
         FailedPrecondition("key", reason=Reason.UPSTREAM_UNAUTHENTICATED),
         FailedPrecondition("no such model", reason=Reason.UPSTREAM_REJECTED),
         DeadlineExceeded("too slow"),
@@ -86,10 +87,10 @@ async def test_when_all_fail_the_caller_hears_of_the_failure_that_may_pass() -> 
 
 async def test_an_explicit_model_is_the_only_candidate() -> None:
     async with rig() as r:
-        r.two.scripts.append([down()])
+        r.two.default = [down()]
         with pytest.raises(Unavailable):
             await r.complete(ask(model="large"))
-        assert (r.one.calls, r.two.calls) == (0, 1)
+        assert (r.one.calls, r.two.calls) == (0, MOST_TRIES)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ async def test_an_explicit_model_is_the_only_candidate() -> None:
         ),
         pytest.param(
             [*words("Half ", finish=None, usage=None), Exhausted("busy", reason=Reason.UPSTREAM_RATE_LIMITED)],
-            Reason.UPSTREAM_RATE_LIMITED,
+            Reason.UPSTREAM_TRUNCATED,
             id="error in the stream",
         ),
     ],
@@ -112,7 +113,10 @@ async def test_after_content_there_is_no_second_attempt_and_nothing_is_cached(ru
     async with rig() as r:
         r.one.scripts.append(ruin)
         error = await _fails(r)
+        assert isinstance(error, Unavailable)
         assert error.reason is reason
+        written = sum(len(step.text) for step in ruin if isinstance(step, TextDelta))
+        assert (error.metadata["offset"], error.metadata["attempts"]) == (str(written), "1")
         assert r.two.calls == 0
         assert [why for _, why in r.cache.aborts] == [reason.value.lower()]
         report = r.router.reports[-1]

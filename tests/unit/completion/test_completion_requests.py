@@ -16,6 +16,7 @@ from services.chassis.auth.values import Caller
 from services.chassis.errors import InvalidRequest, Reason
 from services.completion.proto.requests import body_digest, read_key, read_request
 from services.completion.request import CacheMode, CachePolicy, Constraints, Objective, Request
+from services.completion.resilience.policy import AttemptPolicy
 from services.llm.values import Message, Role, TextPart
 
 Sent = completion_pb2.CompleteRequest
@@ -44,6 +45,10 @@ def constraints(**fields: object) -> Sent:
     return Sent(prompt="Hi", constraints=router_pb2.RouteConstraints(**fields))  # type: ignore[arg-type]
 
 
+def attempts(**fields: object) -> Sent:
+    return Sent(prompt="Hi", attempts=completion_pb2.AttemptPolicy(**fields))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("sent", "field", "reason"),
     [
@@ -53,7 +58,14 @@ def constraints(**fields: object) -> Sent:
         (Sent(messages=[user(" ")]), "messages[0].parts", Reason.MISSING_FIELD),
         (Sent(messages=[llm_pb2.Message()]), "messages[0].role", Reason.MISSING_FIELD),
         (Sent(prompt="Hi", session_id="s"), "session_id", Reason.UNSUPPORTED_FIELD),
-        (Sent(prompt="Hi", priority=1), "priority", Reason.UNSUPPORTED_FIELD),
+        (Sent(prompt="Hi", priority=101), "priority", Reason.INVALID_FIELD),
+        (Sent(prompt="Hi", priority=-101), "priority", Reason.INVALID_FIELD),
+        (attempts(max_tries=4), "attempts.max_tries", Reason.INVALID_FIELD),
+        (attempts(max_tries=-1), "attempts.max_tries", Reason.INVALID_FIELD),
+        (attempts(total_timeout=Duration()), "attempts.total_timeout", Reason.INVALID_FIELD),
+        (attempts(connect_timeout=Duration()), "attempts.connect_timeout", Reason.INVALID_FIELD),
+        (attempts(first_token_timeout=Duration()), "attempts.first_token_timeout", Reason.INVALID_FIELD),
+        (attempts(idle_timeout=Duration(seconds=-1)), "attempts.idle_timeout", Reason.INVALID_FIELD),
         (Sent(prompt="Hi", namespace="with space"), "namespace", Reason.INVALID_FIELD),
         (Sent(prompt="Hi", namespace="n" * 129), "namespace", Reason.INVALID_FIELD),
         (Sent(prompt="Hi", request_id="r" * 65), "request_id", Reason.INVALID_FIELD),
@@ -231,3 +243,23 @@ def test_a_body_is_all_that_was_sent_but_its_key_and_its_id() -> None:
         Sent(prompt="Hi", model="small", cache=cache_pb2.CachePolicy(no_store=True)),
     ]
     assert len({digest, *map(body_digest, others)}) == 5
+
+
+def test_wishes_for_the_attempts_are_read_and_keep_requests_apart() -> None:
+    sent = attempts(
+        total_timeout=Duration(seconds=20),
+        connect_timeout=Duration(seconds=1),
+        first_token_timeout=Duration(seconds=2),
+        idle_timeout=Duration(seconds=3),
+        max_tries=2,
+        after_content=completion_pb2.AFTER_CONTENT_CONTINUE,
+    )
+    assert read(sent).attempts == AttemptPolicy(20.0, 1.0, 2.0, 3.0, 2, continues=True)
+    assert read(Sent(prompt="Hi")).attempts == AttemptPolicy()
+    assert read(sent).key != read(Sent(prompt="Hi")).key
+
+
+def test_priority_is_nothing_that_keeps_requests_apart() -> None:
+    urgent, batch = Sent(prompt="Hi", priority=10), Sent(prompt="Hi", priority=-10)
+    assert (read(urgent).priority, read(batch).priority) == (10, -10)
+    assert read(urgent).key == read(batch).key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import date
 
@@ -13,7 +14,7 @@ from services.completion.models import ModelBook
 from services.completion.ports import CallStatus, ListedModel, ListedPrices
 from services.completion.request import Constraints, Objective, Request
 from services.llm.values import GenerationOptions, ImagePart, Message, Role, Tool
-from tests.unit.completion.completion_parts import ask, down, rig
+from tests.unit.completion.completion_parts import ask, down, rig, until, words
 
 AWAY = down(Reason.ROUTER_UNAVAILABLE)
 
@@ -83,20 +84,36 @@ async def test_reports_tell_the_router_what_each_call_took() -> None:
         assert 0 <= report.time_to_first_token <= report.latency
 
 
+NEW_PRICES = ListedPrices(
+    input=5_000_000_000,
+    output=0,
+    cached_input=5_000_000_000,
+    cache_write=5_000_000_000,
+    per_request=7,
+    date=date(2026, 2, 2),
+    version="2026-02-02-new",
+)
+
+
+@pytest.mark.fault(63)
+async def test_a_request_keeps_the_prices_with_which_it_was_begun() -> None:
+    async with rig() as r:
+        gate = asyncio.Event()
+        r.one.scripts.append([gate, *words("An ", "answer.")])
+        asking = asyncio.create_task(r.complete(ask(model="small")))
+        await until(lambda: r.one.open == 1)
+        r.router.listed = (ListedModel("small", NEW_PRICES, 1_000, 500, frozenset({Capability.STREAMING})),)
+        assert await r.service.surroundings.read_catalogue()
+        gate.set()
+        assert (await asking).cost.nano_usd == 10 * 1_000 + 5 * 2_000
+        assert (await r.complete(ask("And now?", model="small"))).cost.nano_usd == 10 * 5_000 + 7
+
+
 async def test_the_routers_prices_go_before_those_of_the_own_file() -> None:
     async with rig() as r:
         small = r.service.models.find("small")
         assert small is not None
-        prices = ListedPrices(
-            input=5_000_000_000,
-            output=0,
-            cached_input=5_000_000_000,
-            cache_write=5_000_000_000,
-            per_request=7,
-            date=date(2026, 2, 2),
-            version="2026-02-02-new",
-        )
-        listed = ListedModel("small", prices, 1_000, 500, frozenset({Capability.STREAMING}))
+        listed = ListedModel("small", NEW_PRICES, 1_000, 500, frozenset({Capability.STREAMING}))
         r.router.listed = (listed, replace(listed, name="unheard-of"))
         assert await r.service.surroundings.read_catalogue()
         delivered = await r.complete(ask(model="small"))

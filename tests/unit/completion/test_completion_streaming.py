@@ -8,12 +8,12 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.completion.calling import BURST
 from services.completion.fills import Beat, Called, Event
 from services.completion.ports import Found, Outcome
 from services.completion.result import Delivered
 from services.completion.streaming.content import PIECE_CHARS, Content, Reasoning, Text, ToolCallPart, joined
 from services.completion.streaming.transcript import Opened
+from services.completion.upstream_call import BURST
 from services.completion.upstreams.protocol import ReasoningDelta, ToolCallDelta
 from services.llm.values import FinishReason, ToolCall
 from tests.unit.completion.completion_parts import answered, rig, until, words

@@ -65,7 +65,7 @@ async def test_renewals_and_reports_are_the_callers() -> None:
 
 
 async def test_what_is_given_up_is_the_callers() -> None:
-    async with rig() as r:
+    async with rig(tries=2) as r:
         r.one.scripts.append([down()])
         r.two.scripts.append([down()])
         with pytest.raises(Unavailable):

@@ -12,6 +12,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -22,6 +23,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _AfterContent:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AfterContentEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AfterContent.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    AFTER_CONTENT_UNSPECIFIED: _AfterContent.ValueType  # 0
+    """FAIL."""
+    AFTER_CONTENT_FAIL: _AfterContent.ValueType  # 1
+    """The call ends with UNAVAILABLE (UPSTREAM_TRUNCATED)."""
+    AFTER_CONTENT_CONTINUE: _AfterContent.ValueType  # 2
+    """Another candidate is asked to continue, if there is one and the answer is text; the stream says so with `continued`,
+    and the answer is not cached. The seam may show. The operator may forbid it, which is FAIL.
+    """
+
+class AfterContent(_AfterContent, metaclass=_AfterContentEnumTypeWrapper):
+    """What becomes of an answer whose model broke off after its caller had read a part of it."""
+
+AFTER_CONTENT_UNSPECIFIED: AfterContent.ValueType  # 0
+"""FAIL."""
+AFTER_CONTENT_FAIL: AfterContent.ValueType  # 1
+"""The call ends with UNAVAILABLE (UPSTREAM_TRUNCATED)."""
+AFTER_CONTENT_CONTINUE: AfterContent.ValueType  # 2
+"""Another candidate is asked to continue, if there is one and the answer is text; the stream says so with `continued`,
+and the answer is not cached. The seam may show. The operator may forbid it, which is FAIL.
+"""
+Global___AfterContent: _TypeAlias = AfterContent  # noqa: Y015
 
 @_typing.final
 class CompleteRequest(_message.Message):
@@ -43,6 +72,7 @@ class CompleteRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """Shorthand for one user message. Either this or `messages`."""
     model: _builtins.str
@@ -70,7 +100,9 @@ class CompleteRequest(_message.Message):
     session_id: _builtins.str
     """Not honoured yet: setting it is INVALID_ARGUMENT."""
     priority: _builtins.int
-    """Not honoured yet: setting it is INVALID_ARGUMENT."""
+    """Whose turn it is at a model with as many calls as it takes: higher goes first, equal ones in order. -100 to 100. Default
+    0: somebody waits for the answer. Below 0: batch work, which gives way to that and is shed first.
+    """
     request_id: _builtins.str
     """The caller's id of this request, for logs; at most 64 printable ASCII characters. Empty: one is made."""
     @_builtins.property
@@ -93,6 +125,10 @@ class CompleteRequest(_message.Message):
     def constraints(self) -> _router_pb2.RouteConstraints:
         """What a model must satisfy. Part of the cache's scope."""
 
+    @_builtins.property
+    def attempts(self) -> Global___AttemptPolicy:
+        """Tighter limits on the calls of models than the operator's. Not part of the cache's scope."""
+
     def __init__(
         self,
         *,
@@ -110,14 +146,70 @@ class CompleteRequest(_message.Message):
         session_id: _builtins.str = ...,
         priority: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        attempts: Global___AttemptPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "constraints", b"constraints", "options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "cache", b"cache", "constraints", b"constraints", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "constraints", b"constraints", "idempotency_key", b"idempotency_key", "messages", b"messages", "model", b"model", "namespace", b"namespace", "objective", b"objective", "options", b"options", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "routing_policy", b"routing_policy", "session_id", b"session_id", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "cache", b"cache", "constraints", b"constraints", "idempotency_key", b"idempotency_key", "messages", b"messages", "model", b"model", "namespace", b"namespace", "objective", b"objective", "options", b"options", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "routing_policy", b"routing_policy", "session_id", b"session_id", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CompleteRequest: _TypeAlias = CompleteRequest  # noqa: Y015
+
+@_typing.final
+class AttemptPolicy(_message.Message):
+    """The limits on the calls of models for one request. Every field can only tighten the operator's limits, which hold for
+    what is unset; values beyond them are no error and change nothing.
+
+    Before the first content a failure is invisible: the same model is tried again while its upstream's retry budget lasts
+    (10 % of its requests by default), then the router's next candidate. `CompletionInfo.attempts` tells of all calls.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOTAL_TIMEOUT_FIELD_NUMBER: _builtins.int
+    CONNECT_TIMEOUT_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_TIMEOUT_FIELD_NUMBER: _builtins.int
+    IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    MAX_TRIES_FIELD_NUMBER: _builtins.int
+    AFTER_CONTENT_FIELD_NUMBER: _builtins.int
+    max_tries: _builtins.int
+    """Calls of models, fallbacks included: 1 to 3. Unset or 0: 3."""
+    after_content: Global___AfterContent.ValueType
+    """What becomes of an answer that breaks off. Default: FAIL."""
+    @_builtins.property
+    def total_timeout(self) -> _duration_pb2.Duration:
+        """For all calls together and the waits between them. More than 0. Unset: the request's deadline."""
+
+    @_builtins.property
+    def connect_timeout(self) -> _duration_pb2.Duration:
+        """To connect to a model's server. More than 0. Default: the catalogue's, 5 s."""
+
+    @_builtins.property
+    def first_token_timeout(self) -> _duration_pb2.Duration:
+        """From the call to the model's first content. More than 0. Default: the catalogue's, 30 s."""
+
+    @_builtins.property
+    def idle_timeout(self) -> _duration_pb2.Duration:
+        """Between two pieces of content. More than 0. Default: the catalogue's, 30 s."""
+
+    def __init__(
+        self,
+        *,
+        total_timeout: _duration_pb2.Duration | None = ...,
+        connect_timeout: _duration_pb2.Duration | None = ...,
+        first_token_timeout: _duration_pb2.Duration | None = ...,
+        idle_timeout: _duration_pb2.Duration | None = ...,
+        max_tries: _builtins.int = ...,
+        after_content: Global___AfterContent.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["connect_timeout", b"connect_timeout", "first_token_timeout", b"first_token_timeout", "idle_timeout", b"idle_timeout", "total_timeout", b"total_timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_content", b"after_content", "connect_timeout", b"connect_timeout", "first_token_timeout", b"first_token_timeout", "idle_timeout", b"idle_timeout", "max_tries", b"max_tries", "total_timeout", b"total_timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttemptPolicy: _TypeAlias = AttemptPolicy  # noqa: Y015
 
 @_typing.final
 class StreamCompleteRequest(_message.Message):
@@ -235,15 +327,30 @@ class Attempt(_message.Message):
     UPSTREAM_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model."""
     upstream: _builtins.str
     """The server."""
     result: _builtins.str
     """`OK`, or the reason of the failure (`antiphon.errors.v1.ErrorReason` without its prefix)."""
+    offset: _builtins.int
+    """Bytes (UTF-8) of the answer's text that earlier calls had written: more than 0 for one that continued another's answer."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """How long it took."""
+
+    @_builtins.property
+    def usage(self) -> _llm_pb2.Usage:
+        """The tokens that it took; estimated where the server did not say. Zero for a call that failed before the model can have
+        written anything.
+        """
+
+    @_builtins.property
+    def cost(self) -> _llm_pb2.Cost:
+        """What it cost, by the prices of its model."""
 
     def __init__(
         self,
@@ -252,10 +359,13 @@ class Attempt(_message.Message):
         upstream: _builtins.str = ...,
         result: _builtins.str = ...,
         duration: _duration_pb2.Duration | None = ...,
+        usage: _llm_pb2.Usage | None = ...,
+        cost: _llm_pb2.Cost | None = ...,
+        offset: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "duration", b"duration", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "model", b"model", "result", b"result", "upstream", b"upstream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "duration", b"duration", "model", b"model", "offset", b"offset", "result", b"result", "upstream", b"upstream", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -296,11 +406,11 @@ class CompletionInfo(_message.Message):
     """
     @_builtins.property
     def usage(self) -> _llm_pb2.Usage:
-        """What this call bought. Zero for a cache hit and for those who shared someone else's call."""
+        """What this call bought: the sum of its attempts. Zero for a cache hit and for those who shared someone else's call."""
 
     @_builtins.property
     def cost(self) -> _llm_pb2.Cost:
-        """What this call cost. Zero for a cache hit and for those who shared someone else's call."""
+        """What this call cost: the sum of its attempts. Zero for a cache hit and for those who shared someone else's call."""
 
     @_builtins.property
     def served_from(self) -> _cache_pb2.ServedFrom:
@@ -502,6 +612,40 @@ class ToolCallDelta(_message.Message):
 Global___ToolCallDelta: _TypeAlias = ToolCallDelta  # noqa: Y015
 
 @_typing.final
+class Continued(_message.Message):
+    """The model that wrote so far broke off, and another goes on where it stopped. Only with AFTER_CONTENT_CONTINUE."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    UPSTREAM_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model that goes on."""
+    upstream: _builtins.str
+    """Its server."""
+    offset: _builtins.int
+    """Bytes (UTF-8) of the answer's text so far."""
+    reason: _builtins.str
+    """Why the other one broke off (`antiphon.errors.v1.ErrorReason` without its prefix)."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        upstream: _builtins.str = ...,
+        offset: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "offset", b"offset", "reason", b"reason", "upstream", b"upstream"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Continued: _TypeAlias = Continued  # noqa: Y015
+
+@_typing.final
 class Heartbeat(_message.Message):
     """The stream is alive."""
 
@@ -560,6 +704,7 @@ class StreamCompleteResponse(_message.Message):
     TOOL_CALL_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
+    CONTINUED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def started(self) -> Global___Started:
         """The answer begins; leaves with the first content."""
@@ -584,6 +729,10 @@ class StreamCompleteResponse(_message.Message):
     def finished(self) -> Global___Finished:
         """The answer is complete; nothing follows."""
 
+    @_builtins.property
+    def continued(self) -> Global___Continued:
+        """Another model continues the answer."""
+
     def __init__(
         self,
         *,
@@ -593,12 +742,13 @@ class StreamCompleteResponse(_message.Message):
         tool_call: Global___ToolCallDelta | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
         finished: Global___Finished | None = ...,
+        continued: Global___Continued | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "event", b"event", "finished", b"finished", "heartbeat", b"heartbeat", "reasoning_delta", b"reasoning_delta", "started", b"started", "tool_call", b"tool_call"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["continued", b"continued", "delta", b"delta", "event", b"event", "finished", b"finished", "heartbeat", b"heartbeat", "reasoning_delta", b"reasoning_delta", "started", b"started", "tool_call", b"tool_call"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "event", b"event", "finished", b"finished", "heartbeat", b"heartbeat", "reasoning_delta", b"reasoning_delta", "started", b"started", "tool_call", b"tool_call"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continued", b"continued", "delta", b"delta", "event", b"event", "finished", b"finished", "heartbeat", b"heartbeat", "reasoning_delta", b"reasoning_delta", "started", b"started", "tool_call", b"tool_call"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "delta", "reasoning_delta", "tool_call", "heartbeat", "finished"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "delta", "reasoning_delta", "tool_call", "heartbeat", "finished", "continued"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

@@ -79,7 +79,8 @@ class CompletionServiceServicer(object):
         TENANT_NOT_ALLOWED), NOT_FOUND (NOT_CACHED with ONLY_IF_CACHED), FAILED_PRECONDITION (NO_MODEL_FITS,
         UPSTREAM_UNAUTHENTICATED, CONTENT_FILTERED), RESOURCE_EXHAUSTED (RATE_LIMITED, UPSTREAM_RATE_LIMITED, OVERLOADED,
         UPSTREAM_MALFORMED for an answer that is too long), UNAVAILABLE (UPSTREAM_…, SHUTTING_DOWN; STORE_UNAVAILABLE with an idempotency key; CACHE_UNAVAILABLE with
-        ONLY_IF_CACHED), DEADLINE_EXCEEDED. A router that is away is no error: see `degraded`.
+        ONLY_IF_CACHED), DEADLINE_EXCEEDED. A router that is away is no error: see `degraded`. If models were called, the
+        `ErrorInfo.metadata` has the number of `attempts` and the `last_reason`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,7 +91,8 @@ class CompletionServiceServicer(object):
         time, also before `started`. A stream that ends without `finished` has failed, and its status says why; what had
         arrived is incomplete.
 
-        Errors: as `Complete`; UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas.
+        Errors: as `Complete`; UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas, whose `ErrorInfo.metadata` has the `offset`, the
+        bytes of text (UTF-8) that were sent, and the `cause`, the reason of the model's server.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

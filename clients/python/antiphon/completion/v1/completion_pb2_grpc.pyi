@@ -51,14 +51,16 @@ class CompletionServiceStub:
     TENANT_NOT_ALLOWED), NOT_FOUND (NOT_CACHED with ONLY_IF_CACHED), FAILED_PRECONDITION (NO_MODEL_FITS,
     UPSTREAM_UNAUTHENTICATED, CONTENT_FILTERED), RESOURCE_EXHAUSTED (RATE_LIMITED, UPSTREAM_RATE_LIMITED, OVERLOADED,
     UPSTREAM_MALFORMED for an answer that is too long), UNAVAILABLE (UPSTREAM_…, SHUTTING_DOWN; STORE_UNAVAILABLE with an idempotency key; CACHE_UNAVAILABLE with
-    ONLY_IF_CACHED), DEADLINE_EXCEEDED. A router that is away is no error: see `degraded`.
+    ONLY_IF_CACHED), DEADLINE_EXCEEDED. A router that is away is no error: see `degraded`. If models were called, the
+    `ErrorInfo.metadata` has the number of `attempts` and the `last_reason`.
     """
     StreamComplete: _grpc.UnaryStreamMultiCallable[_completion_pb2.StreamCompleteRequest, _completion_pb2.StreamCompleteResponse]
     """The same, streamed: `started`, then `delta`s while the model writes, then `finished`. `heartbeat`s may come at any
     time, also before `started`. A stream that ends without `finished` has failed, and its status says why; what had
     arrived is incomplete.
 
-    Errors: as `Complete`; UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas.
+    Errors: as `Complete`; UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas, whose `ErrorInfo.metadata` has the `offset`, the
+    bytes of text (UTF-8) that were sent, and the `cause`, the reason of the model's server.
     """
     SubmitFeedback: _grpc.UnaryUnaryMultiCallable[_completion_pb2.SubmitFeedbackRequest, _completion_pb2.SubmitFeedbackResponse]
     """Says whether an answer was right. The cache keeps that with the entry that served it, or that it became, and by its
@@ -102,14 +104,16 @@ class CompletionServiceAsyncStub(CompletionServiceStub):
     TENANT_NOT_ALLOWED), NOT_FOUND (NOT_CACHED with ONLY_IF_CACHED), FAILED_PRECONDITION (NO_MODEL_FITS,
     UPSTREAM_UNAUTHENTICATED, CONTENT_FILTERED), RESOURCE_EXHAUSTED (RATE_LIMITED, UPSTREAM_RATE_LIMITED, OVERLOADED,
     UPSTREAM_MALFORMED for an answer that is too long), UNAVAILABLE (UPSTREAM_…, SHUTTING_DOWN; STORE_UNAVAILABLE with an idempotency key; CACHE_UNAVAILABLE with
-    ONLY_IF_CACHED), DEADLINE_EXCEEDED. A router that is away is no error: see `degraded`.
+    ONLY_IF_CACHED), DEADLINE_EXCEEDED. A router that is away is no error: see `degraded`. If models were called, the
+    `ErrorInfo.metadata` has the number of `attempts` and the `last_reason`.
     """
     StreamComplete: _aio.UnaryStreamMultiCallable[_completion_pb2.StreamCompleteRequest, _completion_pb2.StreamCompleteResponse]  # type: ignore[assignment]
     """The same, streamed: `started`, then `delta`s while the model writes, then `finished`. `heartbeat`s may come at any
     time, also before `started`. A stream that ends without `finished` has failed, and its status says why; what had
     arrived is incomplete.
 
-    Errors: as `Complete`; UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas.
+    Errors: as `Complete`; UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas, whose `ErrorInfo.metadata` has the `offset`, the
+    bytes of text (UTF-8) that were sent, and the `cause`, the reason of the model's server.
     """
     SubmitFeedback: _aio.UnaryUnaryMultiCallable[_completion_pb2.SubmitFeedbackRequest, _completion_pb2.SubmitFeedbackResponse]  # type: ignore[assignment]
     """Says whether an answer was right. The cache keeps that with the entry that served it, or that it became, and by its
@@ -156,7 +160,8 @@ class CompletionServiceServicer(metaclass=_abc_1.ABCMeta):
         TENANT_NOT_ALLOWED), NOT_FOUND (NOT_CACHED with ONLY_IF_CACHED), FAILED_PRECONDITION (NO_MODEL_FITS,
         UPSTREAM_UNAUTHENTICATED, CONTENT_FILTERED), RESOURCE_EXHAUSTED (RATE_LIMITED, UPSTREAM_RATE_LIMITED, OVERLOADED,
         UPSTREAM_MALFORMED for an answer that is too long), UNAVAILABLE (UPSTREAM_…, SHUTTING_DOWN; STORE_UNAVAILABLE with an idempotency key; CACHE_UNAVAILABLE with
-        ONLY_IF_CACHED), DEADLINE_EXCEEDED. A router that is away is no error: see `degraded`.
+        ONLY_IF_CACHED), DEADLINE_EXCEEDED. A router that is away is no error: see `degraded`. If models were called, the
+        `ErrorInfo.metadata` has the number of `attempts` and the `last_reason`.
         """
 
     @_abc_1.abstractmethod
@@ -169,7 +174,8 @@ class CompletionServiceServicer(metaclass=_abc_1.ABCMeta):
         time, also before `started`. A stream that ends without `finished` has failed, and its status says why; what had
         arrived is incomplete.
 
-        Errors: as `Complete`; UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas.
+        Errors: as `Complete`; UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas, whose `ErrorInfo.metadata` has the `offset`, the
+        bytes of text (UTF-8) that were sent, and the `cause`, the reason of the model's server.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,136 @@
+"""One call of a model: its stream read to the end, what it wrote, what it took."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+
+from services.catalogue.values import Model
+from services.chassis.errors import AntiphonError, DeadlineExceeded, FailedPrecondition, Reason, Unavailable
+from services.completion.draft import Draft
+from services.completion.ports import CallStatus
+from services.completion.request import Question
+from services.completion.streaming.transcript import Transcript
+from services.completion.upstreams.protocol import ChatEvent, RateLimit
+from services.llm.values import Cost, FinishReason, Usage
+
+TAIL_SECONDS = 3.0
+"""For usage, once the model has said why it stopped: the answer itself is whole. Upstreams wait less by themselves."""
+
+BURST = 16
+"""Pieces that are taken without letting others run: reading what has already arrived does not wait for anything, and a
+fast server's whole answer would be a tenth of a second in which nobody else is served."""
+
+
+@dataclass(slots=True)
+class UpstreamCall:
+    """One call in progress. Times are of the monotonic clock; `offset`: bytes of the answer's text before this call."""
+
+    model: Model
+    question: Question
+    draft: Draft
+    began: float
+    offset: int = 0
+    first_content: float | None = None
+    ended: float = 0.0
+    status: CallStatus = CallStatus.UPSTREAM_ERROR
+    usage: Usage | None = None
+    cost: Cost = field(default_factory=Cost)
+    error: AntiphonError | None = None
+
+    @property
+    def may_be_billed(self) -> bool:
+        """Whether the server may charge for it: it wrote something, or may have been at work when we hung up."""
+        if self.draft.begun or self.draft.usage is not None or self.error is None:
+            return True
+        return isinstance(self.error, DeadlineExceeded) or (
+            self.error.reason is Reason.CONTENT_FILTERED or self.error.metadata.get("silent") == "first_token"
+        )
+
+
+async def read(
+    call: UpstreamCall,
+    events: AsyncGenerator[ChatEvent, None],
+    transcript: Transcript,
+    *,
+    first_token: float,
+    idle: float,
+    monotonic: Callable[[], float],
+    begins: Callable[[], None],
+    told: Callable[[RateLimit], None],
+) -> None:
+    """Read one stream to its end, or raise. Content goes to `transcript`; `begins` is called before its first.
+
+    `told` hears what the server says of its rate limit. `first_token` and `idle`: seconds until the first content, and
+    between two pieces.
+    """
+    draft, upstream = call.draft, call.model.upstream
+    loop = asyncio.get_running_loop()
+    until = loop.time() + first_token
+    while True:
+        try:
+            async with asyncio.timeout_at(until):
+                event = await anext(events, None)
+        except TimeoutError:
+            if draft.finish is not None:
+                return
+            raise _silent(upstream, begun=draft.begun) from None
+        except AntiphonError as error:
+            if _ended_all_the_same(draft, error):
+                return
+            raise
+        if event is None:
+            break
+        if event.__class__ is RateLimit:
+            told(event)
+            continue
+        content = draft.take(event)
+        if draft.begun and call.first_content is None:
+            call.first_content = monotonic()
+            begins()
+        if content is not None:
+            transcript.append(content)
+            if len(transcript) % BURST == 0:
+                await asyncio.sleep(0)
+        if draft.finish is not None:
+            until = loop.time() + TAIL_SECONDS
+        elif draft.begun:
+            until = loop.time() + idle
+    _must_have_finished(draft, upstream)
+
+
+def _ended_all_the_same(draft: Draft, error: AntiphonError) -> bool:
+    """Whether the answer is whole, or has ended with a reason, although its stream failed."""
+    if draft.finish is None and error.reason is Reason.CONTENT_FILTERED and draft.begun:
+        # Some servers say in an error what others say in `finish_reason`.
+        draft.finish = FinishReason.CONTENT_FILTER
+    return draft.finish is not None
+
+
+def _must_have_finished(draft: Draft, upstream: str) -> None:
+    if draft.finish is None:
+        raise _truncated(upstream)
+    if draft.finish is FinishReason.CONTENT_FILTER and not draft.begun:
+        raise FailedPrecondition(
+            f"the content filter of upstream '{upstream}' withheld the answer",
+            reason=Reason.CONTENT_FILTERED,
+            metadata={"upstream": upstream},
+        )
+
+
+def _silent(upstream: str, *, begun: bool) -> Unavailable:
+    what = "fell silent in the middle of the answer" if begun else "has not begun to answer in time"
+    return Unavailable(
+        f"upstream '{upstream}' {what}",
+        reason=Reason.UPSTREAM_TRUNCATED if begun else Reason.UPSTREAM_UNAVAILABLE,
+        metadata={"upstream": upstream, "silent": "idle" if begun else "first_token"},
+    )
+
+
+def _truncated(upstream: str) -> Unavailable:
+    return Unavailable(
+        f"upstream '{upstream}' ended without saying why: the answer may be cut",
+        reason=Reason.UPSTREAM_TRUNCATED,
+        metadata={"upstream": upstream},
+    )
