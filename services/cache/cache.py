@@ -13,7 +13,9 @@ from itertools import count
 
 from services.cache.adapting import Adapting, Heard, Setup
 from services.cache.background import Background
+from services.cache.backlog import Backlog
 from services.cache.batch import BatchLookups
+from services.cache.clock import Clock
 from services.cache.decision import Judge
 from services.cache.draft import Draft
 from services.cache.embeddings import Embeddings
@@ -27,7 +29,8 @@ from services.cache.flight import WaitResult
 from services.cache.learning.labels import Source
 from services.cache.listing import Listing, Page, Place, Wanted
 from services.cache.lookup import Lookups
-from services.cache.ports import EntryStore, EpochStore, QuestionEmbedder
+from services.cache.ports import EntryStore, EpochStore, Leases, QuestionEmbedder, WriteQueue
+from services.cache.purging import Purging
 from services.cache.recovery import Recovery
 from services.cache.removal import Removal
 from services.cache.review import FeedbackSource
@@ -36,6 +39,7 @@ from services.cache.scope import Addresses
 from services.cache.searching import Searching
 from services.cache.stats import Learning, Report, Stats
 from services.cache.storing import Storing
+from services.cache.tailing import Tailing
 from services.cache.values import Action, Asked, Chosen, CommitResult, LookupResult, Policy, Query
 from services.cache.writer import Writer
 from services.chassis.deadline import Deadline
@@ -68,6 +72,8 @@ class Limits:
     lease: float = 30.0
     max_fills: int = 100_000
     max_unsaved: int = 10_000
+    max_queue_bytes: int = 268_435_456
+    stale: float = 3_600.0
     quarantine_users: int = 3
 
 
@@ -75,20 +81,20 @@ class Limits:
 class Outside:
     """Everything that comes from outside the domain: adapters, clocks, chance, and where failures are reported.
 
-    `now` is Unix seconds, `monotonic` seconds of a clock that nobody sets, `chance` uniform in [0, 1). `learning` None:
-    the judge's rule is the same for every namespace, for ever.
+    `chance` is uniform in [0, 1). `learning` None: the judge's rule is the same for every namespace, for ever.
     """
 
     open_store: Callable[[], Awaitable[None]]
     store: EntryStore
     epochs: EpochStore
+    leases: Leases
+    queue: WriteQueue
     embedder: QuestionEmbedder
     embedder_slug: str
     embedder_dim: int
     judge: Judge
     key: bytes
-    now: Callable[[], float]
-    monotonic: Callable[[], float]
+    clock: Clock
     chance: Callable[[], float]
     report: Callable[[str, BaseException], None]
     heed: Heed
@@ -103,7 +109,7 @@ class Cache:
         self._outside = outside
         self._executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="search")
         self._background = Background(outside.report)
-        self.stats = Stats(outside.now)
+        self.stats = Stats(outside.clock.now)
         self.entries = Entries(
             outside.embedder_dim,
             max_entries=limits.max_entries,
@@ -111,12 +117,21 @@ class Cache:
             executor=self._executor,
         )
         self.fills: Fills[Draft] = Fills(
-            duration=limits.lease, monotonic=outside.monotonic, max_active=limits.max_fills
+            duration=limits.lease, monotonic=outside.clock.monotonic, max_active=limits.max_fills
         )
         addresses = Addresses(outside.key, embedder=outside.embedder_slug, longest=limits.max_entry_bytes)
         embeddings = Embeddings(outside.embedder, self._background)
+        backlog = Backlog(
+            outside.queue,
+            outside.store,
+            outside.epochs,
+            max_bytes=limits.max_queue_bytes,
+            cleared=lambda clear, epoch: self.recovery.cleared(clear, epoch),  # noqa: PLW0108 -- it is made below
+            report=lambda error: outside.report("disk", error),
+        )
         self.writer = Writer(
             outside.store,
+            backlog,
             max_waiting=limits.max_unsaved,
             chance=outside.chance,
             adopt=lambda writes: self._storing.adopt(writes),  # noqa: PLW0108 -- it is made below, from this
@@ -134,7 +149,7 @@ class Cache:
             version=outside.judge.version,
             ttl=limits.ttl,
             max_entry_bytes=limits.max_entry_bytes,
-            now=outside.now,
+            clock=outside.clock,
             chance=outside.chance,
         )
         self.recovery = Recovery(
@@ -144,10 +159,29 @@ class Cache:
             entries=self.entries,
             storing=self._storing,
             writer=self.writer,
-            background=self._background,
-            now=outside.now,
+            clock=outside.clock,
+            stale=limits.stale,
             chance=outside.chance,
             report=lambda error: outside.report("hydration", error),
+        )
+        self.tailing = Tailing(
+            store=outside.store,
+            epochs=outside.epochs,
+            entries=self.entries,
+            storing=self._storing,
+            writer=self.writer,
+            recovery=self.recovery,
+            clock=outside.clock,
+            report=lambda error: outside.report("tail", error),
+        )
+        self.purging = Purging(
+            store=outside.store,
+            epochs=outside.epochs,
+            leases=outside.leases,
+            recovery=self.recovery,
+            clock=outside.clock,
+            stale=limits.stale,
+            report=lambda error: outside.report("purge", error),
         )
         self._reviewing = Reviewing(
             addresses=addresses,
@@ -159,7 +193,7 @@ class Cache:
             background=self._background,
             heed=self._heed,
             users=limits.quarantine_users,
-            now=outside.now,
+            now=outside.clock.now,
         )
         self._removal = Removal(
             entries=self.entries,
@@ -169,7 +203,8 @@ class Cache:
             recovery=self.recovery,
             reviewing=self._reviewing,
             background=self._background,
-            now=outside.now,
+            clock=outside.clock,
+            stale=limits.stale,
         )
         self.adapting = Adapting(
             outside.learning,
@@ -178,12 +213,12 @@ class Cache:
             background=self._background,
             counted=self.stats.compared,
             withdraw=self._withdraw,
-            monotonic=outside.monotonic,
+            monotonic=outside.clock.monotonic,
             chance=outside.chance,
             report=lambda error: outside.report("learning", error),
         )
-        self._listing = Listing(entries=self.entries, recovery=self.recovery, now=outside.now)
-        searching = Searching(entries=self.entries, judge=outside.judge, executor=self._executor, now=outside.now)
+        self._listing = Listing(entries=self.entries, recovery=self.recovery, now=outside.clock.now)
+        searching = Searching(entries=self.entries, judge=outside.judge, executor=self._executor, now=outside.clock.now)
         self._lookups = Lookups(
             addresses=addresses,
             entries=self.entries,
@@ -195,11 +230,11 @@ class Cache:
             adapting=self.adapting,
             searching=searching,
             decision_budget=limits.decision_budget,
-            now=outside.now,
-            monotonic=outside.monotonic,
+            now=outside.clock.now,
+            monotonic=outside.clock.monotonic,
         )
         self._batches = BatchLookups(
-            self._lookups, embeddings, decision_budget=limits.decision_budget, monotonic=outside.monotonic
+            self._lookups, embeddings, decision_budget=limits.decision_budget, monotonic=outside.clock.monotonic
         )
         self._explaining = Explaining(
             addresses=addresses,
@@ -209,7 +244,7 @@ class Cache:
             adapting=self.adapting,
             searching=searching,
             readiness=self.recovery,
-            now=outside.now,
+            now=outside.clock.now,
         )
 
     async def run(self) -> None:
@@ -219,6 +254,8 @@ class Cache:
             group.create_task(self.writer.run())
             group.create_task(self.fills.run())
             group.create_task(self._removal.sweep())
+            group.create_task(self.tailing.run())
+            group.create_task(self.purging.run())
             group.create_task(self.adapting.run())
 
     async def aclose(self) -> None:
@@ -235,16 +272,16 @@ class Cache:
 
     async def lookup(self, tenant: str, asked: Asked, deadline: Deadline) -> LookupResult:
         """Look for a stored answer; on a miss, who makes it."""
-        begun = self._outside.monotonic()
+        begun = self._outside.clock.monotonic()
         result = await self._lookups.lookup(tenant, asked, deadline)
-        self.stats.count(tenant, asked.query.namespace, result, self._outside.monotonic() - begun)
+        self.stats.count(tenant, asked.query.namespace, result, self._outside.clock.monotonic() - begun)
         return result
 
     async def lookup_many(self, tenant: str, asked: Sequence[Asked], deadline: Deadline) -> list[LookupResult]:
         """As many lookups one after the other, at less cost; each is counted with the time of all."""
-        begun = self._outside.monotonic()
+        begun = self._outside.clock.monotonic()
         results = await self._batches.lookup(tenant, asked, deadline)
-        seconds = self._outside.monotonic() - begun
+        seconds = self._outside.clock.monotonic() - begun
         for one, result in zip(asked, results, strict=True):
             self.stats.count(tenant, one.query.namespace, result, seconds)
         return results
@@ -259,7 +296,7 @@ class Cache:
         """Wait for a fill that someone else holds, until shortly before `deadline`. Raises NotFound(LEASE_UNKNOWN)."""
         self._own(tenant, lease_id)
         margin = min(WAIT_MARGIN_SECONDS, deadline.remaining() / 2)
-        return await self.fills.wait(lease_id, token, self._outside.monotonic() + deadline.remaining() - margin)
+        return await self.fills.wait(lease_id, token, self._outside.clock.monotonic() + deadline.remaining() - margin)
 
     def renew(self, tenant: str, lease_id: str) -> Granted:
         """Extend a lease. Raises Aborted(LEASE_LOST), NotFound(LEASE_UNKNOWN)."""
@@ -323,7 +360,7 @@ class Cache:
     async def report(self, tenant: str, namespace: str | None) -> Report:
         """Sizes and counts of one namespace, or of all of the tenant."""
         total = valid = expired = quarantined = size = 0
-        now = self._outside.now()
+        now = self._outside.clock.now()
         steps = count(1)
         for bucket in self.entries.buckets(tenant):
             if next(steps) % STEP == 0:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from services.cache.adapters.records import to_payload
-from services.cache.entry import Entry
+from services.cache import purging
+from services.cache.adapters.records import SCHEMA, to_payload
 from services.cache.fill_values import Granted
-from services.cache.ports import Write, WrongKey
+from services.cache.ports import Tombstone, Write, WrongKey
 from services.cache.recovery import Phase
 from services.cache.values import ByIds, BypassReason, BySource, ByTags, Chosen, Outcome, Policy
 from services.chassis.errors import FailedPrecondition, NotFound, Unavailable
@@ -256,8 +256,11 @@ async def test_a_commit_from_before_a_clear_is_invisible_here_and_after_a_restar
 
 
 @pytest.mark.fault(61)
-async def test_a_write_that_reaches_the_store_after_the_clear_is_not_read_back(caches: Caches) -> None:
+async def test_a_write_that_reaches_the_store_after_the_clear_is_not_read_back(
+    caches: Caches, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The delete of what was cleared has run already: the epoch alone must hide what lands late."""
+    monkeypatch.setattr(purging, "LEASE_SECONDS", 0.01)
     cache = await caches().ready()
     entry = await cache.put(ASKED)
     await cache.clear()
@@ -268,9 +271,8 @@ async def test_a_write_that_reaches_the_store_after_the_clear_is_not_read_back(c
     await cache.die()
     second = await caches().ready()
     assert await second.text(ASKED) is None
-    async with asyncio.timeout(30):
-        while await second.store.read([entry.id]):  # noqa: ASYNC110 -- the start goes on with what the clear left
-            await asyncio.sleep(0.005)
+    assert await second.cache.purging.purge()
+    assert await second.store.read([entry.id]) == [], "a purge goes on with what the clear left"
 
 
 @pytest.mark.fault(61)
@@ -343,15 +345,6 @@ async def test_deletes_by_id_tag_and_source(caches: Caches) -> None:
     assert await second.text("the second question here") == "an answer"
 
 
-async def test_a_delete_while_the_store_is_down_deletes_nothing(caches: Caches, store: StoreProcess) -> None:
-    cache = await caches().ready()
-    entry = await cache.put(ASKED)
-    store.kill()
-    with pytest.raises(Unavailable):
-        await cache.cache.remove(TENANT, Chosen(ByIds((entry.id,))))
-    assert await cache.text(ASKED) == "an answer"
-
-
 async def test_a_delete_takes_what_is_being_given_its_embedding(
     caches: Caches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,14 +353,15 @@ async def test_a_delete_takes_what_is_being_given_its_embedding(
     cache.embedder.gate.clear()
     committed = await cache.commit(await lease(cache, policy=Policy(max_error_rate=0.01)))
     await until(lambda: cache.embedder.calls == [ASKED], "the answer's question is not embedded")
-    removing, go, remove = asyncio.Event(), asyncio.Event(), cache.store.remove
+    await until(lambda: not cache.cache.writer.pending(), "the answer is not written")
+    removing, go, save = asyncio.Event(), asyncio.Event(), cache.store.save
 
-    async def held(entries: Sequence[Entry]) -> None:
+    async def held(writes: Sequence[Write | Tombstone]) -> list[bool]:
         removing.set()
         await go.wait()
-        await remove(entries)
+        return await save(writes)
 
-    monkeypatch.setattr(cache.store, "remove", held)
+    monkeypatch.setattr(cache.store, "save", held)
     deleting = asyncio.create_task(cache.cache.remove(TENANT, Chosen(ByIds((committed.entry_id,)))))
     await removing.wait()
     cache.embedder.gate.set()
@@ -385,9 +379,9 @@ async def test_a_delete_takes_what_is_being_given_its_embedding(
 async def test_unknown_and_damaged_records_are_skipped_counted_and_left_alone(caches: Caches) -> None:
     first = await caches().ready()
     kept = [await first.put(f"the question number {number}") for number in range(4)]
-    payloads = [dict(to_payload(entry, embedder="known_1")) for entry in kept]
-    payloads[0]["schema"] = 2
-    payloads[1]["answer"] = str(payloads[1]["answer"]).replace("an answer", "a forgery")
+    payloads = [dict(to_payload(Write(entry, None), embedder="known_1", saved_us=1)) for entry in kept]
+    payloads[0]["schema"] = SCHEMA + 1
+    payloads[1]["record"] = str(payloads[1]["record"]).replace("an answer", "a forgery")
     vectors = [first.embedder.vector(entry.question) for entry in kept]
     points = [Point(e.id, v, p) for e, v, p in zip(kept, vectors, payloads, strict=True)]
     points[2] = dataclasses.replace(points[2], vector=vectors[2] * 3)
@@ -410,16 +404,16 @@ async def test_unknown_and_damaged_records_are_skipped_counted_and_left_alone(ca
             await asyncio.sleep(0.005)
 
 
-async def test_the_expired_are_neither_read_nor_kept(caches: Caches) -> None:
-    first = await caches().ready()
+async def test_the_expired_are_neither_read_nor_kept(caches: Caches, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(purging, "LEASE_SECONDS", 0.01)
+    first = await caches(stale=0.0).ready()
     over = await first.put("soon over, this question", policy=Policy(ttl=0.001))
     await first.put(ASKED)
     await first.die()
-    second = await caches().ready()
+    second = await caches(stale=0.0).ready()
     assert len(second.cache.entries) == 1
-    async with asyncio.timeout(30):
-        while await second.store.read([over.id]):  # noqa: ASYNC110 -- each turn is a read
-            await asyncio.sleep(0.005)
+    assert await second.cache.purging.purge()
+    assert await second.store.read([over.id]) == []
 
 
 async def test_another_embedder_has_a_collection_of_its_own(caches: Caches) -> None:
