@@ -230,6 +230,7 @@ class Cache:
             adapting=self.adapting,
             searching=searching,
             decision_budget=limits.decision_budget,
+            most_stale=limits.stale,
             now=outside.clock.now,
             monotonic=outside.clock.monotonic,
         )
@@ -244,6 +245,7 @@ class Cache:
             adapting=self.adapting,
             searching=searching,
             readiness=self.recovery,
+            most_stale=limits.stale,
             now=outside.clock.now,
         )
 

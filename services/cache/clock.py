@@ -1,8 +1,8 @@
 """The time that entries live by: a wall clock that nobody can turn back, and that follows the fastest of the replicas.
 
-Whatever is wrong with a clock must never lengthen a life. So time goes on by the monotonic clock where the wall clock
-falls behind it, and what other replicas have written is never in the future. What a clock that runs ahead has done is
-undone when it comes back; nothing is deleted for good by a time that has not lasted.
+Whatever is wrong with a clock must never lengthen a life. So time never goes back: where the wall clock does it goes on
+by the monotonic clock, and what other replicas have written is not in the future. That costs the answers which a clock
+that ran ahead has let expire, until they are read again; nothing is deleted for good by a time that has not lasted.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ class Clock:
     def __init__(self, wall: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self._wall = wall
         self.monotonic = monotonic
-        self._least = wall() - monotonic()
-        self._offsets: deque[tuple[float, float]] = deque()
-        """Of `now` to `monotonic`, by the time at which they were seen; both rising, for the least of the last hour."""
+        self._least = self._first = wall() - monotonic()
+        self._offsets = deque([(monotonic(), self._first)])
+        """Of the wall clock to `monotonic`, by when they were seen; both rising, for the least of the last hour."""
 
     def now(self) -> float:
-        """The wall clock, but never less than what has passed since it was first read."""
-        return max(self._wall(), self._least + self.monotonic())
+        """The wall clock, but never less than what it has shown and what has passed since."""
+        at = self.monotonic()
+        self._least = max(self._least, self._wall() - at)
+        return self._least + at
 
     def believable(self, times_us: Iterable[int]) -> int:
         """The latest of these times (Unix microseconds) that another replica's clock may have shown; 0 if none may."""
@@ -47,10 +49,11 @@ class Clock:
     def settled(self) -> float:
         """The time as it would be without any jump forward of the last hour; never more than `now`."""
         at = self.monotonic()
-        offset = self.now() - at
-        while self._offsets and self._offsets[-1][1] >= offset:
+        offset = max(self._wall() - at, self._first)
+        while self._offsets and self._offsets[-1][1] > offset:
             self._offsets.pop()
-        self._offsets.append((at, offset))
+        if not self._offsets or self._offsets[-1][1] < offset:
+            self._offsets.append((at, offset))
         while len(self._offsets) > 1 and self._offsets[1][0] <= at - SETTLED_SECONDS:
             self._offsets.popleft()
         return at + self._offsets[0][1]

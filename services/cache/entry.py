@@ -77,8 +77,11 @@ class Entry:
 
         One from the future was written by a clock that is wrong: nobody knows when its time is over.
         """
-        now_us = now * MICROSECONDS
-        return now_us < self.expires_us and self.updated_us <= now_us + CLOCK_SKEW_US
+        return now * MICROSECONDS < self.expires_us and not self.from_future(now)
+
+    def from_future(self, now: float) -> bool:
+        """Whether it was written by a clock that is wrong."""
+        return self.updated_us > now * MICROSECONDS + CLOCK_SKEW_US
 
     def age(self, now: float) -> float:
         """Seconds since the answer was made, never negative."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.cache.adapting import Adapting
-from services.cache.decision import Candidate, Choice, Judge, Rule, Veto, judge_exact, rule_for
+from services.cache.decision import Candidate, Choice, Judge, Rule, Veto, judge_exact, judge_stale, rule_for
 from services.cache.draft import Draft
 from services.cache.embeddings import Embedding, Embeddings
 from services.cache.entries import Entries
@@ -42,10 +42,11 @@ class Lookups:
         adapting: Adapting,
         searching: Searching,
         decision_budget: float,
+        most_stale: float,
         now: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
-        """`decision_budget`: seconds for everything but the embedding."""
+        """`decision_budget`: seconds for everything but the embedding; `most_stale`: seconds after an entry's time."""
         self._addresses = addresses
         self._entries = entries
         self._embeddings = embeddings
@@ -56,6 +57,7 @@ class Lookups:
         self._adapting = adapting
         self._searching = searching
         self._budget = decision_budget
+        self._most_stale = most_stale
         self._now = now
         self._monotonic = monotonic
 
@@ -100,7 +102,7 @@ class Lookups:
         if learned is None:
             return ask
         if learned.bar == self._judge.bar:  # as mostly; what the caller asks for has been put on top of it already
-            rule = Rule(ask.rule.bar, None, ask.rule.max_age, learned)
+            rule = replace(ask.rule, learned=learned)
         else:
             rule = rule_for(ask.policy, self._judge, semantic=True, learned=learned)
         return Ask(ask.address, ask.policy, rule, ask.token)
@@ -110,7 +112,10 @@ class Lookups:
         exact = self._exact(ask)
         if exact.entry is not None:
             return LookupResult(Outcome.EXACT, exact.entry, exact.decision)
-        if ask.fills and (busy := self._fills.in_progress(self._storing.fill_key(ask.address), ask.token)) is not None:
+        if (stale := self._stale(ask)) is not None:
+            return stale
+        key = self._storing.fill_key(ask.address, ask.policy)
+        if ask.fills and (busy := self._fills.in_progress(key, ask.token)) is not None:
             # Its holder has just looked and found nothing; looking again would cost an embedding for each follower.
             return LookupResult(Outcome.MISS, decision=exact.decision, fill=busy)
         return None
@@ -181,9 +186,22 @@ class Lookups:
             return Choice(None, Decision())
         return judge_exact(self._entries.get(ask.address), ask.address, ask.rule, self._now())
 
+    def _stale(self, ask: Ask) -> LookupResult | None:
+        """The question's own entry after its time, if the caller takes it; one such caller makes it anew."""
+        if ask.policy.mode is Mode.REFRESH or not ask.rule.stale:
+            return None
+        found = judge_stale(self._entries.get(ask.address), ask.address, ask.rule, self._now(), most=self._most_stale)
+        if found.entry is None:
+            return None
+        try:
+            fill = self._fill(ask, None, ()) if ask.fills else None
+        except Exhausted:
+            fill = None
+        return LookupResult(Outcome.STALE, found.entry, found.decision, fill=fill)
+
     def _fill(self, ask: Ask, vector: Vector | None, near: tuple[Candidate, ...]) -> Granted | InProgress:
         draft = self._storing.draft(ask.address, ask.policy, vector, near)
-        return self._fills.acquire(self._storing.fill_key(ask.address), ask.token, draft)
+        return self._fills.acquire(self._storing.fill_key(ask.address, ask.policy), ask.token, draft)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,9 +69,10 @@ class Storing:
         self._now = clock.now
         self._chance = chance
 
-    def fill_key(self, address: Address) -> str:
-        """What fills are shared by. After a clear nobody joins a fill from before it."""
-        return f"{address.entry_id}/{self._entries.epoch(address.tenant, address.namespace)}"
+    def fill_key(self, address: Address, policy: Policy) -> str:
+        """What fills are shared by: not with one from before a clear, nor with one that is made from other sources."""
+        epoch = self._entries.epoch(address.tenant, address.namespace)
+        return f"{address.entry_id}/{epoch}/{policy.sources}"
 
     def draft(self, address: Address, policy: Policy, vector: Vector | None, near: tuple[Candidate, ...] = ()) -> Draft:
         """What is kept of a question until its answer is committed; `near`: what was not served to it."""
@@ -79,6 +80,7 @@ class Storing:
             address=address,
             ttl=min(policy.ttl or self._ttl, self._ttl),
             tags=policy.tags,
+            sources=policy.sources,
             no_store=policy.no_store,
             epoch=self._entries.epoch(address.tenant, address.namespace),
             vector=vector,
@@ -192,6 +194,7 @@ class Storing:
             epoch=draft.epoch,
             source=source,
             tags=draft.tags,
+            sources=draft.sources,
             decided_by=self._version,
             writer=writer,
         )

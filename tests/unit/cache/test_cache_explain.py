@@ -41,6 +41,7 @@ POLICIES = [
     ONLY,
     Policy(),
     dataclasses.replace(ONLY, max_age=50.0),
+    dataclasses.replace(ONLY, max_age=50.0, stale=100.0),
     dataclasses.replace(ONLY, min_similarity=0.96),
     dataclasses.replace(ONLY, min_similarity=1.0),
     dataclasses.replace(ONLY, max_error_rate=0.02),
