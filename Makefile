@@ -13,7 +13,7 @@ FUZZ := --manifest-path simcore/fuzz/Cargo.toml
 .DEFAULT_GOAL := help
 .PHONY: help run test test-pythons lint gen bench bench-simcore setup model clean
 .PHONY: fit-decision eval-cache eval-online campaign-attack campaign-decision campaign-simcore fuzz-simcore
-.PHONY: campaign-isolation test-faults-sabotage
+.PHONY: campaign-isolation campaign-durability campaign-model test-faults-sabotage
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -94,6 +94,14 @@ fuzz-simcore: ## look for inputs that break simcore, SECONDS=60 for each target,
 campaign-isolation: setup model ## let tenants cross each other OPERATIONS=200000 times, from SEED= on, and look for leaks
 	ISOLATION_OPERATIONS=$(or $(OPERATIONS),200000) ISOLATION_SEED=$(SEED) \
 	  $(BIN)/python -m pytest -s tests/integration/tenants/test_isolation.py
+
+campaign-durability: setup model ## kill the cache and its store KILLS=300 times, from SEED= on, and look for what is lost or back
+	DURABILITY_KILLS=$(or $(KILLS),300) DURABILITY_SEED=$(SEED) \
+	  $(BIN)/python -m pytest -s tests/integration/cache/test_cache_durability.py
+
+campaign-model: setup ## do OPERATIONS=200000 to two caches over one store and to a plain model, from SEED= on, and compare
+	MODEL_OPERATIONS=$(or $(OPERATIONS),200000) MODEL_SEED=$(SEED) \
+	  $(BIN)/python -m pytest -s tests/integration/cache/test_cache_model.py
 
 setup: $(VENV)/.installed ## install everything into .venv
 

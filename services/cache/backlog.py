@@ -6,6 +6,7 @@ writer; here is their copy on disk, and of them the oldest make room.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from services.cache.ports import EntryStore, Epoch, EpochStore, Tombstone, Write, WriteQueue
@@ -45,6 +46,8 @@ class Backlog:
         """Versions of the writes on disk, by id; the oldest first."""
         self._used = False
         self._refused = False
+        self._disk = asyncio.Lock()
+        """Held while the file and what is known of it differ: nothing may be emptied that was just added."""
 
     @property
     def waiting(self) -> int:
@@ -82,18 +85,24 @@ class Backlog:
 
     async def bury(self, graves: Sequence[Tombstone]) -> None:
         """Take deletes that the store does not; durable on return. Raises Unavailable, and nothing is taken then."""
-        await self._queue.append(graves, durable=True)
-        self._used = True
-        self._graves.update((grave.id, grave) for grave in graves)
+        async with self._disk:
+            await self._queue.append(graves, durable=True)
+            self._used = True
+            self._graves.update((grave.id, grave) for grave in graves)
 
     async def clear(self, epoch: Epoch) -> None:
         """Take a clear that the store does not, as `bury`."""
-        await self._queue.append([epoch], durable=True)
-        self._used = True
-        self._clears[epoch.tenant, epoch.namespace] = epoch
+        async with self._disk:
+            await self._queue.append([epoch], durable=True)
+            self._used = True
+            self._clears[epoch.tenant, epoch.namespace] = epoch
 
     async def keep(self, waiting: Sequence[Write]) -> list[Write]:
         """Have these, which wait for the store, on disk; returns what found no room there, the oldest first."""
+        async with self._disk:
+            return await self._add(waiting)
+
+    async def _add(self, waiting: Sequence[Write]) -> list[Write]:
         news = [write for write in waiting if self._kept.get(write.id) != write.ver]
         if not news:
             return []
@@ -127,11 +136,16 @@ class Backlog:
 
     async def forget(self, waiting: Callable[[str], bool]) -> None:
         """Empty the disk once the store has everything that is on it."""
-        if not self._used or self._graves or self._clears or any(map(waiting, self._kept)):
+        if self._used and not self._disk.locked():
+            async with self._disk:
+                await self._empty(waiting)
+
+    async def _empty(self, waiting: Callable[[str], bool]) -> None:
+        if self._graves or self._clears or any(map(waiting, self._kept)):
             return
-        self._kept.clear()
         try:
             await self._queue.replace([])
+            self._kept.clear()
             self._used = self._refused = False
         except Unavailable as error:  # what is on disk is told again at the next start, which changes nothing
             self._report(error)

@@ -222,7 +222,8 @@ def write_lease(granted: Granted, *, now: float, monotonic: float) -> pb.Lease:
     """A lease, its end told by the wall clock."""
     return pb.Lease(
         id=granted.lease_id,
-        expire_time=write_timestamp(now + granted.expires - monotonic),
+        # To the millisecond: the two clocks are not read at the same moment, and the same lease should look the same.
+        expire_time=write_timestamp(round(now + granted.expires - monotonic, 3)),
         duration=write_duration(granted.duration),
     )
 

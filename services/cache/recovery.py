@@ -67,6 +67,8 @@ class Recovery:
         self._chance = chance
         self._report = report
         self.phase = Phase.WAITING
+        self.began_us = 0
+        """When reading what is stored began."""
         self.ready = asyncio.Event()
         self.rebuilds = 0
         """Times the index was rebuilt."""
@@ -112,6 +114,7 @@ class Recovery:
             await self._open_store()
         epochs = await self._epochs.load()
         self.phase = Phase.HYDRATING
+        self.began_us = int(self._clock.now() * MICROSECONDS)
         await self.apply(epochs)
         self._writer.open()
         async with aclosing(self._store.load(now_us=self._since())) as pages:  # type: ignore[type-var]  # it is a generator

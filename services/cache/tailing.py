@@ -64,7 +64,9 @@ class Tailing:
         self._clock = clock
         self._report = report
         self._newest: int | None = None
-        """Of the times of saving that were seen, in microseconds of the monotonic clock; None: nothing was seen."""
+        """Of the times of saving that were seen, less the monotonic clock, in microseconds; None: nothing was seen."""
+        self._seen_us: int | None = None
+        """Up to where, by those times, everything was looked at; None: up to the start."""
         self._sealed: OrderedDict[str, int] = OrderedDict()
         self.failing = False
         """Whether the last look failed: others' writes are not seen."""
@@ -94,7 +96,9 @@ class Tailing:
 
     async def look(self, *, everything: bool = False) -> None:
         """Take over what is new in the store. Raises Unavailable."""
-        since = None if everything or self._newest is None else self._newest + self._monotonic_us() - WINDOW_US
+        seen_us = self._recovery.began_us if self._seen_us is None else self._seen_us
+        since = None if everything else seen_us - WINDOW_US
+        began_us = self._monotonic_us()
         await self._recovery.apply(await self._epochs.load(since_us=since))
         async with aclosing(self._store.heads(since_us=since)) as pages:  # type: ignore[type-var]  # it is a generator
             async for page in pages:
@@ -102,6 +106,9 @@ class Tailing:
                 self.taken += taken
                 self.repaired += taken if everything else 0
                 self._note(page)
+        # By the clock of the fastest who writes; ours may be ahead of all of them.
+        if self._newest is not None:
+            self._seen_us = self._newest + began_us
 
     async def _take(self, page: Sequence[Head]) -> int:
         taken = 0

@@ -79,7 +79,7 @@ async def test_deletes_and_clears_hold_at_once_and_reach_a_store_that_comes_back
     assert await second.text("another question to ask") == "an answer"
 
 
-@pytest.mark.fault(88)
+@pytest.mark.fault(50, 88)
 async def test_a_kill_while_the_store_is_down_loses_nothing_of_it(
     caches: Caches, store: StoreProcess, tmp_path: Path
 ) -> None:

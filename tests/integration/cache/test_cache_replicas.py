@@ -108,13 +108,33 @@ async def test_what_a_slow_clock_wrote_is_found_by_the_sweep(caches: Caches) -> 
     assert one.cache.tailing.repaired >= 1
 
 
+async def test_what_was_stored_while_nobody_looked_is_found_afterwards(
+    caches: Caches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the store was out of reach for one of them: the next look begins where the last one ended."""
+    monkeypatch.setattr(tailing, "PAUSE_SECONDS", 3_600.0)
+    ahead = 0.0
+    both = {"now": lambda: time.time() + ahead, "monotonic": lambda: time.monotonic() + ahead}
+    one, other = await caches(**both).ready(), await caches(**both).ready()
+    await one.put("something to begin with")
+    await looked(other)
+    ahead = 100.0
+    await one.put(ASKED)
+    ahead = 1_000.0
+    await one.put("something of now")
+    await looked(other)
+    assert await other.text(ASKED) == "an answer"
+    assert other.cache.tailing.repaired == 0
+
+
 async def test_what_is_known_is_not_read_again(caches: Caches, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tailing, "PAUSE_SECONDS", 3_600.0)
     one, other = await caches().ready(), await caches().ready()
     for number in range(20):
         await one.put(f"the question number {number}", policy=Policy(ttl=1_000.0))
     await delete(one, (await one.put(ASKED)).id)
-    await seen(other, "the question number 19", "an answer")
     await looked(other)
+    assert await other.text("the question number 19") == "an answer"
     reads: list[int] = []
     read = other.store.read
 

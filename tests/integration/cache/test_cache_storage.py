@@ -38,6 +38,7 @@ async def lease(cache: StoredCache, text: str = ASKED, policy: Policy | None = N
 # --- nothing lost ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(45)
 async def test_what_was_acknowledged_is_there_after_a_crash_in_both_tiers(caches: Caches) -> None:
     first = await caches().ready()
     stored = await first.put(ASKED, policy=Policy(tags=("a", "b")))
@@ -104,6 +105,7 @@ async def test_kills_of_the_store_lose_nothing_acknowledged(caches: Caches, stor
     assert lost == []
 
 
+@pytest.mark.fault(41)
 async def test_a_store_that_comes_late_is_found_and_what_was_made_meanwhile_is_kept(
     caches: Caches, store: StoreProcess
 ) -> None:
@@ -136,6 +138,7 @@ async def test_a_store_that_comes_late_is_found_and_what_was_made_meanwhile_is_k
     assert await third.text(ask("made meanwhile in there", namespace="cleared")) == "after the clear"
 
 
+@pytest.mark.fault(42)
 async def test_the_store_may_go_and_come_back_elsewhere(caches: Caches, store: StoreProcess) -> None:
     cache = await caches().ready()
     await cache.put("one thing to know")
@@ -221,7 +224,7 @@ async def test_a_clock_that_went_back_still_makes_newer_versions(caches: Caches)
 # --- cleared stays cleared (row 61) ----------------------------------------------------------------------------------
 
 
-@pytest.mark.fault(61)
+@pytest.mark.fault(51, 61)
 async def test_a_clear_hides_everything_at_once_and_for_good(caches: Caches) -> None:
     first = await caches().ready()
     for number in range(50):
@@ -376,6 +379,7 @@ async def test_a_delete_takes_what_is_being_given_its_embedding(
 # --- what cannot be read, and what is over ---------------------------------------------------------------------------
 
 
+@pytest.mark.fault(49)
 async def test_unknown_and_damaged_records_are_skipped_counted_and_left_alone(caches: Caches) -> None:
     first = await caches().ready()
     kept = [await first.put(f"the question number {number}") for number in range(4)]
@@ -416,6 +420,7 @@ async def test_the_expired_are_neither_read_nor_kept(caches: Caches, monkeypatch
     assert await second.store.read([over.id]) == []
 
 
+@pytest.mark.fault(69)
 async def test_another_embedder_has_a_collection_of_its_own(caches: Caches) -> None:
     first = await caches().ready()
     await first.put(ASKED)
