@@ -13,7 +13,8 @@ FUZZ := --manifest-path simcore/fuzz/Cargo.toml
 .DEFAULT_GOAL := help
 .PHONY: help run test test-pythons lint gen bench bench-simcore setup model clean
 .PHONY: fit-decision eval-cache eval-online campaign-attack campaign-decision campaign-simcore fuzz-simcore
-.PHONY: campaign-isolation campaign-stampede campaign-streams campaign-survival test-faults-sabotage
+.PHONY: campaign-isolation campaign-stampede campaign-streams campaign-survival campaign-durability campaign-model
+.PHONY: test-faults-sabotage
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -107,6 +108,14 @@ campaign-survival: setup ## count who survives failing models, REQUESTS=20000, a
 	SURVIVAL_REQUESTS=$(or $(REQUESTS),20000) OVERLOADS=$(or $(OVERLOADS),200) \
 	  $(BIN)/python -m pytest -s tests/unit/completion/test_completion_survival.py \
 	  tests/unit/completion/resilience/test_overload.py
+
+campaign-durability: setup model ## kill the cache and its store KILLS=300 times, from SEED= on, and look for what is lost or back
+	DURABILITY_KILLS=$(or $(KILLS),300) DURABILITY_SEED=$(SEED) \
+	  $(BIN)/python -m pytest -s tests/integration/cache/test_cache_durability.py
+
+campaign-model: setup ## do OPERATIONS=200000 to two caches over one store and to a plain model, from SEED= on, and compare
+	MODEL_OPERATIONS=$(or $(OPERATIONS),200000) MODEL_SEED=$(SEED) \
+	  $(BIN)/python -m pytest -s tests/integration/cache/test_cache_model.py
 
 setup: $(VENV)/.installed ## install everything into .venv
 

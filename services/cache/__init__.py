@@ -9,7 +9,11 @@
     searching   what is most similar, judged, and the choice among it; `explaining` tells it to operators
     entries     everything that is stored, in memory, with the vector index
     fills       who makes the answer that is missing, and who waits for it
-    writer      mirrors memory into the store; `hydration` is the way back at start; `epochs` make a clear last
+    writer      mirrors memory into the store; `backlog` is what waits for it on disk
+    recovery    the way from the store back into memory, at the start and after a fault of the index
+    removal     deletes, clears, forgets what has expired; `purging` takes it out of the store
+    tailing     what other replicas have stored, deleted and cleared
+    clock       the time that entries live by
 
 Domain modules import neither gRPC nor protobuf.
 """

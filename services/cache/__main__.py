@@ -9,16 +9,19 @@ import time
 
 from antiphon.cache.v1 import cache_pb2
 from services.cache.adapters.control_store import StoredControl
+from services.cache.adapters.disk_queue import DiskQueue, NoQueue
 from services.cache.adapters.entry_store import StoredEntries
 from services.cache.adapters.key_file import VARIABLE, Key, load_key
 from services.cache.adapters.verifier_file import load_judge
 from services.cache.adapting import Setup
-from services.cache.cache import Cache, Limits, Outside
+from services.cache.cache import Cache
+from services.cache.clock import Clock
 from services.cache.comparing import AnswerComparer
 from services.cache.decision import Judge
 from services.cache.judges import VerifiedJudge
 from services.cache.learning.namespaces import terms_of
 from services.cache.metrics import CacheMetrics
+from services.cache.outside import Limits, Outside
 from services.cache.ports import WrongKey
 from services.cache.scope import verifier
 from services.cache.servicer import LEASE_PLACES, LEASES, WAITERS, CacheServicer
@@ -27,8 +30,11 @@ from services.chassis.errors import AntiphonError, FailedPrecondition
 from services.chassis.process import Process, run
 from services.chassis.server import Server
 from services.chassis.settings import SettingsError
-from services.embedding import MicroBatcher, create_batcher
+from services.embedding import EmbedderIdentity, MicroBatcher, create_batcher
 from services.storage import Connection, locate, read_api_key
+
+QUEUE_FOLDER = "queue"
+"""Below the state folder."""
 
 
 async def main(settings: CacheSettings, process: Process) -> None:
@@ -44,14 +50,16 @@ async def main(settings: CacheSettings, process: Process) -> None:
         min_similarity=embedder.default_min_similarity,
     )
     log.info("semantic hits are decided", by=judge.version, calibrated=judge.calibrated)
+    clock = Clock(time.time, time.monotonic)
     connection = Connection(lambda: locate(settings), timeout=settings.store_timeout)
     copies = {
         "replication_factor": settings.replication_factor,
         "write_consistency_factor": settings.write_consistency_factor,
     }
     identity = embedder.identity
-    entries = StoredEntries(connection, embedder=identity.slug, dim=identity.dim, **copies)
-    control = StoredControl(connection, **copies)
+    entries = StoredEntries(connection, embedder=identity.slug, dim=identity.dim, now=clock.now, **copies)
+    control = StoredControl(connection, now=clock.now, **copies)
+    queue = await asyncio.to_thread(_queue, settings, identity, process)
     learning = _learning(settings, judge, embedder, control)
     log.info("thresholds are learned", mode=settings.learning if learning else "off")
     metrics = CacheMetrics(process.telemetry.registry)
@@ -61,13 +69,14 @@ async def main(settings: CacheSettings, process: Process) -> None:
             open_store=lambda: _open(settings, entries, control, key),
             store=entries,
             epochs=control,
+            leases=control,
+            queue=queue,
             embedder=embedder,
             embedder_slug=identity.slug,
             embedder_dim=identity.dim,
             judge=judge,
             key=key.secret,
-            now=time.time,
-            monotonic=time.monotonic,
+            clock=clock,
             chance=random.random,
             report=lambda part, error: log.warning("a part failed", part=part, exc_info=error),
             learning=learning,
@@ -84,7 +93,7 @@ async def main(settings: CacheSettings, process: Process) -> None:
         limits={WAITERS: settings.max_waiters, LEASES: LEASE_PLACES},
     )
     servicer = CacheServicer(
-        cache, metrics, embedder=identity.slug, version=judge.version, now=time.time, monotonic=time.monotonic
+        cache, metrics, embedder=identity.slug, version=judge.version, now=clock.now, monotonic=clock.monotonic
     )
     server.add(servicer, cache_pb2.DESCRIPTOR.services_by_name["CacheService"])
     try:
@@ -95,6 +104,7 @@ async def main(settings: CacheSettings, process: Process) -> None:
         await cache.aclose()
         await embedder.aclose()
         await connection.aclose()
+        await asyncio.to_thread(queue.close)
 
 
 async def _serve(server: Server, cache: Cache, process: Process) -> None:
@@ -150,6 +160,15 @@ async def _open(settings: CacheSettings, entries: StoredEntries, control: Stored
         ) from error
 
 
+def _queue(settings: CacheSettings, identity: EmbedderIdentity, process: Process) -> DiskQueue | NoQueue:
+    """Where what waits for the store outlives this process; without such a place, say so and go on."""
+    try:
+        return DiskQueue(settings.state_dir / QUEUE_FOLDER, embedder=identity.slug, dim=identity.dim)
+    except OSError as error:
+        process.telemetry.log.warning("a part failed", part="disk", exc_info=error)
+        return NoQueue()
+
+
 def _learning(settings: CacheSettings, judge: Judge, embedder: MicroBatcher, store: StoredControl) -> Setup | None:
     """How namespaces learn; None if they do not: it is switched off, or no verifier promises anything."""
     if settings.learning == "off" or not isinstance(judge, VerifiedJudge):
@@ -178,6 +197,8 @@ def _limits(settings: CacheSettings) -> Limits:
         lease=settings.lease,
         max_fills=settings.max_fills,
         max_unsaved=settings.max_unsaved,
+        max_queue_bytes=settings.max_queue_bytes,
+        stale=settings.max_stale,
         quarantine_users=settings.quarantine_users,
     )
 

@@ -6,20 +6,19 @@ One event loop, one instance. `run` keeps it going; without it nothing expires, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
-from services.cache.adapting import Adapting, Heard, Setup
+from services.cache.adapting import Adapting, Heard
 from services.cache.background import Background
+from services.cache.backlog import Backlog
 from services.cache.batch import BatchLookups
-from services.cache.decision import Judge
 from services.cache.draft import Draft
 from services.cache.embeddings import Embeddings
 from services.cache.entries import Entries
 from services.cache.entry import MICROSECONDS, Entry
 from services.cache.explaining import Explaining, Explanation
-from services.cache.feedback import Feedback, Heed, Reviewed, Verdict
+from services.cache.feedback import Feedback, Reviewed, Verdict
 from services.cache.fill_values import Granted
 from services.cache.fills import Fills
 from services.cache.flight import WaitResult
@@ -29,7 +28,8 @@ from services.cache.joining import Joining
 from services.cache.learning.labels import Source
 from services.cache.listing import Listing, Page, Place, Wanted
 from services.cache.lookup import Lookups
-from services.cache.ports import EntryStore, EpochStore, QuestionEmbedder
+from services.cache.outside import Limits, Outside
+from services.cache.purging import Purging
 from services.cache.recovery import Recovery
 from services.cache.removal import Removal
 from services.cache.reports import Reports
@@ -39,6 +39,7 @@ from services.cache.scope import Addresses
 from services.cache.searching import Searching
 from services.cache.stats import Report, Stats
 from services.cache.storing import Storing
+from services.cache.tailing import Tailing
 from services.cache.values import Action, Asked, Chosen, CommitResult, LookupResult, Policy, Query
 from services.cache.waiting import Waiting, unknown
 from services.cache.writer import Writer
@@ -60,45 +61,6 @@ DRAIN_SECONDS = 10.0
 """That writing what waits may take when the process ends."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the operator set; seconds, bytes, counts. See `services.cache.settings`."""
-
-    ttl: float = 86_400.0
-    max_entry_bytes: int = 262_144
-    max_entries: int = 1_000_000
-    decision_budget: float = 0.05
-    search_threads: int = 1
-    lease: float = 30.0
-    max_fills: int = 100_000
-    max_unsaved: int = 10_000
-    quarantine_users: int = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """Everything that comes from outside the domain: adapters, clocks, chance, and where failures are reported.
-
-    `now` is Unix seconds, `monotonic` seconds of a clock that nobody sets, `chance` uniform in [0, 1). `learning` None:
-    the judge's rule is the same for every namespace, for ever.
-    """
-
-    open_store: Callable[[], Awaitable[None]]
-    store: EntryStore
-    epochs: EpochStore
-    embedder: QuestionEmbedder
-    embedder_slug: str
-    embedder_dim: int
-    judge: Judge
-    key: bytes
-    now: Callable[[], float]
-    monotonic: Callable[[], float]
-    chance: Callable[[], float]
-    report: Callable[[str, BaseException], None]
-    heed: Heed
-    learning: Setup | None = None
-
-
 class Cache:
     """Lookup, fills, storing, removal and statistics over one memory."""
 
@@ -107,7 +69,7 @@ class Cache:
         self._outside = outside
         self._executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="search")
         self._background = Background(outside.report)
-        self.stats = Stats(outside.now)
+        self.stats = Stats(outside.clock.now)
         self.entries = Entries(
             outside.embedder_dim,
             max_entries=limits.max_entries,
@@ -116,12 +78,24 @@ class Cache:
         )
         flying = Flying(outside.embedder_dim)
         self.fills: Fills[Draft] = Fills(
-            duration=limits.lease, monotonic=outside.monotonic, max_active=limits.max_fills, watcher=flying
+            duration=limits.lease,
+            monotonic=outside.clock.monotonic,
+            max_active=limits.max_fills,
+            watcher=flying,
         )
         addresses = Addresses(outside.key, embedder=outside.embedder_slug, longest=limits.max_entry_bytes)
         embeddings = Embeddings(outside.embedder, self._background)
+        backlog = Backlog(
+            outside.queue,
+            outside.store,
+            outside.epochs,
+            max_bytes=limits.max_queue_bytes,
+            cleared=lambda clear, epoch: self.recovery.cleared(clear, epoch),  # noqa: PLW0108 -- it is made below
+            report=lambda error: outside.report("disk", error),
+        )
         self.writer = Writer(
             outside.store,
+            backlog,
             max_waiting=limits.max_unsaved,
             chance=outside.chance,
             adopt=lambda writes: self._storing.adopt(writes),  # noqa: PLW0108 -- it is made below, from this
@@ -139,7 +113,7 @@ class Cache:
             version=outside.judge.version,
             ttl=limits.ttl,
             max_entry_bytes=limits.max_entry_bytes,
-            now=outside.now,
+            clock=outside.clock,
             chance=outside.chance,
         )
         self.recovery = Recovery(
@@ -149,10 +123,29 @@ class Cache:
             entries=self.entries,
             storing=self._storing,
             writer=self.writer,
-            background=self._background,
-            now=outside.now,
+            clock=outside.clock,
+            stale=limits.stale,
             chance=outside.chance,
             report=lambda error: outside.report("hydration", error),
+        )
+        self.tailing = Tailing(
+            store=outside.store,
+            epochs=outside.epochs,
+            entries=self.entries,
+            storing=self._storing,
+            writer=self.writer,
+            recovery=self.recovery,
+            clock=outside.clock,
+            report=lambda error: outside.report("tail", error),
+        )
+        self.purging = Purging(
+            store=outside.store,
+            epochs=outside.epochs,
+            leases=outside.leases,
+            recovery=self.recovery,
+            clock=outside.clock,
+            stale=limits.stale,
+            report=lambda error: outside.report("purge", error),
         )
         self._reviewing = Reviewing(
             addresses=addresses,
@@ -164,7 +157,7 @@ class Cache:
             background=self._background,
             heed=self._heed,
             users=limits.quarantine_users,
-            now=outside.now,
+            now=outside.clock.now,
         )
         self._removal = Removal(
             entries=self.entries,
@@ -174,7 +167,8 @@ class Cache:
             recovery=self.recovery,
             reviewing=self._reviewing,
             background=self._background,
-            now=outside.now,
+            clock=outside.clock,
+            stale=limits.stale,
         )
         self.adapting = Adapting(
             outside.learning,
@@ -183,16 +177,16 @@ class Cache:
             background=self._background,
             counted=self.stats.compared,
             withdraw=self._withdraw,
-            monotonic=outside.monotonic,
+            monotonic=outside.clock.monotonic,
             chance=outside.chance,
             report=lambda error: outside.report("learning", error),
         )
-        self._listing = Listing(entries=self.entries, recovery=self.recovery, now=outside.now)
-        searching = Searching(entries=self.entries, judge=outside.judge, executor=self._executor, now=outside.now)
+        self._listing = Listing(entries=self.entries, recovery=self.recovery, now=outside.clock.now)
+        searching = Searching(entries=self.entries, judge=outside.judge, executor=self._executor, now=outside.clock.now)
         joining = Joining(
-            flying=flying, entries=self.entries, judge=outside.judge, executor=self._executor, now=outside.now
+            flying=flying, entries=self.entries, judge=outside.judge, executor=self._executor, now=outside.clock.now
         )
-        followers = Followers(outside.monotonic)
+        followers = Followers(outside.clock.monotonic)
         self._lookups = Lookups(
             addresses=addresses,
             entries=self.entries,
@@ -206,8 +200,9 @@ class Cache:
             joining=joining,
             followers=followers,
             decision_budget=limits.decision_budget,
-            now=outside.now,
-            monotonic=outside.monotonic,
+            most_stale=limits.stale,
+            now=outside.clock.now,
+            monotonic=outside.clock.monotonic,
         )
         self._waiting = Waiting(
             fills=self.fills,
@@ -215,10 +210,10 @@ class Cache:
             lookups=self._lookups,
             joining=joining,
             bar=outside.judge.bar,
-            monotonic=outside.monotonic,
+            monotonic=outside.clock.monotonic,
         )
         self._batches = BatchLookups(
-            self._lookups, embeddings, decision_budget=limits.decision_budget, monotonic=outside.monotonic
+            self._lookups, embeddings, decision_budget=limits.decision_budget, monotonic=outside.clock.monotonic
         )
         self._reports = Reports(
             entries=self.entries,
@@ -227,7 +222,7 @@ class Cache:
             writer=self.writer,
             recovery=self.recovery,
             embedder=outside.embedder_slug,
-            now=outside.now,
+            now=outside.clock.now,
         )
         self._explaining = Explaining(
             addresses=addresses,
@@ -237,7 +232,8 @@ class Cache:
             adapting=self.adapting,
             searching=searching,
             readiness=self.recovery,
-            now=outside.now,
+            most_stale=limits.stale,
+            now=outside.clock.now,
         )
 
     async def run(self) -> None:
@@ -247,6 +243,8 @@ class Cache:
             group.create_task(self.writer.run())
             group.create_task(self.fills.run())
             group.create_task(self._removal.sweep())
+            group.create_task(self.tailing.run())
+            group.create_task(self.purging.run())
             group.create_task(self.adapting.run())
 
     async def aclose(self) -> None:
@@ -263,16 +261,16 @@ class Cache:
 
     async def lookup(self, tenant: str, asked: Asked, deadline: Deadline) -> LookupResult:
         """Look for a stored answer; on a miss, who makes it."""
-        begun = self._outside.monotonic()
+        begun = self._outside.clock.monotonic()
         result = await self._lookups.lookup(tenant, asked, deadline)
-        self.stats.count(tenant, asked.query.namespace, result, self._outside.monotonic() - begun)
+        self.stats.count(tenant, asked.query.namespace, result, self._outside.clock.monotonic() - begun)
         return result
 
     async def lookup_many(self, tenant: str, asked: Sequence[Asked], deadline: Deadline) -> list[LookupResult]:
         """As many lookups one after the other, at less cost; each is counted with the time of all."""
-        begun = self._outside.monotonic()
+        begun = self._outside.clock.monotonic()
         results = await self._batches.lookup(tenant, asked, deadline)
-        seconds = self._outside.monotonic() - begun
+        seconds = self._outside.clock.monotonic() - begun
         for one, result in zip(asked, results, strict=True):
             self.stats.count(tenant, one.query.namespace, result, seconds)
         return results
@@ -289,7 +287,7 @@ class Cache:
         Raises NotFound(LEASE_UNKNOWN).
         """
         margin = min(WAIT_MARGIN_SECONDS, deadline.remaining() / 2)
-        until = self._outside.monotonic() + deadline.remaining() - margin
+        until = self._outside.clock.monotonic() + deadline.remaining() - margin
         result = await self._waiting.wait(tenant, lease_id, token, until)
         if isinstance(result, LookupResult) and result.entry is not None:
             self.stats.shared(tenant, result.entry.namespace, result)

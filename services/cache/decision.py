@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
-from services.cache.entry import Entry
+from services.cache.entry import MICROSECONDS, Entry
 from services.cache.scope import Address
 from services.cache.values import Decision, Policy
 
@@ -27,6 +27,8 @@ class Veto(StrEnum):
     UNSURE = "unsure"
     """The verifier's score is below what is asked for."""
     TOO_OLD = "too_old"
+    OUTDATED = "outdated"
+    """It was not made from the version of a source that the caller names."""
     EXPIRED = "expired"
     QUARANTINED = "quarantined"
     """It was said to be wrong; see `services.cache.quarantine`."""
@@ -110,6 +112,9 @@ class Rule:
     exact_only: Veto | None
     max_age: float | None
     learned: Learned | None = None
+    stale: float = 0.0
+    """Seconds after its time that the question's own entry is served all the same."""
+    sources: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,15 +153,15 @@ def rule_for(policy: Policy, judge: Judge, *, semantic: bool, learned: Learned |
     """
     base = judge.bar if learned is None else learned.bar
     bar = replace(base, cosine=max(base.cosine, policy.min_similarity or 0.0))
+    rule = Rule(None, None, policy.max_age, learned, policy.stale or 0.0, policy.sources)
     if not semantic or bar.cosine >= 1.0:
-        return Rule(None, Veto.EXACT_ONLY, policy.max_age)
+        return replace(rule, exact_only=Veto.EXACT_ONLY)
     if policy.max_error_rate is not None:
         kept = judge.bar_for(policy.max_error_rate)
         if kept is None:
-            veto = Veto.MAX_ERROR_RATE if judge.calibrated else Veto.UNCALIBRATED
-            return Rule(None, veto, policy.max_age)
+            return replace(rule, exact_only=Veto.MAX_ERROR_RATE if judge.calibrated else Veto.UNCALIBRATED)
         bar = bar.tightened(kept)
-    return Rule(bar, None, policy.max_age, learned)
+    return replace(rule, bar=bar)
 
 
 def judge_exact(entry: Entry | None, address: Address, rule: Rule, now: float) -> Choice:
@@ -166,6 +171,24 @@ def judge_exact(entry: Entry | None, address: Address, rule: Rule, now: float) -
     veto = unfit(entry, address, rule, now)
     decision = Decision(similarity=1.0, vetoes=(veto,) if veto else (), age=entry.age(now))
     return Choice(None if veto else entry, decision)
+
+
+def judge_stale(entry: Entry | None, address: Address, rule: Rule, now: float, *, most: float) -> Choice:
+    """Decide on the same entry once its time is over: whether it is taken all the same.
+
+    `most`: seconds that the operator allows. A caller's `max_age` ends its time, too (RFC 5861 §3). Only the very
+    question gets a stale answer: what is doubtful in two ways at once is not worth it.
+    """
+    if entry is None or not rule.stale or entry.scope != address.scope or entry.key != address.key:
+        return Choice(None, Decision())
+    late = min(rule.stale, most)
+    age = entry.age(now)
+    over = rule.max_age is not None and age > rule.max_age + late
+    if over or (now - late) * MICROSECONDS >= entry.expires_us or entry.from_future(now):
+        return Choice(None, Decision())
+    if entry.withheld(own=True) or not _made_from(entry, rule.sources):
+        return Choice(None, Decision())
+    return Choice(entry, Decision(similarity=1.0, age=age))
 
 
 def shortlist(found: Iterable[Candidate], address: Address, rule: Rule, bar: Bar, now: float) -> Shortlist:
@@ -243,7 +266,14 @@ def unfit(entry: Entry, address: Address, rule: Rule, now: float) -> Veto | None
         return Veto.QUARANTINED
     if rule.max_age is not None and entry.age(now) > rule.max_age:
         return Veto.TOO_OLD
+    if not _made_from(entry, rule.sources):
+        return Veto.OUTDATED
     return None
+
+
+def _made_from(entry: Entry, sources: tuple[tuple[str, str], ...]) -> bool:
+    """Whether it is known to be made from these; sources that are not named do not matter."""
+    return not sources or set(sources) <= set(entry.sources)
 
 
 def _decision(candidate: Candidate, bar: Bar, verdict: Verdict, vetoes: tuple[str, ...], now: float) -> Decision:

@@ -22,6 +22,7 @@ class Draft:
     no_store: bool
     epoch: int
     vector: Vector | None
+    sources: tuple[tuple[str, str], ...] = ()
     near: tuple[Candidate, ...] = ()
     """The entries that were most similar and were not served: what the answer is compared with."""
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from services.cache.bucket import Bucket, Group
 from services.cache.decision import Candidate
 from services.cache.entry import VECTOR_ELEMENT_BYTES, Entry, text_bytes
+from services.cache.ports import Tombstone
 from services.cache.scope import Address
 from services.cache.values import Vector
 from simcore import MISSING_ID, Index, IndexPoisoned
@@ -147,6 +148,12 @@ class Entries:
             self._by_row[row] = entry
         self._watch_expiry(entry)
         return True
+
+    def bury(self, tombstone: Tombstone) -> bool:
+        """Forget what another replica has deleted; whether there was something to forget."""
+        self.last_ver = max(self.last_ver, tombstone.ver)
+        entry = self.find(tombstone.tenant, tombstone.namespace, tombstone.id)
+        return entry is not None and entry.ver < tombstone.ver and self.remove(entry)
 
     def remove(self, entry: Entry) -> bool:
         """Forget an entry; False if it is not the visible one any more."""

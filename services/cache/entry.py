@@ -11,6 +11,9 @@ from services.llm.values import Answer
 MICROSECONDS = 1_000_000
 VECTOR_ELEMENT_BYTES = 4
 
+CLOCK_SKEW_US = 5 * MICROSECONDS
+"""By which the clocks of replicas may differ without anybody noticing."""
+
 
 class Source(StrEnum):
     """Who stored an entry: the holder of a fill, or a caller of Put."""
@@ -44,6 +47,8 @@ class Entry:
     epoch: int
     source: Source
     tags: tuple[str, ...] = ()
+    sources: tuple[tuple[str, str], ...] = ()
+    """What the answer was made from, by name, and in which version; sorted."""
     decided_by: str = ""
     """Version of the decision that was in use when it was written; empty in records from before there was one."""
     writer: str = ""
@@ -68,8 +73,15 @@ class Entry:
         return self.expires_us / MICROSECONDS
 
     def live(self, now: float) -> bool:
-        """Whether it may still be served; reading never extends its time."""
-        return now * MICROSECONDS < self.expires_us
+        """Whether it may still be served; reading never extends its time.
+
+        One from the future was written by a clock that is wrong: nobody knows when its time is over.
+        """
+        return now * MICROSECONDS < self.expires_us and not self.from_future(now)
+
+    def from_future(self, now: float) -> bool:
+        """Whether it was written by a clock that is wrong."""
+        return self.updated_us > now * MICROSECONDS + CLOCK_SKEW_US
 
     def age(self, now: float) -> float:
         """Seconds since the answer was made, never negative."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from services.cache.adapting import Adapting
-from services.cache.decision import Bar, Choice, Judge, Rule, Veto, decide, judge_exact, rule_for
+from services.cache.decision import Bar, Choice, Judge, Rule, Veto, decide, judge_exact, judge_stale, rule_for
 from services.cache.embeddings import Embeddings
 from services.cache.entries import Entries
 from services.cache.entry import Entry
@@ -85,8 +85,10 @@ class Explaining:
         adapting: Adapting,
         searching: Searching,
         readiness: Readiness,
+        most_stale: float,
         now: Callable[[], float],
     ) -> None:
+        """`most_stale`: seconds after an entry's time."""
         self._addresses = addresses
         self._entries = entries
         self._embeddings = embeddings
@@ -94,6 +96,7 @@ class Explaining:
         self._adapting = adapting
         self._searching = searching
         self._readiness = readiness
+        self._most_stale = most_stale
         self._now = now
 
     async def explain(
@@ -131,6 +134,12 @@ class Explaining:
             semantic = BypassReason.HYDRATING
         if policy.mode is Mode.REFRESH:
             return replace(plain, outcome=Outcome.MISS, ruling=Ruling.POLICY)
+        if exact.entry is None:
+            stale = judge_stale(own, address, rule, self._now(), most=self._most_stale)
+            if stale.entry is not None:
+                return replace(
+                    plain, outcome=Outcome.STALE, ruling=Ruling.EXACT, decision=stale.decision, entry=stale.entry
+                )
         return self._concluded(plain, rule, exact, semantic)
 
     async def _vector(self, address: Address, deadline: Deadline) -> Vector | None:

@@ -81,6 +81,7 @@ def _to_come(draft: Draft, now: float) -> Entry:
         ver=0,
         epoch=draft.epoch,
         source=Source.FILL,
+        sources=draft.sources,
     )
 
 

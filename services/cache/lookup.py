@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from services.cache.adapting import Adapting
 from services.cache.ask import Ask
-from services.cache.decision import Candidate, Choice, Judge, Rule, Veto, judge_exact, rule_for
+from services.cache.decision import Candidate, Choice, Judge, Veto, judge_exact, judge_stale, rule_for
 from services.cache.draft import Draft
 from services.cache.embeddings import Embedding, Embeddings
 from services.cache.entries import Entries
@@ -50,10 +50,11 @@ class Lookups:
         joining: Joining,
         followers: Followers,
         decision_budget: float,
+        most_stale: float,
         now: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
-        """`decision_budget`: seconds for everything but the embedding."""
+        """`decision_budget`: seconds for everything but the embedding; `most_stale`: seconds after an entry's time."""
         self._addresses = addresses
         self._entries = entries
         self._embeddings = embeddings
@@ -66,6 +67,7 @@ class Lookups:
         self._joining = joining
         self._followers = followers
         self._budget = decision_budget
+        self._most_stale = most_stale
         self._now = now
         self._monotonic = monotonic
 
@@ -92,7 +94,7 @@ class Lookups:
         """
         if self._readiness.hydrating:
             return bypass(BypassReason.HYDRATING)
-        if (known := self.known(ask)) is not None:
+        if (known := self.known(ask, stale=False)) is not None:
             return known
         ask = replace(ask, rule=rule_for(ask.policy, self._judge, semantic=ask.address.question.semantic))
         try:
@@ -132,17 +134,20 @@ class Lookups:
         if learned is None:
             return ask
         if learned.bar == self._judge.bar:  # as mostly; what the caller asks for has been put on top of it already
-            rule = Rule(ask.rule.bar, None, ask.rule.max_age, learned)
+            rule = replace(ask.rule, learned=learned)
         else:
             rule = rule_for(ask.policy, self._judge, semantic=True, learned=learned)
         return Ask(ask.address, ask.policy, rule, ask.token)
 
-    def known(self, ask: Ask) -> LookupResult | None:
-        """The result, if it takes neither an embedding nor a search."""
+    def known(self, ask: Ask, *, stale: bool = True) -> LookupResult | None:
+        """The result, if it takes neither an embedding nor a search. Without `stale` none whose time is over."""
         exact = self._exact(ask)
         if exact.entry is not None:
             return LookupResult(Outcome.EXACT, exact.entry, exact.decision)
-        if ask.fills and (busy := self._fills.in_progress(self._storing.fill_key(ask.address), ask.token)) is not None:
+        if stale and (past := self._stale(ask)) is not None:
+            return past
+        key = self._storing.fill_key(ask.address, ask.policy)
+        if ask.fills and (busy := self._fills.in_progress(key, ask.token)) is not None:
             # Its holder has just looked and found nothing; looking again would cost an embedding for each follower.
             return LookupResult(Outcome.MISS, decision=exact.decision, fill=busy)
         return None
@@ -237,7 +242,7 @@ class Lookups:
     async def _join(self, ask: Ask, vector: Vector | None, before: Near, within: float) -> InProgress | None:
         """A place behind the question whose answer will do, if one is in flight."""
         # Who fills this very question is found by its key; also this caller, who asks again.
-        near = [] if self._fills.filling(self._storing.fill_key(ask.address)) else self._near(ask, vector)
+        near = [] if self._fills.filling(self._storing.fill_key(ask.address, ask.policy)) else self._near(ask, vector)
         if not (before or near) or ask.rule.bar is None or vector is None:
             return None
         flight: Flight[Draft] | None = None
@@ -246,9 +251,22 @@ class Lookups:
                 flight = await self._joining.choose(ask.address, vector, ask.rule, ask.rule.bar, [*before, *near])
         return None if flight is None else self._followers.add(ask, vector, flight)
 
+    def _stale(self, ask: Ask) -> LookupResult | None:
+        """The question's own entry after its time, if the caller takes it; one such caller makes it anew."""
+        if ask.policy.mode is Mode.REFRESH or not ask.rule.stale:
+            return None
+        found = judge_stale(self._entries.get(ask.address), ask.address, ask.rule, self._now(), most=self._most_stale)
+        if found.entry is None:
+            return None
+        try:
+            fill = self._fill(ask, None, ()) if ask.fills else None
+        except Exhausted:
+            fill = None
+        return LookupResult(Outcome.STALE, found.entry, found.decision, fill=fill)
+
     def _fill(self, ask: Ask, vector: Vector | None, near: tuple[Candidate, ...]) -> Granted | InProgress:
         draft = self._storing.draft(ask.address, ask.policy, vector, near)
-        return self._fills.acquire(self._storing.fill_key(ask.address), ask.token, draft)
+        return self._fills.acquire(self._storing.fill_key(ask.address, ask.policy), ask.token, draft)
 
 
 def _missed_narrowly(found: Decision) -> bool:

@@ -17,6 +17,61 @@ class Write:
     entry: Entry
     vector: Vector | None
 
+    @property
+    def id(self) -> str:
+        """The entry's."""
+        return self.entry.id
+
+    @property
+    def ver(self) -> int:
+        """The entry's."""
+        return self.entry.ver
+
+    @property
+    def updated_us(self) -> int:
+        """The entry's."""
+        return self.entry.updated_us
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """Says in an entry's place that it was deleted, until nothing that it hides could be served any more.
+
+    Without it a write that comes late, or a replica that has not heard, would bring the entry back.
+    """
+
+    id: str
+    tenant: str
+    namespace: str
+    ver: int
+    """Larger than that of the entry; an answer that was stored after the delete has a larger one."""
+    epoch: int
+    updated_us: int
+    expires_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A record that this process cannot read: another version of this software wrote it, or it was damaged."""
+
+    id: str
+    ver: int
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What tells whether a stored record is news."""
+
+    id: str
+    tenant: str
+    namespace: str
+    ver: int
+    epoch: int
+    buried: bool
+    """It is a tombstone."""
+    saved_us: int
+    """When it was stored, by the clock of who did it; 0 in records from before that was kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
@@ -35,20 +90,24 @@ class WrongKey(Exception):
 class EntryStore(Protocol):
     """Where entries outlive the process. Calls raise Unavailable(STORE_UNAVAILABLE) while the store is down."""
 
-    async def save(self, writes: Sequence[Write]) -> list[bool]:
+    async def save(self, writes: Sequence[Write | Tombstone]) -> list[bool]:
         """Store each unless something as new is there; durable. Returns whether it is what is stored now."""
         ...
 
-    async def read(self, ids: Sequence[str]) -> list[Write]:
-        """What is stored under these ids, without the absent and the unreadable."""
+    async def read(self, ids: Sequence[str]) -> list[Write | Tombstone | Sealed]:
+        """What is stored under these ids, without the absent."""
         ...
 
-    def load(self, *, now_us: int) -> AsyncIterator[list[Write]]:
+    def load(self, *, now_us: int) -> AsyncIterator[list[Write | Tombstone]]:
         """Everything that has not expired, in parts. What cannot be read is counted and left where it is."""
         ...
 
+    def heads(self, *, since_us: int | None) -> AsyncIterator[list[Head]]:
+        """What was stored since then, or everything; in parts, without what cannot be read by this version."""
+        ...
+
     async def remove(self, entries: Sequence[Entry]) -> None:
-        """Delete these, durably, but nothing newer under the same ids."""
+        """Take these out, durably, but nothing newer under the same ids; leaves no tombstone."""
         ...
 
     async def purge_cleared(self, epoch: Epoch) -> None:
@@ -56,19 +115,55 @@ class EntryStore(Protocol):
         ...
 
     async def purge_expired(self, *, now_us: int) -> None:
-        """Delete what has expired."""
+        """Delete what has expired, tombstones too."""
         ...
 
 
 class EpochStore(Protocol):
     """Where clears outlive the process. Calls raise Unavailable(STORE_UNAVAILABLE) while the store is down."""
 
-    async def load(self) -> list[Epoch]:
-        """Every namespace that was ever cleared."""
+    async def load(self, *, since_us: int | None = None) -> list[Epoch]:
+        """Every namespace that was ever cleared, or since then."""
         ...
 
-    async def advance(self, tenant: str, namespace: str, *, beyond: int, now_us: int) -> Epoch:
-        """A new epoch, larger than `beyond` and than any stored one; durable."""
+    async def advance(self, tenant: str, namespace: str, *, beyond: int, now_us: int, once: bool = False) -> Epoch:
+        """A new epoch, larger than `beyond` and than any stored one; durable.
+
+        `once`: not if the namespace has been cleared at `now_us` or later, to an epoch beyond `beyond`: then that one.
+        """
+        ...
+
+
+class WriteQueue(Protocol):
+    """What waits for the store, on this machine's disk. Calls raise Unavailable while the disk refuses."""
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        ...
+
+    def size_of(self, write: Write) -> int:
+        """About how many bytes a write takes there."""
+        ...
+
+    async def read(self) -> list[Write | Tombstone | Epoch]:
+        """Everything, in the order in which it came; what is torn is counted and left out."""
+        ...
+
+    async def append(self, items: Sequence[Write | Tombstone | Epoch], *, durable: bool) -> None:
+        """Add these, all or none; they survive the process, and if `durable` the machine."""
+        ...
+
+    async def replace(self, items: Sequence[Write | Tombstone | Epoch]) -> None:
+        """Have these and nothing else, in one step."""
+        ...
+
+
+class Leases(Protocol):
+    """Work that one replica does for all. Calls raise Unavailable(STORE_UNAVAILABLE) while the store is down."""
+
+    async def hold(self, work: str, *, holder: str, seconds: float, now_us: int) -> bool:
+        """Take the work, or keep it, for so long; False while someone else has it."""
         ...
 
 

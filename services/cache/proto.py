@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -35,7 +35,6 @@ from services.llm.proto import (
     read_messages,
     read_options,
     read_tools,
-    refuse_unsupported,
     write_answer,
     write_cost,
     write_timestamp,
@@ -47,6 +46,7 @@ DEFAULT_NAMESPACE = "default"
 DEFAULT_MODEL = "auto"
 MAX_TAGS = 16
 MAX_TAG = 64
+MAX_SOURCES = 16
 MAX_TOKEN = 64
 MAX_LEASE_ID = 128
 MAX_AUDIT_ID = 128
@@ -65,6 +65,7 @@ _MODES = {
 OUTCOMES = {
     Outcome.EXACT: pb.OUTCOME_EXACT,
     Outcome.SEMANTIC: pb.OUTCOME_SEMANTIC,
+    Outcome.STALE: pb.OUTCOME_STALE,
     Outcome.MISS: pb.OUTCOME_MISS,
     Outcome.BYPASS: pb.OUTCOME_BYPASS,
 }
@@ -101,7 +102,6 @@ def read_query(request: pb.LookupRequest | pb.PutRequest | pb.ExplainRequest) ->
 
 def read_policy(policy: pb.CachePolicy) -> Policy:
     """How a request uses the cache."""
-    refuse_unsupported(policy, ("stale_while_revalidate", "source_versions"), "policy")
     return Policy(
         mode=_MODES[policy.mode],
         min_similarity=_share(policy.min_similarity, "policy.min_similarity")
@@ -114,6 +114,10 @@ def read_policy(policy: pb.CachePolicy) -> Policy:
         max_age=_seconds(policy.max_age, "policy.max_age") if policy.HasField("max_age") else None,
         no_store=policy.no_store,
         tags=read_tags(policy.tags, "policy.tags"),
+        stale=_seconds(policy.stale_while_revalidate, "policy.stale_while_revalidate")
+        if policy.HasField("stale_while_revalidate")
+        else None,
+        sources=read_sources(policy.source_versions, "policy.source_versions"),
     )
 
 
@@ -161,6 +165,16 @@ def read_tags(tags: Sequence[str], path: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tags))
 
 
+def read_sources(versions: Mapping[str, str], path: str) -> tuple[tuple[str, str], ...]:
+    """Sources and their versions, sorted."""
+    if len(versions) > MAX_SOURCES:
+        raise invalid(path, f"at most {MAX_SOURCES}")
+    for name, version in versions.items():
+        if not (1 <= len(name) <= MAX_TAG and 1 <= len(version) <= MAX_TAG):
+            raise invalid(path, f"names and versions are 1 to {MAX_TAG} characters")
+    return tuple(sorted(versions.items()))
+
+
 def write_lookup(
     result: LookupResult, *, lookup_id: str, version: str, lease: Callable[[Granted], pb.Lease]
 ) -> pb.LookupResponse:
@@ -175,7 +189,6 @@ def write_lookup(
     if result.entry is not None:
         _write_served(response, result.entry)
         response.audit_id = result.audit_id
-        return response
     if isinstance(result.fill, Granted):
         response.fill.granted.CopyFrom(lease(result.fill))
     elif isinstance(result.fill, InProgress):
@@ -209,7 +222,8 @@ def write_lease(granted: Granted, *, now: float, monotonic: float) -> pb.Lease:
     """A lease, its end told by the wall clock."""
     return pb.Lease(
         id=granted.lease_id,
-        expire_time=write_timestamp(now + granted.expires - monotonic),
+        # To the millisecond: the two clocks are not read at the same moment, and the same lease should look the same.
+        expire_time=write_timestamp(round(now + granted.expires - monotonic, 3)),
         duration=write_duration(granted.duration),
     )
 
@@ -246,6 +260,7 @@ def write_report(report: Report) -> pb.GetStatsResponse:
             semantic=tally.outcomes[Outcome.SEMANTIC],
             miss=tally.outcomes[Outcome.MISS],
             bypass=tally.outcomes[Outcome.BYPASS],
+            stale=tally.outcomes[Outcome.STALE],
             fills_granted=tally.fills_granted,
             fills_in_progress=tally.fills_in_progress,
             fills_joined=tally.fills_joined,

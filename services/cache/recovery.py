@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from enum import StrEnum
 
-from services.cache.background import Background
+from services.cache.clock import Clock
 from services.cache.entries import Entries
-from services.cache.entry import MICROSECONDS
+from services.cache.entry import CLOCK_SKEW_US, MICROSECONDS
 from services.cache.ports import EntryStore, Epoch, EpochStore, Write
 from services.cache.storing import Storing
 from services.cache.writer import Writer
@@ -25,9 +25,6 @@ from services.chassis.errors import Reason, Unavailable
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
 """Seconds between attempts to reach the store; each pause is twice the one before."""
-
-CLOCK_SKEW_US = 5 * MICROSECONDS
-"""By which the clocks of replicas may differ: of what was made so soon after a clear nobody can tell on which side."""
 
 
 class Phase(StrEnum):
@@ -50,23 +47,28 @@ class Recovery:
         entries: Entries,
         storing: Storing,
         writer: Writer,
-        background: Background,
-        now: Callable[[], float],
+        clock: Clock,
+        stale: float,
         chance: Callable[[], float],
         report: Callable[[BaseException], None],
     ) -> None:
-        """`open_store` makes sure that collections and key are right; what it raises besides Unavailable is final."""
+        """`open_store` makes sure that collections and key are right; what it raises besides Unavailable is final.
+
+        `stale`: seconds that what has expired is kept for those who take it all the same.
+        """
         self._open_store = open_store
         self._store = store
         self._epochs = epochs
         self._entries = entries
         self._storing = storing
         self._writer = writer
-        self._background = background
-        self._now = now
+        self._clock = clock
+        self._stale = stale
         self._chance = chance
         self._report = report
         self.phase = Phase.WAITING
+        self.began_us = 0
+        """When reading what is stored began."""
         self.ready = asyncio.Event()
         self.rebuilds = 0
         """Times the index was rebuilt."""
@@ -83,6 +85,7 @@ class Recovery:
 
     async def run(self) -> None:
         """Hydrate, as often as it takes, then watch over the index; until cancelled."""
+        await self._resume()
         await self._until_reached(self._hydrate)
         self.phase = Phase.READY
         self.ready.set()
@@ -109,50 +112,63 @@ class Recovery:
     async def _hydrate(self) -> None:
         if self.phase is Phase.WAITING:
             await self._open_store()
-        now_us = int(self._now() * MICROSECONDS)
         epochs = await self._epochs.load()
         self.phase = Phase.HYDRATING
-        await self._apply(epochs)
+        self.began_us = int(self._clock.now() * MICROSECONDS)
+        await self.apply(epochs)
         self._writer.open()
-        async with aclosing(self._store.load(now_us=now_us)) as pages:  # type: ignore[type-var]  # it is a generator
+        async with aclosing(self._store.load(now_us=self._since())) as pages:  # type: ignore[type-var]  # it is a generator
             async for page in pages:
                 self._storing.adopt(page)
                 await asyncio.sleep(0)
-        self._background.start("purge", self._purge(epochs, now_us))
 
-    async def _apply(self, epochs: list[Epoch]) -> None:
-        """Make what was cleared before this process began invisible, and keep what it has made since."""
-        own: dict[tuple[str, str], list[Write]] = defaultdict(list)
+    def _since(self) -> int:
+        """What has expired before that is of no use."""
+        return int((self._clock.settled() - self._stale) * MICROSECONDS)
+
+    async def _resume(self) -> None:
+        """Take up what an earlier process left on disk: what it had cleared and deleted, and what it had made."""
+        try:
+            writes = await self._writer.backlog.resume()
+        except Unavailable as error:
+            self._report(error)
+            return
+        for clear in self._writer.backlog.clears():
+            self._entries.raise_epoch(clear.tenant, clear.namespace, clear.number)
+        self._storing.take_up(writes)
+
+    async def cleared(self, clear: Epoch, epoch: Epoch) -> None:
+        """The store has heard of a clear that waited: by now its epoch is `epoch`, perhaps that of a later clear."""
+        await self.apply([epoch], own=clear if clear.cleared_us == epoch.cleared_us else None)
+
+    async def apply(self, epochs: Sequence[Epoch], *, own: Epoch | None = None) -> None:
+        """Make what was cleared elsewhere invisible, and keep what this process has made since.
+
+        `own`: the clear, if this process has made it itself and counted on this epoch.
+        """
+        made: dict[tuple[str, str], list[Write]] = defaultdict(list)
         for write in self._writer.pending():
-            own[write.entry.tenant, write.entry.namespace].append(write)
+            made[write.entry.tenant, write.entry.namespace].append(write)
         for epoch in epochs:
             before = self._entries.raise_epoch(epoch.tenant, epoch.namespace, epoch.number)
-            for write in own[epoch.tenant, epoch.namespace]:
+            for write in made[epoch.tenant, epoch.namespace]:
                 if write.entry.epoch >= epoch.number:
                     continue
                 self._writer.forget(write.entry)
-                if write.entry.updated_us > epoch.cleared_us + CLOCK_SKEW_US:
+                since = own is not None and write.entry.epoch == own.number
+                if since or write.entry.updated_us > epoch.cleared_us + CLOCK_SKEW_US:
                     kept = replace(write.entry, epoch=epoch.number, ver=self._entries.last_ver + 1)
                     self._entries.put(kept, write.vector)
                     self._writer.submit(Write(kept, write.vector))
             if before is not None:
-                await self._entries.dismantle(before, self._now())
-
-    async def _purge(self, epochs: list[Epoch], now_us: int) -> None:
-        """Delete what nobody can see any more; the next start goes on where this one fails."""
-        try:
-            await self._store.purge_expired(now_us=now_us)
-            for epoch in epochs:
-                await self._store.purge_cleared(epoch)
-        except Unavailable as error:
-            self._report(error)
+                await self._entries.dismantle(before, self._clock.now())
 
     async def _rebuild(self) -> None:
         self._entries.renew_index()
         self._restore(self._writer.pending())
-        async with aclosing(self._store.load(now_us=int(self._now() * MICROSECONDS))) as pages:  # type: ignore[type-var]
+        async with aclosing(self._store.load(now_us=self._since())) as pages:  # type: ignore[type-var]
             async for page in pages:
-                self._restore(page)
+                self._restore([one for one in page if isinstance(one, Write)])
                 await asyncio.sleep(0)
 
     def _restore(self, writes: list[Write]) -> None:

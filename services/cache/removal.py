@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
 from services.cache.background import Background
 from services.cache.bucket import Bucket
+from services.cache.clock import Clock
 from services.cache.entries import STEP, Entries
 from services.cache.entry import MICROSECONDS, Entry
-from services.cache.ports import EntryStore, Epoch, EpochStore
+from services.cache.ports import EntryStore, Epoch, EpochStore, Tombstone
 from services.cache.recovery import Recovery
 from services.cache.review import FeedbackSource
 from services.cache.reviewing import Reviewing
@@ -19,6 +21,9 @@ from services.chassis.errors import NotFound, Unavailable
 
 SWEEP_SECONDS = 5.0
 """How often expired entries are removed. They are never served, however late that is."""
+
+GRAVE_US = 3_600 * MICROSECONDS
+"""That a tombstone outlives what it hides: clocks may differ, and a page may be read while it is purged."""
 
 
 class Removal:
@@ -34,8 +39,10 @@ class Removal:
         recovery: Recovery,
         reviewing: Reviewing,
         background: Background,
-        now: Callable[[], float],
+        clock: Clock,
+        stale: float,
     ) -> None:
+        """`stale`: seconds that what has expired is kept for those who take it all the same."""
         self._entries = entries
         self._store = store
         self._epochs = epochs
@@ -43,7 +50,9 @@ class Removal:
         self._recovery = recovery
         self._reviewing = reviewing
         self._background = background
-        self._now = now
+        self._clock = clock
+        self._now = clock.now
+        self._stale = stale
         self._clearing = asyncio.Lock()
 
     async def remove(self, tenant: str, chosen: Chosen, action: Action, *, by: str, dry_run: bool) -> int:
@@ -70,11 +79,12 @@ class Removal:
         return await self._background.finish("clear", self._clear(tenant, namespace))
 
     async def sweep(self) -> None:
-        """Remove what has expired, again and again, until cancelled."""
+        """Forget what has expired, again and again, until cancelled; `purging` removes it from the store."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            while expired := self._entries.pop_expired(int(self._now() * MICROSECONDS), STEP):
-                self._writer.remove(expired)
+            before_us, full = int((self._clock.settled() - self._stale) * MICROSECONDS), True
+            while full:
+                full = len(self._entries.pop_expired(before_us, STEP)) == STEP
                 await asyncio.sleep(0)
 
     async def _remove(self, tenant: str, chosen: Chosen, action: Action, by: str) -> int:
@@ -83,19 +93,54 @@ class Removal:
             await self._reviewing.say(entries, by, right=action is Action.RELEASE)
             return len(entries)
         async with self._writer.exclusive():
-            entries = await self._choose(tenant, chosen, action)
-            await self._store.remove(entries)
+            found = await self._choose(tenant, chosen, action)
+            entries = [entry for entry in found if self._entries.current(entry)]
+            await self._bury([self._tombstone(entry) for entry in entries])
             for entry in entries:
                 # An answer that was stored in its place meanwhile stays, here and, once written, in the store.
                 self._writer.forget(entry)
                 self._entries.remove(entry)
         return len(entries)
 
+    def _tombstone(self, entry: Entry) -> Tombstone:
+        now_us = int(self._now() * MICROSECONDS)
+        return Tombstone(
+            id=entry.id,
+            tenant=entry.tenant,
+            namespace=entry.namespace,
+            ver=self._entries.next_ver(now_us),
+            epoch=entry.epoch,
+            updated_us=now_us,
+            # What it hides is over then, wherever a copy of it still is.
+            expires_us=max(entry.expires_us, now_us) + GRAVE_US,
+        )
+
+    async def _bury(self, graves: Sequence[Tombstone]) -> None:
+        """Tell the store or, while it is down, keep it on disk for later; durable either way."""
+        if not self._writer.failing:
+            try:
+                await self._store.save(graves)
+            except Unavailable:
+                await self._writer.backlog.bury(graves)
+        else:
+            await self._writer.backlog.bury(graves)
+        self._writer.wake()
+
+    async def _raise_epoch(self, tenant: str, namespace: str, now: float) -> Epoch:
+        """As `_bury`; the epoch of a clear that the store has not heard may still change."""
+        known, now_us = self._entries.epoch(tenant, namespace), int(now * MICROSECONDS)
+        if not self._writer.failing:
+            with suppress(Unavailable):
+                return await self._epochs.advance(tenant, namespace, beyond=known, now_us=now_us)
+        epoch = Epoch(tenant, namespace, known + 1, now_us)
+        await self._writer.backlog.clear(epoch)
+        self._writer.wake()
+        return epoch
+
     async def _clear(self, tenant: str, namespace: str) -> tuple[int, int]:
         async with self._clearing:
-            known = self._entries.epoch(tenant, namespace)
             now = self._now()
-            epoch = await self._epochs.advance(tenant, namespace, beyond=known, now_us=int(now * MICROSECONDS))
+            epoch = await self._raise_epoch(tenant, namespace, now)
             before = self._entries.raise_epoch(tenant, namespace, epoch.number)
         if before is None:
             return 0, epoch.number
@@ -110,7 +155,7 @@ class Removal:
             async with self._writer.exclusive():
                 await self._store.purge_cleared(epoch)
         except Unavailable:
-            return  # they are invisible, and purged at the next start
+            return  # they are invisible, and purged later
 
     async def _choose(self, tenant: str, chosen: Chosen, action: Action) -> list[Entry]:
         found = [entry async for entry in self._selected(tenant, chosen) if entry.written_us >= chosen.since_us]

@@ -13,7 +13,7 @@ from services.cache.background import Background
 from services.cache.entries import Entries
 from services.cache.entry import MICROSECONDS, Entry
 from services.cache.feedback import Feedback, Heed, Reviewed, Verdict
-from services.cache.ports import EntryStore, Write
+from services.cache.ports import EntryStore, Sealed, Write
 from services.cache.quarantine import reviewed
 from services.cache.recovery import Recovery
 from services.cache.review import FeedbackSource, Said
@@ -129,8 +129,9 @@ class Reviewing:
     async def _changed(self, entries: Sequence[Entry], said: Said) -> list[tuple[Write, bool]]:
         """What has to be written, and whether the store has the entry. One that only memory has stays there only."""
         waiting = self._writer.waiting([entry.id for entry in entries])
-        stored = {write.entry.id: write for write in await self._store.read([entry.id for entry in entries])}
-        self._storing.adopt(list(stored.values()))
+        found = await self._store.read([entry.id for entry in entries])
+        self._storing.adopt([one for one in found if not isinstance(one, Sealed)])
+        stored = {one.id: one for one in found if isinstance(one, Write)}
         changed = []
         for entry in entries:
             current = self._entries.find(entry.tenant, entry.namespace, entry.id)

@@ -101,6 +101,20 @@ class CacheSettings(SuiteSettings):
         le=10_000_000,
         description="Entries that may wait for the store while it is down; then the oldest stay in memory only.",
     )
+    max_queue_bytes: int = Field(
+        default=268_435_456,
+        ge=1_048_576,
+        le=1 << 40,
+        description="Bytes on disk, below the state folder, of what waits for the store while it is down; then the "
+        "oldest entries stay in memory only. Deletes and clears are kept all the same.",
+    )
+    max_stale: float = Field(
+        default=3_600.0,
+        ge=0,
+        le=10 * 365 * 86_400.0,
+        description="Seconds that an answer is kept after its time for callers who take a stale one "
+        "(`stale_while_revalidate`); they get no more.",
+    )
     fingerprint_key_file: UserPath | None = Field(
         default=None,
         description="File with the 32 random bytes under which questions are hashed; every replica needs the same. "

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from services.cache.background import Background
+from services.cache.clock import Clock
 from services.cache.decision import Candidate
 from services.cache.draft import Draft
 from services.cache.embeddings import Embedding, Embeddings
@@ -15,7 +16,7 @@ from services.cache.fill_values import Filled
 from services.cache.fills import Fills
 from services.cache.flight import Lease
 from services.cache.freshness import time_to_live
-from services.cache.ports import Write
+from services.cache.ports import Tombstone, Write
 from services.cache.scope import Address, Addresses
 from services.cache.storable import NotStored, semantically, unfit
 from services.cache.values import CommitResult, Policy, Query, Vector
@@ -47,7 +48,7 @@ class Storing:
         version: str,
         ttl: float,
         max_entry_bytes: int,
-        now: Callable[[], float],
+        clock: Clock,
         chance: Callable[[], float],
     ) -> None:
         """`evicted` is told what went for lack of room; `version`: of what decides; `ttl`: the operator's, in seconds.
@@ -64,12 +65,14 @@ class Storing:
         self._version = version
         self._ttl = ttl
         self._max_entry_bytes = max_entry_bytes
-        self._now = now
+        self._clock = clock
+        self._now = clock.now
         self._chance = chance
 
-    def fill_key(self, address: Address) -> str:
-        """What fills are shared by. After a clear nobody joins a fill from before it."""
-        return f"{address.entry_id}/{self._entries.epoch(address.tenant, address.namespace)}"
+    def fill_key(self, address: Address, policy: Policy) -> str:
+        """What fills are shared by: not with one from before a clear, nor with one that is made from other sources."""
+        epoch = self._entries.epoch(address.tenant, address.namespace)
+        return f"{address.entry_id}/{epoch}/{policy.sources}"
 
     def draft(self, address: Address, policy: Policy, vector: Vector | None, near: tuple[Candidate, ...] = ()) -> Draft:
         """What is kept of a question until its answer is committed; `near`: what was not served to it."""
@@ -77,6 +80,7 @@ class Storing:
             address=address,
             ttl=min(policy.ttl or self._ttl, self._ttl),
             tags=policy.tags,
+            sources=policy.sources,
             no_store=policy.no_store,
             epoch=self._entries.epoch(address.tenant, address.namespace),
             vector=vector,
@@ -141,10 +145,22 @@ class Storing:
                 self._writer.submit(write)
         return write.entry
 
-    def adopt(self, writes: Sequence[Write]) -> None:
+    def adopt(self, stored: Sequence[Write | Tombstone]) -> None:
         """Take over what is in the store, wherever it is newer than what is here."""
+        self._clock.follow(one.updated_us for one in stored)
+        hidden = self._writer.backlog.hides
+        writes = [one for one in stored if isinstance(one, Write) and not hidden(one)]
         self._entries.put_many([(write.entry, write.vector) for write in writes])
+        for one in stored:
+            if isinstance(one, Tombstone):
+                self._entries.bury(one)
         self._make_room()
+
+    def take_up(self, writes: Sequence[Write]) -> None:
+        """Go on with what an earlier process made and the store does not have yet."""
+        for write in writes:
+            if write.entry.live(self._now()) and self._keep(write):
+                self._writer.submit(write)
 
     def _store(self, draft: Draft, answer: Answer, writer: str) -> tuple[NotStored | None, Write | None]:
         reason = unfit(draft.address.question.text, answer, max_bytes=self._max_entry_bytes)
@@ -178,6 +194,7 @@ class Storing:
             epoch=draft.epoch,
             source=source,
             tags=draft.tags,
+            sources=draft.sources,
             decided_by=self._version,
             writer=writer,
         )

@@ -48,6 +48,10 @@ class Policy:
     max_age: float | None = None
     no_store: bool = False
     tags: tuple[str, ...] = ()
+    stale: float | None = None
+    """Seconds after its time that an answer is taken all the same, while it is made anew."""
+    sources: tuple[tuple[str, str], ...] = ()
+    """What an answer must have been made from, by name, and in which version; sorted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class Outcome(StrEnum):
 
     EXACT = "exact"
     SEMANTIC = "semantic"
+    STALE = "stale"
     MISS = "miss"
     BYPASS = "bypass"
 
@@ -98,6 +103,8 @@ class Decision:
 @dataclass(frozen=True, slots=True)
 class LookupResult:
     """The whole answer to one lookup; `entry` is what is served, `vector` the question's embedding if it was needed.
+
+    `fill` on a miss: who makes the answer; with a stale entry: who makes it anew.
 
     `nearest`: on a semantic hit the cosine of what is served, on a miss that of the nearest entry in the semantic tier,
     or None if there is nothing similar. `near_miss`: that cosine reached what was asked for, and something else kept

@@ -1,8 +1,8 @@
 """Mirrors memory into the store: in order, in batches, again and again while the store is down.
 
 Memory comes first and is what is served; here the store catches up. What waits is bounded: beyond that the oldest
-writes are given up and counted. Deletes wait for the batch under way, so no write lands after the delete
-of its entry.
+writes are given up and counted. While the store is down what waits is on disk, too (`backlog`). Deletes wait for the
+batch under way, so no write lands after the delete of its entry.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from services.cache.backlog import Backlog
 from services.cache.entry import Entry
-from services.cache.ports import EntryStore, Write
+from services.cache.ports import EntryStore, Sealed, Tombstone, Write
 from services.chassis.errors import AntiphonError, Reason, Unavailable
 
 BATCH = 256
@@ -23,6 +24,9 @@ BATCH = 256
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
 """Seconds between attempts while the store is down; each pause is twice the one before."""
+
+KEEP_SECONDS = 1.0
+"""How often what waits is brought to disk while the store is down: what a kill may cost of what was never promised."""
 
 Chance = Callable[[], float]
 
@@ -39,10 +43,11 @@ class Writer:
     def __init__(
         self,
         store: EntryStore,
+        backlog: Backlog,
         *,
         max_waiting: int,
         chance: Chance,
-        adopt: Callable[[Sequence[Write]], None],
+        adopt: Callable[[Sequence[Write | Tombstone]], None],
         gave_up: Callable[[Entry], None],
         report: Callable[[BaseException], None],
     ) -> None:
@@ -51,6 +56,7 @@ class Writer:
         `gave_up` is told of each write that found no room.
         """
         self._store = store
+        self.backlog = backlog
         self._max_waiting = max_waiting
         self._chance = chance
         self._adopt = adopt
@@ -78,6 +84,10 @@ class Writer:
         """Begin to write; before that the store's epochs are not known."""
         self._gate.set()
 
+    def wake(self) -> None:
+        """See to what waits in the backlog."""
+        self._work.set()
+
     def pending(self) -> list[Write]:
         """What the store does not have yet."""
         return [waiting.write for waiting in self._waiting.values()]
@@ -104,15 +114,19 @@ class Writer:
         """Return when the store has an entry that was written before, or a newer one. Raises Unavailable."""
         if entry.id in self._waiting:
             await self.durable(self._waiting[entry.id].write)
-        elif not any(stored.entry.ver >= entry.ver for stored in await self._store.read([entry.id])):
+        elif not any(stored.ver >= entry.ver for stored in await self._store.read([entry.id])):
             raise _unavailable(LONGEST_PAUSE)
 
+    def going(self, entry_id: str) -> bool:
+        """Whether it will be taken out of the store."""
+        return entry_id in self._removals
+
     def remove(self, entries: Iterable[Entry]) -> None:
-        """Delete these from the store when possible; they are not in memory any more."""
+        """Take these out of the store when possible; they are not in memory any more, for lack of room."""
         for entry in entries:
             self.forget(entry)
             self._removals[entry.id] = entry
-            if len(self._removals) > self._max_waiting:  # what has expired is purged at the next start anyway
+            if len(self._removals) > self._max_waiting:  # found again, and removed again, by the next who reads it
                 self._removals.popitem(last=False)
         self._work.set()
 
@@ -131,7 +145,25 @@ class Writer:
 
     async def run(self) -> None:
         """Write until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._write())
+            group.create_task(self._keep())
+
+    async def drain(self) -> None:
+        """Write what waits, once; what fails is counted and stays on disk. After `run` has been cancelled."""
+        try:
+            async with self._lock:
+                while self._gate.is_set() and (self._waiting or self._removals or self.backlog.waiting):
+                    await self._step()
+        except AntiphonError as error:
+            self._failed(error)
+        if self._waiting:
+            self._drop(await self.backlog.keep(self.pending()))
+
+    async def _write(self) -> None:
         await self._gate.wait()
+        if self.backlog.waiting:
+            self._work.set()
         while True:
             await self._work.wait()
             try:
@@ -143,16 +175,11 @@ class Writer:
             else:
                 self._pause = 0.0
 
-    async def drain(self) -> None:
-        """Write what waits, once; what fails is counted. After `run` has been cancelled."""
-        if not self._gate.is_set():
-            return
-        try:
-            async with self._lock:
-                while self._waiting or self._removals:
-                    await self._step()
-        except AntiphonError as error:
-            self._failed(error)
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(KEEP_SECONDS)
+            if self.failing or not self._gate.is_set():
+                self._drop(await self.backlog.keep(self.pending()))
 
     def _enqueue(self, write: Write) -> _Waiting:
         entry = write.entry
@@ -162,14 +189,22 @@ class Writer:
             waiting = self._waiting[entry.id] = _Waiting(write, waiting.callers if waiting else [])
         self._removals.pop(entry.id, None)
         if len(self._waiting) > self._max_waiting:
-            _, oldest = self._waiting.popitem(last=False)
-            self.given_up += 1
-            self._gave_up(oldest.write.entry)
-            _refuse(oldest)
+            self._drop([next(iter(self._waiting.values())).write])
         self._work.set()
         return waiting
 
+    def _drop(self, writes: Sequence[Write]) -> None:
+        """Give these up: they found no room."""
+        for write in writes:
+            waiting = self._waiting.get(write.id)
+            if waiting is not None and waiting.write is write:
+                del self._waiting[write.id]
+                self.given_up += 1
+                self._gave_up(write.entry)
+                _refuse(waiting)
+
     async def _step(self) -> None:
+        await self.backlog.send()
         batch = [waiting for waiting, _ in zip(self._waiting.values(), range(BATCH), strict=False)]
         if batch:
             outcomes = await self._store.save([waiting.write for waiting in batch])
@@ -190,14 +225,15 @@ class Writer:
             for entry in removals:
                 if self._removals.get(entry.id) is entry:
                     del self._removals[entry.id]
-        if not self._waiting and not self._removals:
+        if not self._waiting and not self._removals and not self.backlog.waiting:
             self._work.clear()
+        await self.backlog.forget(self._waiting.__contains__)
 
     async def _concede(self, beaten: list[_Waiting]) -> set[str]:
         """Take over what is newer in the store; returns the ids that were not there at all, to be written again."""
-        newer = await self._store.read([waiting.write.entry.id for waiting in beaten])
-        self._adopt(newer)
-        found = {write.entry.id for write in newer}
+        newer = await self._store.read([waiting.write.id for waiting in beaten])
+        self._adopt([one for one in newer if not isinstance(one, Sealed)])
+        found = {one.id for one in newer}
         return {waiting.write.entry.id for waiting in beaten} - found
 
     def _failed(self, error: AntiphonError) -> None:

@@ -222,6 +222,8 @@ class CacheTurn:
         self.part = CachePart(found.outcome, entry_id=found.entry_id, decision=found.decision)
         if found.audit_id:
             self.auditing.take(self.request, found.audit_id)
+        if found.lease is not None:
+            self.auditing.refresh(self.request, found.lease)
         return Hit(answer, found.served_from or ServedFrom(answer.usage, answer.cost))
 
     def _filled(self, filled: Filled, decision: Decision | None) -> Hit:

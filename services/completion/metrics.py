@@ -49,6 +49,13 @@ class Metrics:
             ["result"],
             registry=registry,
         )
+        self.refreshes = Counter(
+            "antiphon_completion_refreshes",
+            "Stale answers that the cache asked to have made anew: stored, failed, unfit, or dropped because the queue "
+            "was full, callers were busy, or the process stopped.",
+            ["result"],
+            registry=registry,
+        )
         self.keys = Counter(
             "antiphon_completion_idempotency",
             "What became of requests with an idempotency key: made, joined, replayed, taken_over, reused, not_kept.",

@@ -47,6 +47,10 @@ class CachePolicy:
     max_age: float | None = None
     no_store: bool = False
     tags: tuple[str, ...] = ()
+    stale: float | None = None
+    """Seconds after its time that a stored answer is taken all the same."""
+    sources: tuple[tuple[str, str], ...] = ()
+    """What an answer must have been made from, by name, and in which version."""
 
     @property
     def stores(self) -> bool:

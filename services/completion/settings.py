@@ -111,14 +111,16 @@ class CompletionSettings(SuiteSettings):
         default=64,
         ge=0,
         le=10_000,
-        description="Semantic hits that the cache asked to have answered anew (`ANTIPHON_CACHE_AUDIT_SHARE`) and "
-        "that may wait for it; further ones are dropped. One is answered at a time. 0: none is.",
+        description="Semantic hits that the cache asked to have answered anew (`ANTIPHON_CACHE_AUDIT_SHARE`), and "
+        "stale answers to be refreshed, that may wait for it; further ones are dropped. One is answered at a time. "
+        "0: none is.",
     )
     audits_below: int = Field(
         default=32,
         ge=1,
         le=1_000_000,
-        description="Answers in the making at which audits are dropped, so that callers have the models to themselves.",
+        description="Answers in the making at which audits and refreshes are dropped, so that callers have the models "
+        "to themselves.",
     )
     feedback_keep: float = Field(
         default=86_400.0,

@@ -113,8 +113,11 @@ class Collection:
         order_by: str | None,
         page: int = MAX_PAGE,
         vectors: bool = False,
+        fields: Sequence[str] | None = None,
     ) -> AsyncIterator[list[Record]]:
         """All records that match, in pages of at most `page` (fewer where records are large).
+
+        `fields`: of the payload, if not all are wanted.
 
         In the order of ids, or ascending by the number in the indexed field `order_by`; records without that field are
         then left out. Not a snapshot: a record changed meanwhile may come twice or, if its position moves, not at all.
@@ -127,7 +130,7 @@ class Collection:
             pb.ScrollPoints(
                 collection_name=self.name,
                 filter=wire.filter_message(filter),
-                with_payload=wire.WITH_ALL,
+                with_payload=wire.WITH_ALL if fields is None else wire.with_fields(fields),
                 with_vectors=wire.WITH_VECTOR if vectors else wire.WITHOUT_VECTOR,
             ),
             order_by=order_by,

@@ -24,6 +24,11 @@ WITH_VECTOR = pb.WithVectorsSelector(include=pb.VectorsSelector(names=[VECTOR_NA
 WITHOUT_VECTOR = pb.WithVectorsSelector(enable=False)
 
 
+def with_fields(fields: Sequence[str]) -> pb.WithPayloadSelector:
+    """Only these fields of each payload."""
+    return pb.WithPayloadSelector(include=pb.PayloadIncludeSelector(fields=fields))
+
+
 def point_id(text: str) -> pb.PointId:
     return pb.PointId(uuid=text)
 

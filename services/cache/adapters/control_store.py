@@ -5,17 +5,30 @@ Epochs, what was learned, and what tells whether a process has the right key.
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import orjson
 
 from services.cache.adapters.records import partition
+from services.cache.entry import MICROSECONDS
 from services.cache.ports import Epoch, LearnedState, WrongKey
 from services.chassis.errors import Reason, Unavailable
-from services.storage import Collection, CollectionSpec, Connection, Equals, Index, IndexKind, Json, Point
+from services.storage import (
+    AllOf,
+    Between,
+    Collection,
+    CollectionSpec,
+    Connection,
+    Equals,
+    Index,
+    IndexKind,
+    Json,
+    Point,
+)
 
 _IDS = uuid.UUID("a4a4a3a2-6f0e-5c53-8a3d-6f3f2f0a7c11")
 """UUID namespace (RFC 9562 §5.5) of the records' ids."""
@@ -24,23 +37,32 @@ ATTEMPTS = 8
 """To be the one who raises an epoch; more than a few means that something is wrong."""
 
 _EPOCH = "epoch"
+_LEASE = "lease"
 _KEY = "fingerprint_key"
 _LEARNED = "learned"
 
 
 class StoredControl:
-    """An `EpochStore`, a `LearningStore`, and the check that this process has the key that entries were made with."""
+    """An `EpochStore`, a `LearningStore`, `Leases`, and the check that this process has the key of the entries."""
 
     def __init__(
-        self, connection: Connection, *, replication_factor: int = 1, write_consistency_factor: int = 1
+        self,
+        connection: Connection,
+        *,
+        replication_factor: int = 1,
+        write_consistency_factor: int = 1,
+        now: Callable[[], float] = time.time,
     ) -> None:
+        """`now`: Unix seconds."""
         self._connection = connection
+        self._now = now
         self._spec = CollectionSpec(
             name="antiphon_control",
             indexes=(
                 Index("ns", IndexKind.TENANT),
                 Index("kind", IndexKind.KEYWORD),
                 Index("ver", IndexKind.INTEGER),
+                Index("saved_us", IndexKind.INTEGER),
             ),
             replication_factor=replication_factor,
             write_consistency_factor=write_consistency_factor,
@@ -63,28 +85,35 @@ class StoredControl:
         if not found or found[0].payload.get("verifier") != verifier:
             raise WrongKey
 
-    async def load(self) -> list[Epoch]:
+    async def load(self, *, since_us: int | None = None) -> list[Epoch]:
         """See `EpochStore`."""
         epochs: list[Epoch] = []
+        wanted = Equals("kind", _EPOCH)
+        which = wanted if since_us is None else AllOf(wanted, Between("saved_us", gte=since_us))
         async with self._opened() as collection:
-            async for page in collection.scroll(Equals("kind", _EPOCH), order_by=None):
+            async for page in collection.scroll(which, order_by=None):
                 epochs += [_read(record.payload) for record in page]
         return epochs
 
-    async def advance(self, tenant: str, namespace: str, *, beyond: int, now_us: int) -> Epoch:
+    async def advance(self, tenant: str, namespace: str, *, beyond: int, now_us: int, once: bool = False) -> Epoch:
         """See `EpochStore`."""
         ns = partition(tenant, namespace)
         record_id = str(uuid.uuid5(_IDS, f"{_EPOCH}/{ns}"))
         async with self._opened() as collection:
             for _ in range(ATTEMPTS):
                 found = await collection.get([record_id])
-                stored = _read(found[0].payload).number if found else 0
-                epoch = Epoch(tenant, namespace, max(stored, beyond) + 1, now_us)
+                stored = _read(found[0].payload) if found else Epoch(tenant, namespace, 0, 0)
+                if once and stored.number > beyond and stored.cleared_us >= now_us:
+                    return stored
+                # Of two clears the later one counts for what came after, whichever is stored first.
+                cleared_us = max(stored.cleared_us, now_us)
+                epoch = Epoch(tenant, namespace, max(stored.number, beyond) + 1, cleared_us)
                 payload: dict[str, Json] = {
                     "ns": ns,
                     "kind": _EPOCH,
                     "ver": epoch.number,
-                    "cleared_us": now_us,
+                    "cleared_us": cleared_us,
+                    "saved_us": int(self._now() * MICROSECONDS),
                     "schema": 1,
                     # Two processes that clear at once must not both take the same number for theirs.
                     "writer": uuid.uuid4().hex,
@@ -92,6 +121,23 @@ class StoredControl:
                 if (await collection.upsert_newer([Point(record_id, None, payload)], durable=True))[0]:
                     return epoch
         raise Unavailable("too many clears of this namespace at once", reason=Reason.STORE_UNAVAILABLE)
+
+    async def hold(self, work: str, *, holder: str, seconds: float, now_us: int) -> bool:
+        """See `Leases`."""
+        record_id = str(uuid.uuid5(_IDS, f"{_LEASE}/{work}"))
+        until_us = now_us + int(seconds * MICROSECONDS)
+        payload: dict[str, Json] = {"ns": "", "kind": _LEASE, "holder": holder, "until_us": until_us, "schema": 1}
+        async with self._opened() as collection:
+            found = await collection.get([record_id])
+            if not found:
+                return await collection.insert_absent(Point(record_id, None, {**payload, "ver": 1}))
+            held: dict[str, Any] = found[0].payload
+            # One that ends later than a whole lease from now is from a clock that is wrong.
+            if held["holder"] != holder and now_us < held["until_us"] <= until_us:
+                return False
+            return await collection.replace(
+                Point(record_id, None, {**payload, "ver": held["ver"] + 1}), ver=held["ver"]
+            )
 
     async def load_learned(self, tenant: str, namespace: str) -> object:
         """See `LearningStore`."""

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 
-from services.cache.adapters.records import SCHEMA, Unreadable, from_record, partition, to_payload
-from services.cache.entry import Entry
-from services.cache.ports import Epoch, Write
+from services.cache.adapters.records import (
+    HEAD,
+    SCHEMA,
+    WHOLE,
+    Unreadable,
+    from_record,
+    head,
+    partition,
+    to_payload,
+)
+from services.cache.entry import MICROSECONDS, Entry
+from services.cache.ports import Epoch, Head, Sealed, Tombstone, Write
 from services.storage import (
     AllOf,
     AnyOf,
@@ -25,6 +35,9 @@ from services.storage import (
     Record,
 )
 
+LAYOUT = 1
+"""Of the collection, in its name: what its vectors are. Records have a schema of their own."""
+
 REMOVE_CHUNK = 200
 """Entries in one request to delete: each is a condition of its own."""
 
@@ -32,6 +45,7 @@ _INDEXES = (
     Index("ns", IndexKind.TENANT),
     Index("expires_us", IndexKind.INTEGER),
     Index("updated_us", IndexKind.INTEGER),
+    Index("saved_us", IndexKind.INTEGER),
     Index("epoch", IndexKind.INTEGER),
     Index("ver", IndexKind.INTEGER),
     Index("schema", IndexKind.INTEGER),
@@ -52,14 +66,16 @@ class StoredEntries:
         dim: int,
         replication_factor: int = 1,
         write_consistency_factor: int = 1,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        """`embedder`: the slug of its identity."""
+        """`embedder`: the slug of its identity; `now`: Unix seconds."""
         self._connection = connection
         self._embedder = embedder
         self._dim = dim
+        self._now = now
         alias = f"antiphon_entries_{embedder}_{dim}"
         self._spec = CollectionSpec(
-            name=f"{alias}_v{SCHEMA}",
+            name=f"{alias}_v{LAYOUT}",
             dim=dim,
             indexes=_INDEXES,
             alias=alias,
@@ -74,26 +90,39 @@ class StoredEntries:
         async with self._opened() as collection:
             return await collection.count() == 0
 
-    async def save(self, writes: Sequence[Write]) -> list[bool]:
+    async def save(self, writes: Sequence[Write | Tombstone]) -> list[bool]:
         """See `EntryStore`."""
-        points = [
-            Point(write.entry.id, write.vector, to_payload(write.entry, embedder=self._embedder)) for write in writes
-        ]
+        saved_us = int(self._now() * MICROSECONDS)
         async with self._opened() as collection:
-            return await collection.upsert_newer(points, durable=True)
+            stored = await collection.upsert_newer([self._point(write, saved_us) for write in writes], durable=True)
+            # What was written before, by a call whose answer was lost, differs in the time of saving only.
+            doubtful = [write.id for write, ours in zip(writes, stored, strict=True) if not ours]
+            if not doubtful:
+                return stored
+            found = {one.id: one for one in self._readable(await collection.get(doubtful, vectors=True))}
+        return [ours or _same(write, found.get(write.id)) for write, ours in zip(writes, stored, strict=True)]
 
-    async def read(self, ids: Sequence[str]) -> list[Write]:
+    async def read(self, ids: Sequence[str]) -> list[Write | Tombstone | Sealed]:
         """See `EntryStore`."""
         async with self._opened() as collection:
             return self._readable(await collection.get(ids, vectors=True))
 
-    async def load(self, *, now_us: int) -> AsyncIterator[list[Write]]:
+    async def load(self, *, now_us: int) -> AsyncIterator[list[Write | Tombstone]]:
         """See `EntryStore`."""
         async with self._opened() as collection:
-            pages = collection.scroll(Between("expires_us", gt=now_us), order_by=None, vectors=True)
+            pages = collection.scroll(Between("expires_us", gt=now_us), order_by=None, vectors=True, fields=WHOLE)
             async with aclosing(pages):  # type: ignore[type-var]  # an async generator, declared as an iterator
                 async for page in pages:
-                    yield self._readable(page)
+                    yield [one for one in self._readable(page) if not isinstance(one, Sealed)]
+
+    async def heads(self, *, since_us: int | None) -> AsyncIterator[list[Head]]:
+        """See `EntryStore`."""
+        since = None if since_us is None else Between("saved_us", gte=since_us)
+        async with self._opened() as collection:
+            pages = collection.scroll(since, order_by=None, fields=HEAD)
+            async with aclosing(pages):  # type: ignore[type-var]  # as above
+                async for page in pages:
+                    yield [found for found in map(head, page) if found is not None]
 
     async def remove(self, entries: Sequence[Entry]) -> None:
         """See `EntryStore`."""
@@ -114,15 +143,26 @@ class StoredEntries:
         async with self._opened() as collection:
             await collection.delete_where(AllOf(_OURS, Between("expires_us", lte=now_us)))
 
-    def _readable(self, records: Sequence[Record]) -> list[Write]:
-        writes = []
-        for record in records:
-            read = from_record(record, embedder=self._embedder, dim=self._dim)
-            if isinstance(read, Unreadable):
-                self.skipped[read] += 1
-            else:
-                writes.append(read)
-        return writes
+    def _point(self, write: Write | Tombstone, saved_us: int) -> Point:
+        vector = write.vector if isinstance(write, Write) else None
+        return Point(write.id, vector, to_payload(write, embedder=self._embedder, saved_us=saved_us))
+
+    def _readable(self, records: Sequence[Record]) -> list[Write | Tombstone | Sealed]:
+        return [self._read(record) for record in records]
+
+    def _read(self, record: Record) -> Write | Tombstone | Sealed:
+        read = from_record(record, embedder=self._embedder, dim=self._dim)
+        if not isinstance(read, Unreadable):
+            return read
+        self.skipped[read] += 1
+        ver = record.payload.get("ver")
+        return Sealed(record.id, ver if isinstance(ver, int) else 0)
 
     def _opened(self) -> AbstractAsyncContextManager[Collection]:
         return self._connection.collection(self._spec)
+
+
+def _same(write: Write | Tombstone, found: Write | Tombstone | Sealed | None) -> bool:
+    if isinstance(write, Write) and isinstance(found, Write):
+        return write.entry == found.entry
+    return write == found

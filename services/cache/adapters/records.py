@@ -1,7 +1,8 @@
 """An entry as a payload of the store, and back.
 
-The schema has a number and every record a checksum over its fields: a record of another version of this software, or
-one that was damaged, is left alone and never served.
+What is filtered by stands in fields of its own; the entry itself is one text, JSON behind its checksum, so that a start
+reads a single field of each record. The schema has a number: a record of another version of this software, or one that
+was damaged, is left alone and never served.
 """
 
 from __future__ import annotations
@@ -17,19 +18,31 @@ import numpy as np
 import orjson
 
 from services.cache.entry import Entry, Source
-from services.cache.ports import Write
+from services.cache.ports import Head, Tombstone, Write
 from services.cache.review import UNREVIEWED, FeedbackSource, Quarantine, Review, Said
 from services.cache.scope import entry_id
 from services.cache.values import Vector
 from services.llm.values import Answer, Cost, FinishReason, ToolCall, Usage
 from services.storage import Json, Record
 
-SCHEMA = 1
+SCHEMA = 2
 """Raise it with every change of the fields below; records of other numbers are skipped. A field that may be absent, and
 that an older reader may ignore, is no change."""
 
+WHOLE = ("schema", "record", "ver")
+"""The fields that `from_record` reads."""
+
+HEAD = ("schema", "ns", "ver", "epoch", "buried", "saved_us")
+"""The fields of a `Head`."""
+
 NORM_TOLERANCE = 1e-3
 """Of a stored vector's norm from 1; rounding to f32 costs less than 1e-6."""
+
+_CHECKSUM = 32
+"""Hex digits of the BLAKE2b (RFC 7693) before the JSON of a record."""
+
+_SOURCES = {source.value: source for source in Source}
+_FINISH_REASONS = {reason.value: reason for reason in FinishReason}
 
 
 class Unreadable(StrEnum):
@@ -45,19 +58,21 @@ def partition(tenant: str, namespace: str) -> str:
     return f"{tenant}|{namespace}"
 
 
-def to_payload(entry: Entry, *, embedder: str) -> dict[str, Json]:
+def to_payload(write: Write | Tombstone, *, embedder: str, saved_us: int) -> dict[str, Json]:
     """The fields that are stored; whole numbers and text only, so that what is read back is equal."""
-    payload: dict[str, Json] = {
-        "schema": SCHEMA,
-        "ns": partition(entry.tenant, entry.namespace),
+    if isinstance(write, Tombstone):
+        return _payload(write, asdict(write), saved_us) | {"buried": 1}
+    entry = write.entry
+    fields = {
+        "tenant": entry.tenant,
+        "namespace": entry.namespace,
         "scope": entry.scope,
         "key": entry.key,
         "question": entry.question,
-        "answer": orjson.dumps(_answer_fields(entry.answer)).decode(),
-        "model": entry.answer.model,
+        "answer": asdict(entry.answer),
         "embedder": embedder,
         "source": entry.source.value,
-        "tags": list(entry.tags),
+        "tags": entry.tags,
         "created_us": entry.created_us,
         "updated_us": entry.updated_us,
         "expires_us": entry.expires_us,
@@ -66,53 +81,98 @@ def to_payload(entry: Entry, *, embedder: str) -> dict[str, Json]:
         "decided_by": entry.decided_by,
         "writer": entry.writer,
     }
+    if entry.sources:
+        fields["sources"] = entry.sources
     if entry.review.said:
-        payload["answered_us"] = entry.answered_us
-        payload["review"] = orjson.dumps(asdict(entry.review)).decode()
-    payload["checksum"] = _checksum(payload)
-    return payload
+        fields["answered_us"] = entry.answered_us
+        fields["review"] = asdict(entry.review)
+    return _payload(entry, fields, saved_us)
 
 
-def from_record(record: Record, *, embedder: str, dim: int) -> Write | Unreadable:
-    """The entry in a record, or why it cannot be read."""
-    payload = record.payload
+def head(record: Record) -> Head | None:
+    """What tells whether a record is news; None if another version of this software wrote it, or it is damaged."""
+    payload: Mapping[str, Any] = record.payload
     if payload.get("schema") != SCHEMA:
+        return None
+    try:
+        tenant, _, namespace = payload["ns"].rpartition("|")
+        return Head(
+            id=record.id,
+            tenant=tenant,
+            namespace=namespace,
+            ver=int(payload["ver"]),
+            epoch=int(payload["epoch"]),
+            buried=payload.get("buried") == 1,
+            saved_us=int(payload["saved_us"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def from_record(record: Record, *, embedder: str, dim: int) -> Write | Tombstone | Unreadable:
+    """What a record says, or why it cannot be read."""
+    if record.payload.get("schema") != SCHEMA:
         return Unreadable.SCHEMA
-    fields = dict(payload)
-    if fields.pop("checksum", None) != _checksum(fields):
+    text = record.payload.get("record")
+    if not isinstance(text, str):
+        return Unreadable.CONTENT
+    content = text[_CHECKSUM:].encode()
+    if text[:_CHECKSUM] != _checksum(content):
         return Unreadable.CHECKSUM
     try:
-        entry = _entry(record.id, payload)
+        fields = orjson.loads(content)
+        if "answer" not in fields:
+            return Tombstone(**fields)
+        return _checked(_entry(record.id, fields), fields, record.vector, embedder=embedder, dim=dim)
     except (KeyError, TypeError, ValueError, AttributeError):
         return Unreadable.CONTENT
-    if entry.id != entry_id(entry.scope, entry.key) or payload.get("embedder") != embedder:
-        return Unreadable.CONTENT
-    if record.vector is not None and not _is_unit(record.vector, dim):
-        return Unreadable.CONTENT
-    return Write(entry, record.vector)
 
 
-def _entry(record_id: str, payload: Mapping[str, Any]) -> Entry:
-    tenant, _, namespace = payload["ns"].rpartition("|")
+def _checked(
+    entry: Entry, fields: Mapping[str, Any], vector: Vector | None, *, embedder: str, dim: int
+) -> Write | Unreadable:
+    if entry.id != entry_id(entry.scope, entry.key) or fields["embedder"] != embedder:
+        return Unreadable.CONTENT
+    if vector is not None and not _is_unit(vector, dim):
+        return Unreadable.CONTENT
+    return Write(entry, vector)
+
+
+def _payload(one: Entry | Tombstone, fields: Mapping[str, Any], saved_us: int) -> dict[str, Json]:
+    record = orjson.dumps(fields)
+    return {
+        "schema": SCHEMA,
+        "ns": partition(one.tenant, one.namespace),
+        "updated_us": one.updated_us,
+        "saved_us": saved_us,
+        "expires_us": one.expires_us,
+        "ver": one.ver,
+        "epoch": one.epoch,
+        "record": _checksum(record) + record.decode(),
+    }
+
+
+def _entry(record_id: str, fields: Mapping[str, Any]) -> Entry:
     return Entry(
         id=record_id,
-        tenant=tenant,
-        namespace=namespace,
-        scope=payload["scope"],
-        key=payload["key"],
-        question=payload["question"],
-        answer=_answer(orjson.loads(payload["answer"])),
-        created_us=payload["created_us"],
-        updated_us=payload["updated_us"],
-        expires_us=payload["expires_us"],
-        ver=payload["ver"],
-        epoch=payload["epoch"],
-        source=Source(payload["source"]),
-        tags=tuple(payload["tags"]),
-        decided_by=str(payload.get("decided_by", "")),
-        writer=str(payload.get("writer", "")),
-        answered_us=int(payload.get("answered_us", 0)),
-        review=_review(orjson.loads(payload["review"])) if "review" in payload else UNREVIEWED,
+        tenant=fields["tenant"],
+        namespace=fields["namespace"],
+        scope=fields["scope"],
+        key=fields["key"],
+        question=fields["question"],
+        answer=_answer(fields["answer"]),
+        created_us=fields["created_us"],
+        updated_us=fields["updated_us"],
+        expires_us=fields["expires_us"],
+        ver=fields["ver"],
+        epoch=fields["epoch"],
+        source=_SOURCES[fields["source"]],
+        tags=tuple(fields["tags"]),
+        decided_by=fields["decided_by"],
+        writer=fields["writer"],
+        sources=tuple((name, version) for name, version in fields.get("sources", ())),
+        answered_us=fields.get("answered_us", 0),
+        review=_review(fields["review"]) if "review" in fields else UNREVIEWED,
     )
 
 
@@ -124,15 +184,11 @@ def _review(fields: dict[str, Any]) -> Review:
     )
 
 
-def _answer_fields(answer: Answer) -> dict[str, Any]:
-    return asdict(answer)
-
-
 def _answer(fields: dict[str, Any]) -> Answer:
     return Answer(
         **{
             **fields,
-            "finish_reason": FinishReason(fields["finish_reason"]),
+            "finish_reason": _FINISH_REASONS[fields["finish_reason"]],
             "tool_calls": tuple(ToolCall(**call) for call in fields["tool_calls"]),
             "usage": Usage(**fields["usage"]),
             "cost": Cost(**fields["cost"]),
@@ -140,8 +196,8 @@ def _answer(fields: dict[str, Any]) -> Answer:
     )
 
 
-def _checksum(payload: Mapping[str, Json]) -> str:
-    return hashlib.blake2b(orjson.dumps(payload, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+def _checksum(record: bytes) -> str:
+    return hashlib.blake2b(record, digest_size=_CHECKSUM // 2).hexdigest()
 
 
 def _is_unit(vector: Vector, dim: int) -> bool:

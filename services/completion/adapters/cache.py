@@ -142,6 +142,8 @@ def _policy(policy: CachePolicy) -> cache_pb2.CachePolicy:
         max_age=None if policy.max_age is None else write_duration(policy.max_age),
         no_store=policy.no_store,
         tags=policy.tags,
+        stale_while_revalidate=None if policy.stale is None else write_duration(policy.stale),
+        source_versions=dict(policy.sources),
     )
 
 

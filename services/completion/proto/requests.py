@@ -36,9 +36,9 @@ DEFAULT_NAMESPACE = "default"
 AUTO = "auto"
 MAX_TAGS = 16
 MAX_TAG = 64
+MAX_SOURCES = 16
 
 NOT_HONOURED = ("session_id",)
-POLICY_NOT_HONOURED = ("stale_while_revalidate", "source_versions")
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 _REQUEST_ID = re.compile(r"[\x20-\x7e]{0,64}")
@@ -172,9 +172,13 @@ def _share(value: float, field: str) -> float:
 
 
 def _policy(policy: cache_pb2.CachePolicy, path: str) -> CachePolicy:
-    refuse_unsupported(policy, POLICY_NOT_HONOURED, path.rstrip("."))
     if len(policy.tags) > MAX_TAGS or any(not 1 <= len(tag) <= MAX_TAG for tag in policy.tags):
         raise invalid(f"{path}tags", f"at most {MAX_TAGS} of 1 to {MAX_TAG} characters")
+    versions = policy.source_versions
+    words = [word for pair in versions.items() for word in pair]
+    if len(versions) > MAX_SOURCES or any(not 1 <= len(word) <= MAX_TAG for word in words):
+        problem = f"at most {MAX_SOURCES}, names and versions of 1 to {MAX_TAG} characters"
+        raise invalid(f"{path}source_versions", problem)
     return CachePolicy(
         mode=MODES[policy.mode],
         min_similarity=_share(policy.min_similarity, f"{path}min_similarity")
@@ -187,6 +191,10 @@ def _policy(policy: cache_pb2.CachePolicy, path: str) -> CachePolicy:
         max_age=_seconds(policy.max_age, f"{path}max_age") if policy.HasField("max_age") else None,
         no_store=policy.no_store,
         tags=tuple(policy.tags),
+        stale=_seconds(policy.stale_while_revalidate, f"{path}stale_while_revalidate")
+        if policy.HasField("stale_while_revalidate")
+        else None,
+        sources=tuple(sorted(versions.items())),
     )
 
 

@@ -6,14 +6,18 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from services.cache.adapters.control_store import StoredControl
+from services.cache.adapters.disk_queue import DiskQueue, NoQueue
 from services.cache.adapters.entry_store import StoredEntries
 from services.cache.adapting import Setup
-from services.cache.cache import Cache, Limits, Outside
+from services.cache.cache import Cache
+from services.cache.clock import Clock
 from services.cache.decision import Judge
 from services.cache.entry import Entry
 from services.cache.feedback import Verdict
+from services.cache.outside import Limits, Outside
 from services.cache.ports import LearningStore
 from services.cache.scope import verifier
 from services.cache.values import Asked, CommitResult, LookupResult, Mode, Policy, Query
@@ -38,6 +42,8 @@ class StoredCache:
         key: bytes = KEY,
         slug: str = "known_1",
         now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        queue: Path | None = None,
         locate: Callable[[], Place] | None = None,
         judge: Judge | None = None,
         learning: Callable[[LearningStore], Setup] | None = None,
@@ -47,8 +53,10 @@ class StoredCache:
         self.reported: list[tuple[str, BaseException]] = []
         self.verdicts: list[Verdict] = []
         self.connection = Connection(locate or (lambda: place_of(store)), timeout=5.0)
-        self.store = StoredEntries(self.connection, embedder=slug, dim=DIM)
-        self.control = StoredControl(self.connection)
+        self.clock = Clock(now, monotonic)
+        self.store = StoredEntries(self.connection, embedder=slug, dim=DIM, now=self.clock.now)
+        self.control = StoredControl(self.connection, now=self.clock.now)
+        self.queue = DiskQueue(queue, embedder=slug, dim=DIM) if queue else NoQueue()
 
         async def check() -> None:
             await self.control.check_key(verifier(key), store_is_empty=await self.store.is_empty())
@@ -59,13 +67,14 @@ class StoredCache:
                 open_store=check,
                 store=self.store,
                 epochs=self.control,
+                leases=self.control,
+                queue=self.queue,
                 embedder=self.embedder,
                 embedder_slug=slug,
                 embedder_dim=DIM,
                 judge=judge or Trusting(0.9),
                 key=key,
-                now=now,
-                monotonic=time.monotonic,
+                clock=self.clock,
                 chance=random.random,
                 report=lambda part, error: self.reported.append((part, error)),
                 learning=None if learning is None else learning(self.control),
@@ -73,6 +82,7 @@ class StoredCache:
             ),
         )
         self.task: asyncio.Task[None] | None = None
+        self._dead = False
 
     def start(self) -> StoredCache:
         self.task = asyncio.create_task(self.cache.run())
@@ -99,15 +109,21 @@ class StoredCache:
             self.task = None
         await self.cache._background.aclose()
         await self.connection.aclose()
+        self.queue.close()
+        self._dead = True
 
     async def stop(self) -> None:
-        """As on SIGTERM."""
+        """As on SIGTERM, unless it is dead."""
+        if self._dead:
+            return
         if self.task is not None:
             self.task.cancel()
             await asyncio.wait([self.task])
             self.task = None
         await self.cache.aclose()
         await self.connection.aclose()
+        self.queue.close()
+        self._dead = True
 
     async def put(
         self, what: Query | str, text: str = "an answer", policy: Policy | None = None, *, durable: bool = True

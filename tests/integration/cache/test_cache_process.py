@@ -190,8 +190,9 @@ SEVERAL = [
             (pb.CachePolicy(max_age=Duration(seconds=-1)), "max_age"),
             (pb.CachePolicy(tags=["x"] * 17), "tags"),
             (pb.CachePolicy(tags=["ok", ""]), "tags[1]"),
-            (pb.CachePolicy(stale_while_revalidate=Duration(seconds=1)), "stale_while_revalidate"),
-            (pb.CachePolicy(source_versions={"a": "1"}), "source_versions"),
+            (pb.CachePolicy(stale_while_revalidate=Duration()), "stale_while_revalidate"),
+            (pb.CachePolicy(source_versions={"a": ""}), "source_versions"),
+            (pb.CachePolicy(source_versions={str(n): "1" for n in range(17)}), "source_versions"),
         ]
     ],
     (pb.PutRequest(query=query()), "answer"),

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from services.cache.adapters.records import to_payload
-from services.cache.entry import Entry
+from services.cache import purging
+from services.cache.adapters.records import SCHEMA, to_payload
 from services.cache.fill_values import Granted
-from services.cache.ports import Write, WrongKey
+from services.cache.ports import Tombstone, Write, WrongKey
 from services.cache.recovery import Phase
 from services.cache.values import ByIds, BypassReason, BySource, ByTags, Chosen, Outcome, Policy
 from services.chassis.errors import FailedPrecondition, NotFound, Unavailable
@@ -38,6 +38,7 @@ async def lease(cache: StoredCache, text: str = ASKED, policy: Policy | None = N
 # --- nothing lost ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(45)
 async def test_what_was_acknowledged_is_there_after_a_crash_in_both_tiers(caches: Caches) -> None:
     first = await caches().ready()
     stored = await first.put(ASKED, policy=Policy(tags=("a", "b")))
@@ -104,6 +105,7 @@ async def test_kills_of_the_store_lose_nothing_acknowledged(caches: Caches, stor
     assert lost == []
 
 
+@pytest.mark.fault(41)
 async def test_a_store_that_comes_late_is_found_and_what_was_made_meanwhile_is_kept(
     caches: Caches, store: StoreProcess
 ) -> None:
@@ -136,6 +138,7 @@ async def test_a_store_that_comes_late_is_found_and_what_was_made_meanwhile_is_k
     assert await third.text(ask("made meanwhile in there", namespace="cleared")) == "after the clear"
 
 
+@pytest.mark.fault(42)
 async def test_the_store_may_go_and_come_back_elsewhere(caches: Caches, store: StoreProcess) -> None:
     cache = await caches().ready()
     await cache.put("one thing to know")
@@ -255,9 +258,12 @@ async def test_a_commit_from_before_a_clear_is_invisible_here_and_after_a_restar
     assert await (await caches().ready()).text(ASKED) is None
 
 
-@pytest.mark.fault(61)
-async def test_a_write_that_reaches_the_store_after_the_clear_is_not_read_back(caches: Caches) -> None:
+@pytest.mark.fault(51, 61)
+async def test_a_write_that_reaches_the_store_after_the_clear_is_not_read_back(
+    caches: Caches, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The delete of what was cleared has run already: the epoch alone must hide what lands late."""
+    monkeypatch.setattr(purging, "LEASE_SECONDS", 0.01)
     cache = await caches().ready()
     entry = await cache.put(ASKED)
     await cache.clear()
@@ -268,9 +274,8 @@ async def test_a_write_that_reaches_the_store_after_the_clear_is_not_read_back(c
     await cache.die()
     second = await caches().ready()
     assert await second.text(ASKED) is None
-    async with asyncio.timeout(30):
-        while await second.store.read([entry.id]):  # noqa: ASYNC110 -- the start goes on with what the clear left
-            await asyncio.sleep(0.005)
+    assert await second.cache.purging.purge()
+    assert await second.store.read([entry.id]) == [], "a purge goes on with what the clear left"
 
 
 @pytest.mark.fault(61)
@@ -343,15 +348,6 @@ async def test_deletes_by_id_tag_and_source(caches: Caches) -> None:
     assert await second.text("the second question here") == "an answer"
 
 
-async def test_a_delete_while_the_store_is_down_deletes_nothing(caches: Caches, store: StoreProcess) -> None:
-    cache = await caches().ready()
-    entry = await cache.put(ASKED)
-    store.kill()
-    with pytest.raises(Unavailable):
-        await cache.cache.remove(TENANT, Chosen(ByIds((entry.id,))))
-    assert await cache.text(ASKED) == "an answer"
-
-
 async def test_a_delete_takes_what_is_being_given_its_embedding(
     caches: Caches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,14 +356,15 @@ async def test_a_delete_takes_what_is_being_given_its_embedding(
     cache.embedder.gate.clear()
     committed = await cache.commit(await lease(cache, policy=Policy(max_error_rate=0.01)))
     await until(lambda: cache.embedder.calls == [ASKED], "the answer's question is not embedded")
-    removing, go, remove = asyncio.Event(), asyncio.Event(), cache.store.remove
+    await until(lambda: not cache.cache.writer.pending(), "the answer is not written")
+    removing, go, save = asyncio.Event(), asyncio.Event(), cache.store.save
 
-    async def held(entries: Sequence[Entry]) -> None:
+    async def held(writes: Sequence[Write | Tombstone]) -> list[bool]:
         removing.set()
         await go.wait()
-        await remove(entries)
+        return await save(writes)
 
-    monkeypatch.setattr(cache.store, "remove", held)
+    monkeypatch.setattr(cache.store, "save", held)
     deleting = asyncio.create_task(cache.cache.remove(TENANT, Chosen(ByIds((committed.entry_id,)))))
     await removing.wait()
     cache.embedder.gate.set()
@@ -382,12 +379,13 @@ async def test_a_delete_takes_what_is_being_given_its_embedding(
 # --- what cannot be read, and what is over ---------------------------------------------------------------------------
 
 
+@pytest.mark.fault(49)
 async def test_unknown_and_damaged_records_are_skipped_counted_and_left_alone(caches: Caches) -> None:
     first = await caches().ready()
     kept = [await first.put(f"the question number {number}") for number in range(4)]
-    payloads = [dict(to_payload(entry, embedder="known_1")) for entry in kept]
-    payloads[0]["schema"] = 2
-    payloads[1]["answer"] = str(payloads[1]["answer"]).replace("an answer", "a forgery")
+    payloads = [dict(to_payload(Write(entry, None), embedder="known_1", saved_us=1)) for entry in kept]
+    payloads[0]["schema"] = SCHEMA + 1
+    payloads[1]["record"] = str(payloads[1]["record"]).replace("an answer", "a forgery")
     vectors = [first.embedder.vector(entry.question) for entry in kept]
     points = [Point(e.id, v, p) for e, v, p in zip(kept, vectors, payloads, strict=True)]
     points[2] = dataclasses.replace(points[2], vector=vectors[2] * 3)
@@ -410,22 +408,24 @@ async def test_unknown_and_damaged_records_are_skipped_counted_and_left_alone(ca
             await asyncio.sleep(0.005)
 
 
-async def test_the_expired_are_neither_read_nor_kept(caches: Caches) -> None:
-    first = await caches().ready()
+async def test_the_expired_are_neither_read_nor_kept(caches: Caches, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(purging, "LEASE_SECONDS", 0.01)
+    first = await caches(stale=0.0).ready()
     over = await first.put("soon over, this question", policy=Policy(ttl=0.001))
     await first.put(ASKED)
     await first.die()
-    second = await caches().ready()
+    second = await caches(stale=0.0).ready()
     assert len(second.cache.entries) == 1
-    async with asyncio.timeout(30):
-        while await second.store.read([over.id]):  # noqa: ASYNC110 -- each turn is a read
-            await asyncio.sleep(0.005)
+    assert await second.cache.purging.purge()
+    assert await second.store.read([over.id]) == []
 
 
+@pytest.mark.fault(69)
 async def test_another_embedder_has_a_collection_of_its_own(caches: Caches) -> None:
     first = await caches().ready()
     await first.put(ASKED)
     other = await caches(slug="known_2").ready()
+    assert other.store.skipped.total() == 0, "it does not even meet them"
     assert await other.text(ASKED) is None
     assert len(other.cache.entries) == 0
 

@@ -9,13 +9,15 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 
-from services.cache import feedback
+from services.cache import clock, feedback
+from services.cache.adapters.disk_queue import NoQueue
 from services.cache.adapting import Setup
-from services.cache.cache import Cache, Limits, Outside
+from services.cache.cache import Cache
 from services.cache.decision import Judge, Verdict
 from services.cache.entry import Entry
 from services.cache.judges import GuardedJudge
-from services.cache.ports import Epoch, Write
+from services.cache.outside import Limits, Outside
+from services.cache.ports import Epoch, Head, Sealed, Tombstone, Write
 from services.cache.values import Asked, LookupResult, Policy, Query, Vector
 from services.chassis.deadline import Deadline
 from services.chassis.errors import AntiphonError, Reason, Unavailable
@@ -95,13 +97,17 @@ class Trusting(GuardedJudge):
 class NoStore:
     """A store that nobody can reach."""
 
-    async def save(self, writes: Sequence[Write]) -> list[bool]:
+    async def save(self, writes: Sequence[Write | Tombstone]) -> list[bool]:
         raise down()
 
-    async def read(self, ids: Sequence[str]) -> list[Write]:
+    async def read(self, ids: Sequence[str]) -> list[Write | Tombstone | Sealed]:
         raise down()
 
-    async def load(self, *, now_us: int) -> AsyncIterator[list[Write]]:
+    async def load(self, *, now_us: int) -> AsyncIterator[list[Write | Tombstone]]:
+        raise down()
+        yield []
+
+    async def heads(self, *, since_us: int | None) -> AsyncIterator[list[Head]]:
         raise down()
         yield []
 
@@ -118,11 +124,20 @@ class NoStore:
 class NoEpochs:
     """As `NoStore`."""
 
-    async def load(self) -> list[Epoch]:
+    async def load(self, *, since_us: int | None = None) -> list[Epoch]:
         raise down()
 
-    async def advance(self, tenant: str, namespace: str, *, beyond: int, now_us: int) -> Epoch:
+    async def advance(self, tenant: str, namespace: str, *, beyond: int, now_us: int, once: bool = False) -> Epoch:
         raise down()
+
+    async def hold(self, work: str, *, holder: str, seconds: float, now_us: int) -> bool:
+        raise down()
+
+
+class RoomyQueue(NoQueue):
+    """Takes everything."""
+
+    async def append(self, items: Sequence[Write | Tombstone | Epoch], *, durable: bool) -> None: ...
 
 
 def down() -> Unavailable:
@@ -156,13 +171,14 @@ class Bench:
                 open_store=unreachable,
                 store=NoStore(),
                 epochs=NoEpochs(),
+                leases=NoEpochs(),
+                queue=RoomyQueue(),
                 embedder=self.embedder,
                 embedder_slug="known_1",
                 embedder_dim=DIM,
                 judge=self.judge,
                 key=KEY,
-                now=self.clock.now,
-                monotonic=self.clock.monotonic,
+                clock=clock.Clock(self.clock.now, self.clock.monotonic),
                 chance=lambda: self.chance,
                 report=lambda part, error: self.reported.append((part, error)),
                 learning=learning,

@@ -29,13 +29,11 @@ async def explained(
 
 async def filled(judge: Judge) -> Bench:
     bench = Bench(judge=judge)
-    for text, cosine in (("good one", 0.95), ("bad one", 0.97), ("old one", 0.99), ("far one", 0.4)):
+    for text, cosine in (("old one", 0.99), ("good one", 0.95), ("bad one", 0.97), ("far one", 0.4)):
         bench.embedder.alike(text, ASKED, cosine)
-        if text == "old one":
-            bench.clock.wall -= 100
         await bench.put(text, text)
         if text == "old one":
-            bench.clock.wall += 100
+            bench.clock.advance(100)
     return bench
 
 
@@ -43,6 +41,7 @@ POLICIES = [
     ONLY,
     Policy(),
     dataclasses.replace(ONLY, max_age=50.0),
+    dataclasses.replace(ONLY, max_age=50.0, stale=100.0),
     dataclasses.replace(ONLY, min_similarity=0.96),
     dataclasses.replace(ONLY, min_similarity=1.0),
     dataclasses.replace(ONLY, max_error_rate=0.02),

@@ -5,66 +5,85 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from services.cache import writer as writer_module
+from services.cache.adapters.disk_queue import DiskQueue
+from services.cache.backlog import Backlog
 from services.cache.entry import Entry, Source
-from services.cache.ports import Epoch, Write
+from services.cache.ports import Epoch, Head, Sealed, Tombstone, Write, WriteQueue
 from services.cache.writer import Writer
 from services.chassis.errors import Unavailable
-from tests.unit.cache.cache_parts import answer, down
+from tests.unit.cache.cache_parts import DIM, NoEpochs, RoomyQueue, answer, down
 
 
 class HeldStore:
     """Keeps the newest version of each entry, when and if the test lets it."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, Write] = {}
+        self.rows: dict[str, Write | Tombstone | Sealed] = {}
         self.go = asyncio.Event()
         self.go.set()
         self.entered = asyncio.Event()
         self.failing = False
         self.batches: list[int] = []
 
-    async def save(self, writes: Sequence[Write]) -> list[bool]:
+    async def save(self, writes: Sequence[Write | Tombstone]) -> list[bool]:
         self.entered.set()
         await self.go.wait()
         if self.failing:
             raise down()
         self.batches.append(len(writes))
         for write in writes:
-            stored = self.rows.get(write.entry.id)
-            if stored is None or stored.entry.ver < write.entry.ver:
-                self.rows[write.entry.id] = write
-        return [self.rows[write.entry.id] == write for write in writes]
+            stored = self.rows.get(write.id)
+            if stored is None or stored.ver < write.ver:
+                self.rows[write.id] = write
+        return [self.rows[write.id] == write for write in writes]
 
-    async def read(self, ids: Sequence[str]) -> list[Write]:
+    async def read(self, ids: Sequence[str]) -> list[Write | Tombstone | Sealed]:
         return [self.rows[id_] for id_ in ids if id_ in self.rows]
 
     async def remove(self, entries: Sequence[Entry]) -> None:
         if self.failing:
             raise down()
         for entry in entries:
-            if entry.id in self.rows and self.rows[entry.id].entry.ver <= entry.ver:
+            if entry.id in self.rows and self.rows[entry.id].ver <= entry.ver:
                 del self.rows[entry.id]
 
-    async def load(self, *, now_us: int) -> AsyncIterator[list[Write]]:
-        yield list(self.rows.values())
+    async def load(self, *, now_us: int) -> AsyncIterator[list[Write | Tombstone]]:
+        yield [row for row in self.rows.values() if not isinstance(row, Sealed)]
+
+    async def heads(self, *, since_us: int | None) -> AsyncIterator[list[Head]]:
+        yield []
 
     async def purge_cleared(self, epoch: Epoch) -> None: ...
 
     async def purge_expired(self, *, now_us: int) -> None: ...
 
 
+async def nothing_cleared(clear: Epoch, epoch: Epoch) -> None:
+    raise AssertionError((clear, epoch))
+
+
 class Bench:
-    def __init__(self, *, max_waiting: int = 100) -> None:
+    def __init__(self, *, max_waiting: int = 100, folder: Path | None = None, max_bytes: int = 1 << 30) -> None:
         self.store = HeldStore()
-        self.adopted: list[Write] = []
+        self.adopted: list[Write | Tombstone] = []
         self.given_up: list[Entry] = []
         self.reported: list[BaseException] = []
+        self.queue: WriteQueue = RoomyQueue() if folder is None else DiskQueue(folder, embedder="known_1", dim=DIM)
         self.writer = Writer(
             self.store,
+            Backlog(
+                self.queue,
+                self.store,
+                NoEpochs(),
+                max_bytes=max_bytes,
+                cleared=nothing_cleared,
+                report=self.reported.append,
+            ),
             max_waiting=max_waiting,
             chance=lambda: 0.0,
             adopt=self.adopted.extend,

@@ -68,7 +68,9 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     OUTCOME_SEMANTIC: _Outcome.ValueType  # 2
     """A question that means the same."""
     OUTCOME_STALE: _Outcome.ValueType  # 3
-    """A stored answer past its freshness. Not sent yet."""
+    """The same question's answer past its time, which the caller takes (`CachePolicy.stale_while_revalidate`). If a fill is
+    GRANTED with it the caller is asked to make the answer anew, with low priority, and to `Commit` it, or to `Abort`.
+    """
     OUTCOME_MISS: _Outcome.ValueType  # 4
     """Nothing fits."""
     OUTCOME_BYPASS: _Outcome.ValueType  # 5
@@ -84,7 +86,9 @@ OUTCOME_EXACT: Outcome.ValueType  # 1
 OUTCOME_SEMANTIC: Outcome.ValueType  # 2
 """A question that means the same."""
 OUTCOME_STALE: Outcome.ValueType  # 3
-"""A stored answer past its freshness. Not sent yet."""
+"""The same question's answer past its time, which the caller takes (`CachePolicy.stale_while_revalidate`). If a fill is
+GRANTED with it the caller is asked to make the answer anew, with low priority, and to `Commit` it, or to `Abort`.
+"""
 OUTCOME_MISS: Outcome.ValueType  # 4
 """Nothing fits."""
 OUTCOME_BYPASS: Outcome.ValueType  # 5
@@ -289,7 +293,10 @@ class CachePolicy(_message.Message):
 
     @_builtins.property
     def stale_while_revalidate(self) -> _duration_pb2.Duration:
-        """Not honoured yet: setting it is INVALID_ARGUMENT."""
+        """Take the question's own answer for so long after its time, or after `max_age`, while it is made anew behind the
+        caller's back: outcome STALE. More than 0; at most what the operator allows (1 h). A reworded question gets no stale
+        answer. Absent: none.
+        """
 
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -297,7 +304,10 @@ class CachePolicy(_message.Message):
 
     @_builtins.property
     def source_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Not honoured yet: setting it is INVALID_ARGUMENT."""
+        """What the answer must have been made from, by name, and in which version (`docs`: `v3`). An entry stored by this
+        request has them; only entries that have all of them are served, so that answers from `v2` no longer hit. What an entry
+        was made from besides does not matter. At most 16, names and versions of 1 to 64 characters.
+        """
 
     def __init__(
         self,
@@ -367,7 +377,7 @@ class Decision(_message.Message):
 
         Of the rule: `nothing_similar` if the scope has entries and none is near enough to be compared (see `similarity`),
         `below_threshold` (the cosine), `unsure` (the verifier's score), `too_old`, `expired`, `quarantined` (it was said to be
-        wrong, see `CacheService.Feedback`), and for a question that only its own words may answer `exact_only`, `uncalibrated`
+        wrong, see `CacheService.Feedback`), `outdated` (see `CachePolicy.source_versions`), and for a question that only its own words may answer `exact_only`, `uncalibrated`
         or `max_error_rate` (see `CachePolicy.max_error_rate`); `error_budget` if in this namespace, or for this entry,
         comparisons of answers show that no threshold keeps the promised share of wrong hits.
 
@@ -610,7 +620,7 @@ class LookupResponse(_message.Message):
     outcome: Global___Outcome.ValueType
     """How it ended."""
     entry_id: _builtins.str
-    """The entry that is served. Empty unless EXACT or SEMANTIC."""
+    """The entry that is served. Empty unless EXACT, SEMANTIC or STALE."""
     bypass_reason: _builtins.str
     """On a BYPASS: `policy`, `embedder_unavailable`, `embedding_timeout`, `decision_timeout`, `hydrating`, `overloaded`."""
     lookup_id: _builtins.str
@@ -621,7 +631,7 @@ class LookupResponse(_message.Message):
     """
     @_builtins.property
     def answer(self) -> _llm_pb2.Answer:
-        """The stored answer. Absent unless EXACT or SEMANTIC."""
+        """The stored answer. Absent unless EXACT, SEMANTIC or STALE."""
 
     @_builtins.property
     def decision(self) -> Global___Decision:
@@ -629,7 +639,7 @@ class LookupResponse(_message.Message):
 
     @_builtins.property
     def served_from(self) -> Global___ServedFrom:
-        """What the entry had cost. Absent unless EXACT or SEMANTIC."""
+        """What the entry had cost. Absent unless EXACT, SEMANTIC or STALE."""
 
     @_builtins.property
     def embedding_usage(self) -> _llm_pb2.Usage:
@@ -637,7 +647,7 @@ class LookupResponse(_message.Message):
 
     @_builtins.property
     def fill(self) -> Global___Fill:
-        """On a MISS with a mode that fills: what to do next."""
+        """On a MISS or STALE with a mode that fills: what to do next."""
 
     @_builtins.property
     def embedding(self) -> Global___Embedding:
@@ -1113,7 +1123,7 @@ class PutRequest(_message.Message):
 
     @_builtins.property
     def policy(self) -> Global___CachePolicy:
-        """`ttl` and `tags` are used."""
+        """`ttl`, `tags` and `source_versions` are used."""
 
     def __init__(
         self,
@@ -1381,6 +1391,7 @@ class LookupCounts(_message.Message):
     FILLS_IN_PROGRESS_FIELD_NUMBER: _builtins.int
     FILLS_JOINED_FIELD_NUMBER: _builtins.int
     FILLS_SHARED_FIELD_NUMBER: _builtins.int
+    STALE_FIELD_NUMBER: _builtins.int
     exact: _builtins.int
     """EXACT."""
     semantic: _builtins.int
@@ -1397,6 +1408,8 @@ class LookupCounts(_message.Message):
     """Of those: for the answer to another question, which the decision would serve for the one that was asked."""
     fills_shared: _builtins.int
     """Answers that came in this way. Their tokens and money count as saved; they are not in `semantic`."""
+    stale: _builtins.int
+    """STALE."""
     def __init__(
         self,
         *,
@@ -1408,10 +1421,11 @@ class LookupCounts(_message.Message):
         fills_in_progress: _builtins.int = ...,
         fills_joined: _builtins.int = ...,
         fills_shared: _builtins.int = ...,
+        stale: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypass", b"bypass", "exact", b"exact", "fills_granted", b"fills_granted", "fills_in_progress", b"fills_in_progress", "fills_joined", b"fills_joined", "fills_shared", b"fills_shared", "miss", b"miss", "semantic", b"semantic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypass", b"bypass", "exact", b"exact", "fills_granted", b"fills_granted", "fills_in_progress", b"fills_in_progress", "fills_joined", b"fills_joined", "fills_shared", b"fills_shared", "miss", b"miss", "semantic", b"semantic", "stale", b"stale"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2057,7 +2071,7 @@ class ExplainResponse(_message.Message):
     caller does not want to read), `bypass` (a part is not there).
     """
     entry_id: _builtins.str
-    """The entry that would be served. Empty unless EXACT or SEMANTIC."""
+    """The entry that would be served. Empty unless EXACT, SEMANTIC or STALE."""
     bypass_reason: _builtins.str
     """On a BYPASS: as in `LookupResponse`."""
     threshold: _builtins.float

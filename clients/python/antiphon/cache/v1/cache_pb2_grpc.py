@@ -223,8 +223,12 @@ class CacheServiceServicer(object):
         """Deletes entries of this tenant by id, tag, source or writer, all or those written since a time; or takes them out of
         service, or back into it (`action`). So it rolls back what a writer did. Durable. Idempotent.
 
+        In force on this server at once, on others a second later. While the store is down a delete is kept on this server's
+        disk: it holds here, and on others as soon as the store is back.
+
         Errors: INVALID_ARGUMENT; NOT_FOUND (ENTRY_NOT_FOUND) if an id in `entry_ids` does not exist for this caller: nothing
-        is done then. UNAVAILABLE (STORE_UNAVAILABLE): nothing is deleted, but some may be quarantined or released; repeat it.
+        is done then. UNAVAILABLE (STORE_UNAVAILABLE) until everything stored has been read, and if neither the store nor the
+        disk takes it: nothing is deleted, but some may be quarantined or released; repeat it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -232,9 +236,9 @@ class CacheServiceServicer(object):
 
     def Clear(self, request, context):
         """Makes every entry of a namespace invisible at once by raising the namespace's epoch; stays so through restarts.
-        Idempotent.
+        Idempotent. On other servers, and while the store is down, as `Delete`.
 
-        Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE).
+        Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) as `Delete`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

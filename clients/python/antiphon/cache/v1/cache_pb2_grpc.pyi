@@ -109,14 +109,18 @@ class CacheServiceStub:
     """Deletes entries of this tenant by id, tag, source or writer, all or those written since a time; or takes them out of
     service, or back into it (`action`). So it rolls back what a writer did. Durable. Idempotent.
 
+    In force on this server at once, on others a second later. While the store is down a delete is kept on this server's
+    disk: it holds here, and on others as soon as the store is back.
+
     Errors: INVALID_ARGUMENT; NOT_FOUND (ENTRY_NOT_FOUND) if an id in `entry_ids` does not exist for this caller: nothing
-    is done then. UNAVAILABLE (STORE_UNAVAILABLE): nothing is deleted, but some may be quarantined or released; repeat it.
+    is done then. UNAVAILABLE (STORE_UNAVAILABLE) until everything stored has been read, and if neither the store nor the
+    disk takes it: nothing is deleted, but some may be quarantined or released; repeat it.
     """
     Clear: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ClearRequest, _cache_pb2.ClearResponse]
     """Makes every entry of a namespace invisible at once by raising the namespace's epoch; stays so through restarts.
-    Idempotent.
+    Idempotent. On other servers, and while the store is down, as `Delete`.
 
-    Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE).
+    Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) as `Delete`.
     """
     GetStats: _grpc.UnaryUnaryMultiCallable[_cache_pb2.GetStatsRequest, _cache_pb2.GetStatsResponse]
     """Sizes and counts of the caller's tenant on this server; nothing in it comes from another tenant's calls. Read-only.
@@ -238,14 +242,18 @@ class CacheServiceAsyncStub(CacheServiceStub):
     """Deletes entries of this tenant by id, tag, source or writer, all or those written since a time; or takes them out of
     service, or back into it (`action`). So it rolls back what a writer did. Durable. Idempotent.
 
+    In force on this server at once, on others a second later. While the store is down a delete is kept on this server's
+    disk: it holds here, and on others as soon as the store is back.
+
     Errors: INVALID_ARGUMENT; NOT_FOUND (ENTRY_NOT_FOUND) if an id in `entry_ids` does not exist for this caller: nothing
-    is done then. UNAVAILABLE (STORE_UNAVAILABLE): nothing is deleted, but some may be quarantined or released; repeat it.
+    is done then. UNAVAILABLE (STORE_UNAVAILABLE) until everything stored has been read, and if neither the store nor the
+    disk takes it: nothing is deleted, but some may be quarantined or released; repeat it.
     """
     Clear: _aio.UnaryUnaryMultiCallable[_cache_pb2.ClearRequest, _cache_pb2.ClearResponse]  # type: ignore[assignment]
     """Makes every entry of a namespace invisible at once by raising the namespace's epoch; stays so through restarts.
-    Idempotent.
+    Idempotent. On other servers, and while the store is down, as `Delete`.
 
-    Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE).
+    Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) as `Delete`.
     """
     GetStats: _aio.UnaryUnaryMultiCallable[_cache_pb2.GetStatsRequest, _cache_pb2.GetStatsResponse]  # type: ignore[assignment]
     """Sizes and counts of the caller's tenant on this server; nothing in it comes from another tenant's calls. Read-only.
@@ -418,8 +426,12 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         """Deletes entries of this tenant by id, tag, source or writer, all or those written since a time; or takes them out of
         service, or back into it (`action`). So it rolls back what a writer did. Durable. Idempotent.
 
+        In force on this server at once, on others a second later. While the store is down a delete is kept on this server's
+        disk: it holds here, and on others as soon as the store is back.
+
         Errors: INVALID_ARGUMENT; NOT_FOUND (ENTRY_NOT_FOUND) if an id in `entry_ids` does not exist for this caller: nothing
-        is done then. UNAVAILABLE (STORE_UNAVAILABLE): nothing is deleted, but some may be quarantined or released; repeat it.
+        is done then. UNAVAILABLE (STORE_UNAVAILABLE) until everything stored has been read, and if neither the store nor the
+        disk takes it: nothing is deleted, but some may be quarantined or released; repeat it.
         """
 
     @_abc_1.abstractmethod
@@ -429,9 +441,9 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.ClearResponse, _abc.Awaitable[_cache_pb2.ClearResponse]]:
         """Makes every entry of a namespace invisible at once by raising the namespace's epoch; stays so through restarts.
-        Idempotent.
+        Idempotent. On other servers, and while the store is down, as `Delete`.
 
-        Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE).
+        Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) as `Delete`.
         """
 
     @_abc_1.abstractmethod

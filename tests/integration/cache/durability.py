@@ -1,0 +1,279 @@
+"""Kills of the cache and of its store in the middle of what they do, and what must be true afterwards.
+
+A client puts, fills, deletes and clears over gRPC and notes what was acknowledged. At a moment that the seed chooses
+the victim gets SIGKILL; both processes are brought back, and everything that was noted is looked up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from antiphon.cache.v1 import cache_pb2 as pb
+from antiphon.llm.v1 import llm_pb2 as llm
+from antiphon_client import AntiphonError, AsyncCacheClient
+from tests.integration.cache.cache_process import CacheProcess
+from tests.integration.edgestore.store_process import StoreProcess
+
+WORKERS = 4
+QUESTIONS = 40
+"""In each namespace."""
+
+NAMESPACES = 3
+LONGEST_SECONDS = 0.6
+"""From the beginning of a round to its kill, at most."""
+
+CALL_SECONDS = 3.0
+
+
+class Broken(AssertionError):
+    """A promise that was not kept; the text names seed and round."""
+
+
+@dataclass(slots=True)
+class Slot:
+    """What is known of one question. `sure`: what was acknowledged last; `maybe`: what was tried since."""
+
+    sure: str | None = None
+    maybe: list[str | None] = field(default_factory=list)
+    busy: bool = False
+    history: deque[str] = field(default_factory=lambda: deque(maxlen=16))
+
+    def allows(self, text: str | None) -> bool:
+        return text == self.sure or text in self.maybe
+
+    def tried(self, text: str | None, how: str) -> None:
+        self.maybe.append(text)
+        self.history.append(f"{how} {text}")
+
+    def settled(self, text: str | None, how: str) -> None:
+        self.sure, self.maybe = text, []
+        self.history.append(f"{how} {text}")
+
+
+@dataclass(slots=True)
+class Result:
+    """What a campaign found."""
+
+    kills: int = 0
+    acknowledged: int = 0
+    checked: int = 0
+    clears: int = 0
+    serving: list[float] = field(default_factory=list)
+    """Seconds from the start of the processes to SERVING."""
+
+
+class Durability:
+    """One campaign on one state folder."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self._seed = seed
+        self._chance = random.Random(seed)
+        self._store = StoreProcess(folder / "state")
+        self._cache: CacheProcess | None = None
+        self._slots = [[Slot() for _ in range(QUESTIONS)] for _ in range(NAMESPACES)]
+        self._barred = [asyncio.Lock() for _ in range(NAMESPACES)]
+        """A clear and a write at the same time have no order that could be checked."""
+        self._unsure: set[int] = set()
+        """Namespaces of which a clear was tried and not acknowledged."""
+        self._texts = 0
+        self.result = Result()
+
+    async def run(self, kills: int) -> Result:
+        """Kill so often, and check after each."""
+        try:
+            await asyncio.to_thread(self._start)
+            for round_ in range(kills):
+                await self._round(round_)
+        finally:
+            self._end()
+            self._store.close()
+        return self.result
+
+    async def _round(self, round_: int) -> None:
+        assert self._cache is not None
+        victim = self._chance.choice(("cache", "store", "both"))
+        moment = self._chance.uniform(0.02, LONGEST_SECONDS)
+        stop = asyncio.Event()
+        async with AsyncCacheClient(self._cache.address) as client:
+            workers = [asyncio.create_task(self._work(client, stop)) for _ in range(WORKERS)]
+            await asyncio.sleep(moment)
+            if victim in {"cache", "both"}:
+                self._cache.process.kill()
+            if victim in {"store", "both"}:
+                self._store.kill()
+            self.result.kills += 1
+            if victim == "store" and self._chance.random() < 0.5:
+                await asyncio.sleep(0.1)  # deletes and clears that only the disk hears of
+            stop.set()
+            if victim != "store":  # nobody will answer
+                for worker in workers:
+                    worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=victim != "store")
+        # What is served now is read from the store, and from what waited for it on disk.
+        await asyncio.to_thread(self._end)
+        began = time.monotonic()
+        await asyncio.to_thread(self._start)
+        self.result.serving.append(time.monotonic() - began)
+        await self._check(round_, victim)
+
+    def _end(self) -> None:
+        if self._cache is not None:
+            self._cache.process.kill()
+            self._cache.ended()
+
+    def _start(self) -> None:
+        if self._store._process is None or self._store._process.poll() is not None:
+            self._store.start()
+        self._cache = CacheProcess(
+            self._store.state_dir,
+            ANTIPHON_CACHE_MIN_SIMILARITY="1",
+            ANTIPHON_CACHE_DECISION_BUDGET="5",
+            ANTIPHON_CACHE_STORE_TIMEOUT="5",
+        ).serving()
+
+    async def _work(self, client: AsyncCacheClient, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            number = self._chance.randrange(NAMESPACES)
+            act = self._chance.choices((self._put, self._fill, self._delete, self._clear), (10, 6, 4, 1))[0]
+            try:
+                async with asyncio.timeout(CALL_SECONDS):
+                    await act(client, number)
+            except (AntiphonError, TimeoutError):
+                await asyncio.sleep(0.01)
+
+    def _open(self, number: int) -> bool:
+        return not self._barred[number].locked() and number not in self._unsure
+
+    def _slot(self, number: int) -> tuple[int, Slot] | None:
+        free = [place for place, slot in enumerate(self._slots[number]) if not slot.busy]
+        if not free or not self._open(number):
+            return None
+        place = self._chance.choice(free)
+        return place, self._slots[number][place]
+
+    async def _on_slot(self, number: int, act: Callable[[int, Slot], object]) -> None:
+        found = self._slot(number)
+        if found is None:
+            await asyncio.sleep(0)
+            return
+        place, slot = found
+        # What was not acknowledged may still happen, later than what is tried next: leave it alone until the check.
+        slot.busy = True
+        await act(place, slot)  # type: ignore[misc]
+        slot.busy = False
+
+    async def _put(self, client: AsyncCacheClient, number: int) -> None:
+        async def put(place: int, slot: Slot) -> None:
+            text = self._text()
+            slot.tried(text, "put")
+            request = pb.PutRequest(query=query(number, place), answer=answer(text), durable=True)
+            await client.put(request, timeout=CALL_SECONDS)
+            slot.settled(text, "acknowledged")
+            self.result.acknowledged += 1
+
+        await self._on_slot(number, put)
+
+    async def _fill(self, client: AsyncCacheClient, number: int) -> None:
+        async def fill(place: int, slot: Slot) -> None:
+            looked = pb.LookupRequest(query=query(number, place), policy=pb.CachePolicy(mode=pb.CACHE_MODE_REFRESH))
+            found = await client.lookup(looked, timeout=CALL_SECONDS)
+            if not found.fill.HasField("granted"):
+                return
+            text = self._text()
+            slot.tried(text, "commit")
+            request = pb.CommitRequest(lease_id=found.fill.granted.id, answer=answer(text), durable=True)
+            done = await client.commit(request, timeout=CALL_SECONDS)
+            if done.stored and done.durable:
+                slot.settled(text, "acknowledged")
+                self.result.acknowledged += 1
+
+        await self._on_slot(number, fill)
+
+    async def _delete(self, client: AsyncCacheClient, number: int) -> None:
+        async def delete(place: int, slot: Slot) -> None:
+            found = await client.lookup(only(number, place), timeout=CALL_SECONDS)
+            if not found.entry_id:
+                return
+            slot.tried(None, "delete")
+            request = pb.DeleteRequest(namespace=name(number), entry_ids=pb.EntryIds(ids=[found.entry_id]))
+            await client.delete(request, timeout=CALL_SECONDS)
+            slot.settled(None, "acknowledged")
+            self.result.acknowledged += 1
+
+        await self._on_slot(number, delete)
+
+    async def _clear(self, client: AsyncCacheClient, number: int) -> None:
+        if not self._open(number) or any(slot.busy for slot in self._slots[number]):
+            await asyncio.sleep(0)
+            return
+        async with self._barred[number]:
+            for slot in self._slots[number]:
+                slot.tried(None, "clear")
+            self._unsure.add(number)
+            await client.clear(pb.ClearRequest(namespace=name(number)), timeout=CALL_SECONDS)
+            for slot in self._slots[number]:
+                slot.settled(None, "acknowledged")
+            self._unsure.discard(number)
+            self.result.acknowledged += 1
+            self.result.clears += 1
+
+    async def _check(self, round_: int, victim: str) -> None:
+        assert self._cache is not None
+        async with AsyncCacheClient(self._cache.address) as client:
+            for number, slots in enumerate(self._slots):
+                found = await client.batch_lookup(
+                    pb.BatchLookupRequest(lookups=[only(number, place) for place in range(QUESTIONS)]), timeout=60
+                )
+                texts = [one.response.answer.text or None for one in found.results]
+                for place, (slot, text) in enumerate(zip(slots, texts, strict=True)):
+                    self.result.checked += 1
+                    if not slot.allows(text):
+                        raise Broken(
+                            f"seed {self._seed}, round {round_} ({victim}): {name(number)}/{place} has {text!r}, "
+                            f"acknowledged was {slot.sure!r}, tried {slot.maybe!r}; before: {list(slot.history)}"
+                        )
+                self._check_clear(round_, number, texts)
+                self._unsure.discard(number)
+                for slot, text in zip(slots, texts, strict=True):
+                    slot.busy = False
+                    slot.settled(text, f"{round_}: {victim} killed, found")
+
+    def _check_clear(self, round_: int, number: int, texts: list[str | None]) -> None:
+        """Of a clear that nobody acknowledged, all or nothing has happened."""
+        unsure = [
+            (slot, text)
+            for slot, text in zip(self._slots[number], texts, strict=True)
+            if slot.sure is not None and slot.maybe == [None]
+        ]
+        clearing = all(None in slot.maybe for slot in self._slots[number])
+        if clearing and len({text is None for _, text in unsure}) > 1:
+            raise Broken(f"seed {self._seed}, round {round_}: {name(number)} is half cleared")
+
+    def _text(self) -> str:
+        self._texts += 1
+        return f"answer {self._seed}/{self._texts}"
+
+
+def name(number: int) -> str:
+    return f"namespace-{number}"
+
+
+def query(number: int, place: int) -> pb.Query:
+    text = f"question number {place}, to be killed for"
+    message = llm.Message(role=llm.ROLE_USER, parts=[llm.ContentPart(text=text)])
+    return pb.Query(namespace=name(number), messages=[message])
+
+
+def only(number: int, place: int) -> pb.LookupRequest:
+    policy = pb.CachePolicy(mode=pb.CACHE_MODE_ONLY_IF_CACHED, min_similarity=1.0)
+    return pb.LookupRequest(query=query(number, place), policy=policy)
+
+
+def answer(text: str) -> llm.Answer:
+    return llm.Answer(text=text, finish_reason=llm.FINISH_REASON_STOP, model="m")
