@@ -22,7 +22,7 @@ from services.completion.caching import LookupBudget
 from services.completion.calling import Attempts, Caller, Servers
 from services.completion.estimating import Estimator
 from services.completion.feedback import Feedback
-from services.completion.fills import Fills
+from services.completion.fills import Fills, Pace
 from services.completion.idempotency.keys import Keys
 from services.completion.idempotency.ports import Records
 from services.completion.idempotency.records import Terms
@@ -131,6 +131,7 @@ class CompletionService:
             answer_limit=settings.answer_limit,
             longest=settings.fill_limit,
             joined=metrics.requested,
+            pace=Pace(settings.coalesce_time, settings.coalesce_bytes),
         )
         self.feedback = Feedback(cache, metrics, most=settings.feedback_answers, keep=settings.feedback_keep)
         self.keys = Keys(

@@ -9,6 +9,10 @@ from services.completion.resilience.policy import MOST_TRIES
 
 SERVICE = "completion"
 
+LEAST_HEARTBEAT = 1.0
+MOST_HEARTBEAT = 60.0
+"""Seconds: what a stream's caller may ask for, and the operator."""
+
 
 class OfflineSettings(ServiceSettings):
     """The stand-in for a model. Variables are `ANTIPHON_OFFLINE_<FIELD>`, the TOML table is `[offline]`."""
@@ -47,6 +51,22 @@ class CompletionSettings(SuiteSettings):
     )
     fill_limit: float = Field(
         default=600.0, gt=0, le=86_400, description="Seconds that making one answer may take, whoever waits for it."
+    )
+    heartbeat: float = Field(
+        default=15.0,
+        ge=LEAST_HEARTBEAT,
+        le=MOST_HEARTBEAT,
+        description="Seconds of silence after which a stream sends a heartbeat, unless its caller says otherwise.",
+    )
+    coalesce_time: float = Field(
+        default=0.02,
+        ge=0,
+        le=10,
+        description="Seconds after a piece of a streamed answer in which what is written is gathered into the next "
+        "piece; the first content leaves at once. 0: nothing is held back.",
+    )
+    coalesce_bytes: int = Field(
+        default=4096, ge=1, le=65_536, description="Bytes of a streamed answer that are gathered at most."
     )
     tries: int = Field(
         default=MOST_TRIES,
