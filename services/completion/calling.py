@@ -27,6 +27,7 @@ from services.completion.resilience.admission import Shed, Ticket
 from services.completion.resilience.plan import LEAST_SECONDS, Plan, Step
 from services.completion.resilience.policy import AttemptPolicy
 from services.completion.resilience.targets import Event, Happened, Target, Targets
+from services.completion.resilience.verdict import by_callers_limit
 from services.completion.result import Attempt, total_cost, total_usage
 from services.completion.streaming.content import Continued
 from services.completion.upstream_call import UpstreamCall
@@ -191,8 +192,9 @@ class Caller:
                 target.succeeded(permit)
                 judged = True
             except AntiphonError as error:
-                target.failed(permit, error, began=call.began, now=self._monotonic())
-                judged = True
+                if not self._by_callers_limit(run, call, error):
+                    target.failed(permit, error, began=call.began, now=self._monotonic())
+                    judged = True
                 self._failed(run, step, call, error)
                 ends = run.plan.exhausted(self._monotonic())
             finally:
@@ -210,6 +212,10 @@ class Caller:
                 if call.status is CallStatus.UPSTREAM_ERROR:
                     run.settling.append(settling)
         return answer
+
+    def _by_callers_limit(self, run: _Run, call: UpstreamCall, error: AntiphonError) -> bool:
+        spec = self._servers.specs[call.model.upstream]
+        return by_callers_limit(error, run.fill.request.attempts, spec, run.until - call.began)
 
     async def _place(self, run: _Run, target: Target) -> Ticket:
         """Wait for a place at the model; `Exhausted(OVERLOADED)` if that would take too long."""
@@ -269,7 +275,8 @@ class Caller:
                 call,
                 events,
                 fill.transcript,
-                replace(timeouts, first_token=first_token),
+                first_token=first_token,
+                idle=timeouts.idle,
                 monotonic=self._monotonic,
                 begins=begins,
                 told=told,

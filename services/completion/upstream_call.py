@@ -11,7 +11,6 @@ from services.chassis.errors import AntiphonError, DeadlineExceeded, FailedPreco
 from services.completion.draft import Draft
 from services.completion.ports import CallStatus
 from services.completion.request import Question
-from services.completion.resilience.policy import Timeouts
 from services.completion.streaming.transcript import Transcript
 from services.completion.upstreams.protocol import ChatEvent, RateLimit
 from services.llm.values import Cost, FinishReason, Usage
@@ -54,19 +53,21 @@ async def read(
     call: UpstreamCall,
     events: AsyncGenerator[ChatEvent, None],
     transcript: Transcript,
-    timeouts: Timeouts,
     *,
+    first_token: float,
+    idle: float,
     monotonic: Callable[[], float],
     begins: Callable[[], None],
     told: Callable[[RateLimit], None],
 ) -> None:
     """Read one stream to its end, or raise. Content goes to `transcript`; `begins` is called before its first.
 
-    `told` hears what the server says of its rate limit.
+    `told` hears what the server says of its rate limit. `first_token` and `idle`: seconds until the first content, and
+    between two pieces.
     """
     draft, upstream = call.draft, call.model.upstream
     loop = asyncio.get_running_loop()
-    until = loop.time() + timeouts.first_token
+    until = loop.time() + first_token
     while True:
         try:
             async with asyncio.timeout_at(until):
@@ -95,7 +96,7 @@ async def read(
         if draft.finish is not None:
             until = loop.time() + TAIL_SECONDS
         elif draft.begun:
-            until = loop.time() + timeouts.idle
+            until = loop.time() + idle
     _must_have_finished(draft, upstream)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from services.catalogue.values import UpstreamSpec
 from services.chassis.errors import AntiphonError, Exhausted, FailedPrecondition, Reason
+from services.completion.resilience.policy import AttemptPolicy
 
 
 class Verdict(StrEnum):
@@ -58,6 +60,23 @@ def verdict_on(error: AntiphonError) -> Verdict:
         case Reason.UPSTREAM_REJECTED if isinstance(error, FailedPrecondition):
             return Verdict.UNKNOWN
     return _BY_REASON.get(error.reason, Verdict.FATAL)
+
+
+def by_callers_limit(error: AntiphonError, wish: AttemptPolicy, spec: UpstreamSpec, total: float) -> bool:
+    """Whether a limit that is tighter than the operator's ended the call: then it says nothing about the server.
+
+    `total`: the seconds that the call was given. Else one caller's impatience would close a model to all others.
+    """
+    if error.reason is Reason.DEADLINE_EXCEEDED:
+        return total < spec.total_timeout
+    if "limit_bytes" in error.metadata:
+        return True
+    limit, own = {
+        "connect": (wish.connect, spec.connect_timeout),
+        "first_token": (wish.first_token, spec.first_token_timeout),
+        "idle": (wish.idle, spec.idle_timeout),
+    }.get(error.metadata.get("silent", ""), (None, 0.0))
+    return limit is not None and limit < own
 
 
 def overloads(error: AntiphonError) -> bool:

@@ -105,6 +105,8 @@ class Complaint:
         inner = error.get("innererror")
         written = [error.get("code"), error.get("type"), inner.get("code") if isinstance(inner, Mapping) else None]
         codes = [str(value) for value in written if isinstance(value, str | int) and not isinstance(value, bool)]
+        if isinstance(error.get("metadata"), Mapping) and "flagged_input" in error["metadata"]:
+            codes.append("content_filter")  # OpenRouter says so with status 403
         param, text = error.get("param"), error.get("message")
         return cls(tuple(codes), param if isinstance(param, str) else "", text if isinstance(text, str) else "")
 
@@ -133,7 +135,7 @@ def of_status(upstream: str, status: int, complaint: Complaint, *, retry_after: 
             reason=Reason.UPSTREAM_MALFORMED,
             metadata=metadata,
         )
-    elif status in {401, 403}:
+    elif status in {401, 403} and not codes & _FILTER_CODES:
         error = FailedPrecondition(
             f"{who} refuses our credential (HTTP {status})", reason=Reason.UPSTREAM_UNAUTHENTICATED, metadata=metadata
         )
@@ -191,10 +193,12 @@ def in_stream(upstream: str, error: object) -> AntiphonError:
     return of_status(upstream, complaint.status(), complaint)
 
 
-def unreachable(upstream: str, what: str = "cannot be reached") -> Unavailable:
+def unreachable(upstream: str, what: str = "cannot be reached", **metadata: str) -> Unavailable:
     """Return the error for a connection that could not be made or broke before the answer began."""
     return Unavailable(
-        f"upstream '{upstream}' {what}", reason=Reason.UPSTREAM_UNAVAILABLE, metadata={"upstream": upstream}
+        f"upstream '{upstream}' {what}",
+        reason=Reason.UPSTREAM_UNAVAILABLE,
+        metadata={"upstream": upstream, **metadata},
     )
 
 

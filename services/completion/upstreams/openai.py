@@ -138,7 +138,7 @@ class OpenAIUpstream:
         except TimeoutError:
             raise self._too_late() from None
         except openai.APITimeoutError:
-            raise failures.unreachable(self._name, "cannot be connected to in time") from None
+            raise failures.unreachable(self._name, "cannot be connected to in time", silent="connect") from None
         except (openai.APIConnectionError, *_BROKEN):
             raise failures.unreachable(self._name) from None
         return response.http_response

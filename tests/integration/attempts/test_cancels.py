@@ -73,8 +73,8 @@ async def test_of_a_thousand_equal_questions_any_may_leave_and_the_others_get_it
     async with world() as w:
         gate = Gate()
         w.primary.default = Behaviour(tokens=TOKENS, gate=gate, gate_after=1, delay_first=0.2)
-        asking = [asyncio.create_task(w.stream(timeout=60)) for _ in range(EQUAL)]
-        await until(lambda: any(fill.listeners == EQUAL for fill in w.service.fills._all))
+        asking = [asyncio.create_task(w.stream(timeout=120)) for _ in range(EQUAL)]
+        await until(lambda: any(fill.listeners == EQUAL for fill in w.service.fills._all), guard=60)
         leaving = {0, *rng.sample(range(EQUAL), EQUAL // 10)}  # the first of them made the call
         for number in sorted(leaving, key=lambda _: rng.random()):
             asking[number].cancel()

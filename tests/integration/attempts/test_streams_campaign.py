@@ -41,7 +41,7 @@ NAMES = sorted(set(behaviours.FAULTS) - {"429_long"})
 WHOLE = {"odd but whole"}
 _THEN = re.compile(r"\[then:([a-z0-9_]+)\]")
 
-pytestmark = pytest.mark.timeout(max(120, STREAMS // 10))
+pytestmark = pytest.mark.timeout(max(300, STREAMS // 5))
 
 
 def then(body: Mapping[str, Any]) -> Behaviour | None:

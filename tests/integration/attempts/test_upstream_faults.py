@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import grpc
 import pytest
@@ -127,27 +129,37 @@ async def test_22_a_server_that_is_not_there_is_left_for_another_model() -> None
             assert results(answered.info) == [("small", "UPSTREAM_UNAVAILABLE"), ("large", "OK")]
 
 
-@pytest.mark.fault(22, 39)
-async def test_22_connecting_takes_no_longer_than_the_caller_allows() -> None:
-    # A listener with a full backlog drops further connection attempts, as a black hole does.
-    with socket.socket() as full:
+@contextmanager
+def black_hole() -> Iterator[str]:
+    """A listener with a full backlog drops further connection attempts."""
+    with socket.socket() as full, ExitStack() as fillers:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        fillers = [socket.socket() for _ in range(4)]
-        for filler in fillers:
+        for _ in range(4):
+            filler = fillers.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(full.getsockname())
-        hole = f"http://127.0.0.1:{full.getsockname()[1]}/v1"
-        limits = completion_pb2.AttemptPolicy(connect_timeout=Duration(nanos=100_000_000))
-        async with world(primary_url=hole, timeouts="connect_timeout_seconds = 600", breaker_failures=2) as w:
-            for number in range(3):
-                answered = await w.complete(f"{number}?", attempts=limits)
-                assert answered.info.model == "large"
-            # Row 39: the breaker has opened, so that the last one did not wait for it.
-            assert results(answered.info) == [("large", "OK")]
+        yield f"http://127.0.0.1:{full.getsockname()[1]}/v1"
+
+
+@pytest.mark.fault(22)
+async def test_22_connecting_takes_no_longer_than_the_caller_allows() -> None:
+    limits = completion_pb2.AttemptPolicy(connect_timeout=Duration(nanos=100_000_000), max_tries=1)
+    slow = "connect_timeout_seconds = 600\nfirst_token_timeout_seconds = 3"
+    with black_hole() as hole:
+        async with world(primary_url=hole, timeouts=slow) as w:
+            error = await fails(w, model="small", attempts=limits)
+            assert (error.reason, error.metadata["silent"]) == ("UPSTREAM_UNAVAILABLE", "connect")
+
+
+@pytest.mark.fault(39)
+async def test_39_a_black_hole_is_not_waited_for_once_its_breaker_is_open() -> None:
+    with black_hole() as hole:
+        async with world(primary_url=hole, timeouts="connect_timeout_seconds = 0.1", breaker_failures=2) as w:
+            for number in range(2):
+                assert (await w.complete(f"{number}?")).info.model == "large"
+            assert results((await w.complete("3?")).info) == [("large", "OK")]
             assert w.happened("breaker_opened") == 1
-        for filler in fillers:
-            filler.close()
 
 
 @pytest.mark.fault(16)
@@ -357,6 +369,30 @@ async def test_a_caller_may_tighten_tries_and_times() -> None:
         whole = completion_pb2.AttemptPolicy(total_timeout=Duration(nanos=200_000_000), max_tries=1)
         error = await fails_with(w, "3?", whole)
         assert error.code is Code.DEADLINE_EXCEEDED
+
+
+async def test_one_callers_impatience_closes_a_model_to_nobody() -> None:
+    impatient = completion_pb2.AttemptPolicy(first_token_timeout=Duration(nanos=1_000_000), max_tries=1)
+    async with world(answer_limit=1024) as w:
+        w.primary.default = behaviours.FAULTS["no_token"]()
+        for number in range(8):
+            error = await fails_with(w, f"{number}?", impatient)
+            assert error.reason == "UPSTREAM_UNAVAILABLE"
+        w.primary.default = answering("x" * 2000)
+        for number in range(8):
+            error = await fails_with(w, f"{number}!", completion_pb2.AttemptPolicy(max_tries=1))
+            assert error.code is Code.RESOURCE_EXHAUSTED
+        w.primary.default = Behaviour()
+        assert (await w.complete("And now?")).info.model == "small"
+        assert w.happened("breaker_opened") == 0
+
+
+async def test_a_prompt_that_is_flagged_with_403_bars_nobody() -> None:
+    async with world() as w:
+        flagged = {"code": 403, "message": "flagged", "metadata": {"reasons": ["violence"], "flagged_input": "..."}}
+        w.primary.enqueue(Behaviour(status=403, headers={"content-type": "application/json"}, body={"error": flagged}))
+        assert (await fails(w)).reason == "CONTENT_FILTERED"
+        assert (await w.complete("Another?")).info.model == "small"
 
 
 async def fails_with(w: World, prompt: str, attempts: completion_pb2.AttemptPolicy) -> AntiphonError:

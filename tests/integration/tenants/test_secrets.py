@@ -197,6 +197,9 @@ async def test_no_secret_gets_out(tmp_path: Path) -> None:
                 ANTIPHON_LOG_LEVEL="info",
                 ANTIPHON_LOG_SAMPLE="1",
                 PLANTED_UPSTREAM_KEY=upstream_key,
+                # Its upstream is to be called again, whatever it did before.
+                ANTIPHON_COMPLETION_COOLDOWN="0.001",
+                ANTIPHON_COMPLETION_BREAKER_FAILURES="1000",
             )
         )
         try:

@@ -94,9 +94,9 @@ tier = "complex"
 """
 
 
-async def until(true: Callable[[], bool]) -> None:
-    """Wait for a state."""
-    async with asyncio.timeout(GUARD):
+async def until(true: Callable[[], bool], *, guard: float = GUARD) -> None:
+    """Wait for a state, at most `guard` seconds."""
+    async with asyncio.timeout(guard):
         while not true():  # noqa: ASYNC110 -- a state of the tested parts, which set no event for tests
             await asyncio.sleep(0.001)
 
