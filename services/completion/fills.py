@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from services.chassis.deadline import Deadline
-from services.chassis.errors import DeadlineExceeded, Reason, Unavailable
+from services.chassis.errors import DeadlineExceeded, Exhausted, Reason, Unavailable
 from services.completion.request import CacheMode, Request
 from services.completion.result import Delivered, delivered
 from services.completion.streaming.content import Content, Sentence
@@ -36,10 +36,16 @@ Event = Opened | Content | Sentence | Beat | Called | Delivered
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How content leaves in a stream: what comes within `seconds` of the last together, unless it is `size` bytes."""
+    """How content leaves in a stream: what comes within `seconds` of the last together, unless it is `size` bytes.
+
+    A reader is given `backlog` bytes at a time at most. If it takes longer than `patience` seconds over them, and more
+    than as many were written meanwhile, it is given up.
+    """
 
     seconds: float = 0.0
     size: int = 1
+    backlog: int = 256 * 1024
+    patience: float = 1.0
 
 
 AT_ONCE = Pace()
@@ -207,8 +213,9 @@ class Listener:
                 quiet_until = self._monotonic() + heartbeat
             if (early := slow_until - self._monotonic()) > 0:
                 await self._within(transcript.gathered(sent + self._pace.size), self.deadline.within(early))
-            sent = transcript.size
-            pieces, position = transcript.since(position)
+            pieces, position, taken = transcript.since(position, self._pace.backlog)
+            sent += taken
+            written, given = transcript.size, self._monotonic()
             if pieces and self._first_content is None and transcript.opened is not None:
                 self._first_content = self._monotonic()
                 yield transcript.opened
@@ -217,6 +224,7 @@ class Listener:
                 yield seen
                 # Not for what the view keeps to itself: the reader of sentences hears nothing of half a one.
                 quiet_until = self._monotonic() + heartbeat
+            self._must_keep_up(transcript.size - written, self._monotonic() - given)
             if pieces:
                 slow_until = self._monotonic() + self._pace.seconds
             if transcript.ended and position == len(transcript):
@@ -227,6 +235,15 @@ class Listener:
         for sentence in view.rest():
             yield sentence
         yield result
+
+    def _must_keep_up(self, gathered: int, seconds: float) -> None:
+        """Raise if so many bytes were written in the seconds for which the reader was busy with the last ones."""
+        if gathered > self._pace.backlog and seconds > self._pace.patience:
+            raise Exhausted(
+                "the stream is read more slowly than the answer is written",
+                reason=Reason.READER_TOO_SLOW,
+                metadata={"limit_bytes": str(self._pace.backlog)},
+            )
 
     def delivered(self) -> Delivered:
         """Return what this listener gets of a fill that has ended, or raise its error."""

@@ -131,7 +131,9 @@ class CompletionService:
             answer_limit=settings.answer_limit,
             longest=settings.fill_limit,
             joined=metrics.requested,
-            pace=Pace(settings.coalesce_time, settings.coalesce_bytes),
+            pace=Pace(
+                settings.coalesce_time, settings.coalesce_bytes, settings.reader_backlog, settings.reader_patience
+            ),
         )
         self.feedback = Feedback(cache, metrics, most=settings.feedback_answers, keep=settings.feedback_keep)
         self.keys = Keys(

@@ -68,6 +68,19 @@ class CompletionSettings(SuiteSettings):
     coalesce_bytes: int = Field(
         default=4096, ge=1, le=65_536, description="Bytes of a streamed answer that are gathered at most."
     )
+    reader_backlog: int = Field(
+        default=256 * 1024,
+        ge=65_536,
+        le=8 * 1024 * 1024,
+        description="Bytes that the reader of a stream is given at once, and that may be written while it is busy with "
+        "them; one that falls further behind gets RESOURCE_EXHAUSTED (READER_TOO_SLOW).",
+    )
+    reader_patience: float = Field(
+        default=1.0,
+        ge=0,
+        le=600,
+        description="Seconds for which a reader may be busy whatever is written meanwhile.",
+    )
     tries: int = Field(
         default=MOST_TRIES,
         ge=1,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -156,13 +156,16 @@ class Keyed:
         live = self.work.listener is not None
         if self.work.listener is not None:
             reader = self.work.listener.companion(self.deadline)
-            # Its error, if it has one, is told below: the key is free by then.
-            with suppress(AntiphonError):
+            try:
                 async with aclosing(reader.events(heartbeat, shown)) as events:
                     async for event in events:
                         if isinstance(event, Delivered):
                             break
                         yield event
+            except AntiphonError as error:
+                # The answer's error is told below: the key is free by then.
+                if error.reason is Reason.READER_TOO_SLOW:
+                    raise
         while not await _within(self.work.ended.wait(), self.deadline.within(heartbeat)):
             yield self._beat()
         kept = self.work.outcome()

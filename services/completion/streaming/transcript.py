@@ -1,7 +1,7 @@
 """The record of one answer while it is written, which any number of readers follow from its start.
 
-Readers share the one buffer and keep only their position, so a slow one holds up nobody and costs no memory of its own.
-The buffer's limit is the limit of an answer. For one event loop.
+Readers share the one buffer and keep only their position and what they were given last, so a slow one holds up nobody
+and costs little memory of its own. The buffer's limit is the limit of an answer. For one event loop.
 """
 
 from __future__ import annotations
@@ -90,9 +90,16 @@ class Transcript:
             self.error = error
             self._end()
 
-    def since(self, position: int) -> tuple[list[Content], int]:
-        """What was added since `position`, in as few pieces as may be, and the new position."""
-        return list(joined(self._pieces[position:])), len(self._pieces)
+    def since(self, position: int, most: int) -> tuple[list[Content], int, int]:
+        """What was added since `position`, in as few pieces as may be, the new position, and the bytes between them.
+
+        At most `most` bytes, or one piece: what a reader is given is a copy.
+        """
+        end, taken = position, 0
+        while end < len(self._pieces) and (end == position or taken + size(self._pieces[end]) <= most):
+            taken += size(self._pieces[end])
+            end += 1
+        return list(joined(self._pieces[position:end])), end, taken
 
     def result(self) -> Completed:
         """Return the whole answer of an ended transcript, or raise its error."""

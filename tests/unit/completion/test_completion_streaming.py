@@ -21,7 +21,7 @@ from services.completion.streaming.content import (
     ToolCallPart,
     joined,
 )
-from services.completion.streaming.transcript import Opened
+from services.completion.streaming.transcript import Opened, Transcript
 from services.completion.streaming.view import TextEvents
 from services.completion.upstream_call import BURST
 from services.completion.upstreams.protocol import ReasoningDelta, ToolCallDelta
@@ -215,6 +215,21 @@ async def test_a_slow_reader_holds_up_nobody() -> None:
             assert (await r.complete()).completed.answer.text == "An answer."
             rest = [event async for event in events]
         assert "".join(event.text for event in rest if isinstance(event, Text)) == "An answer."
+
+
+async def test_a_reader_is_given_a_bounded_part_at_a_time() -> None:
+    transcript = Transcript(1_000_000)
+    pieces: list[Content] = [Text("a" * 30), Text("b" * 30), Text("c" * 50), Reasoning("d"), Text("e" * 200)]
+    for piece in pieces:
+        transcript.append(piece)
+    read: list[Content] = []
+    position, taken = 0, []
+    while position < len(transcript):
+        some, position, size = transcript.since(position, 100)
+        read += some
+        taken.append(size)
+    assert taken == [60, 51, 200], "a larger piece goes alone"
+    assert read == list(joined(pieces[:2])) + pieces[2:]
 
 
 async def test_an_answer_that_has_all_arrived_lets_others_run_while_it_is_read() -> None:

@@ -60,7 +60,10 @@ class CompletionServiceStub:
     together, or as soon as it is 4 KiB (the operator may change both). A stream that ends without `finished` has failed, and its status says why; what had
     arrived is incomplete.
 
-    Errors: as `Complete`; UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas, whose `ErrorInfo.metadata` has the `offset`, the
+    A caller that reads slowly holds up no other: it gets what has gathered meanwhile. If in one wait for it of more than a
+    second more than 256 KiB have gathered (the operator may change both), its stream ends.
+
+    Errors: as `Complete`; RESOURCE_EXHAUSTED (READER_TOO_SLOW); UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas, whose `ErrorInfo.metadata` has the `offset`, the
     bytes of text (UTF-8) that were sent, and the `cause`, the reason of the model's server.
     """
     SubmitFeedback: _grpc.UnaryUnaryMultiCallable[_completion_pb2.SubmitFeedbackRequest, _completion_pb2.SubmitFeedbackResponse]
@@ -111,7 +114,10 @@ class CompletionServiceAsyncStub(CompletionServiceStub):
     together, or as soon as it is 4 KiB (the operator may change both). A stream that ends without `finished` has failed, and its status says why; what had
     arrived is incomplete.
 
-    Errors: as `Complete`; UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas, whose `ErrorInfo.metadata` has the `offset`, the
+    A caller that reads slowly holds up no other: it gets what has gathered meanwhile. If in one wait for it of more than a
+    second more than 256 KiB have gathered (the operator may change both), its stream ends.
+
+    Errors: as `Complete`; RESOURCE_EXHAUSTED (READER_TOO_SLOW); UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas, whose `ErrorInfo.metadata` has the `offset`, the
     bytes of text (UTF-8) that were sent, and the `cause`, the reason of the model's server.
     """
     SubmitFeedback: _aio.UnaryUnaryMultiCallable[_completion_pb2.SubmitFeedbackRequest, _completion_pb2.SubmitFeedbackResponse]  # type: ignore[assignment]
@@ -171,7 +177,10 @@ class CompletionServiceServicer(metaclass=_abc_1.ABCMeta):
         together, or as soon as it is 4 KiB (the operator may change both). A stream that ends without `finished` has failed, and its status says why; what had
         arrived is incomplete.
 
-        Errors: as `Complete`; UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas, whose `ErrorInfo.metadata` has the `offset`, the
+        A caller that reads slowly holds up no other: it gets what has gathered meanwhile. If in one wait for it of more than a
+        second more than 256 KiB have gathered (the operator may change both), its stream ends.
+
+        Errors: as `Complete`; RESOURCE_EXHAUSTED (READER_TOO_SLOW); UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas, whose `ErrorInfo.metadata` has the `offset`, the
         bytes of text (UTF-8) that were sent, and the `cause`, the reason of the model's server.
         """
 
