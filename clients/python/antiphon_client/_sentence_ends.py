@@ -85,7 +85,7 @@ def ends(word: str, text: str, start: int, *, first: bool, glued: bool, final: b
         if glued:
             return False
         return _full_stop_ends(word[: stopped.start()], stops, text, start, first=first, final=final)
-    if stops[-1] in "?!" and closing.strip("*_"):
+    if stops[-1] in "?!" and (closing or len(stops) == 1):
         return not _goes_on(following(text, start, whole=False, final=final))
     return True
 
@@ -111,7 +111,8 @@ def _full_stop_ends(  # noqa: PLR0911 -- a list of rules, the first that applies
     capital = last[0][0].isupper()
     if word in words.NEVER or (capital and word in words.TITLES):
         return False
-    if word in words.BEFORE_NUMBERS and following(text, start, whole=False, final=final)[0].isdecimal():
+    numbered = word in words.BEFORE_NUMBERS or word.endswith("str")  # as streets do in German
+    if numbered and following(text, start, whole=False, final=final)[0].isdecimal():
         return False
     if _is_initial(before, last.start()) or word in words.MAYBE or _DOTTED.fullmatch(word):
         after = following(text, start, whole=True, final=final).lower()

@@ -9,7 +9,7 @@ def _words(text: str) -> frozenset[str]:
 
 TITLES = _words(
     """
-    mr mrs ms mx dr prof rev hon gen col maj capt cpt lt sgt cpl adm gov sen rep messrs mme mlle mmes dra dres st ste mt
+    mr mrs ms mx dr prof rev hon gen col maj capt cpt lt sgt cpl adm gov sen rep messrs mme mlle mmes dra dres ste mt
     hr fr frl dipl ing sr sra srta ud uds sres dott sig avv arch dhr mevr mw hab inż mgr yrd doç
     """
 )
@@ -26,14 +26,15 @@ NEVER = _words(
 
 BEFORE_NUMBERS = _words(
     """
-    no nos nr núm num pág pag págs pp vol vols ch chap sec fig figs eq eqs tab abb art arts abs para ex op bd ed
+    no nos nr núm num pág pag págs pp vol vols ch chap sec fig figs eq eqs tab abb arts abs para ex op bd ed
     jan feb mar apr jun jul aug sep sept oct nov dec стр рис табл гл str tel ext
+    rm apt bldg art mon tue tues wed thu thur thurs fri sat sun
     p s c г č п
     """
 )
 """Before a number they end nothing."""
 
-MAYBE = _words("inc ltd co corp jr llc plc bros gmbh esq dept univ assn ave blvd rd")
+MAYBE = _words("st inc ltd co corp jr llc plc bros gmbh esq dept univ assn ave blvd rd")
 """They end a sentence only before one of `STARTERS`, as initials do, and what has stops inside, as `U.S.`."""
 
 STARTERS = _words(
