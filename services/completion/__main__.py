@@ -74,6 +74,7 @@ async def main(settings: CompletionSettings, process: Process) -> None:
                 service.keys,
                 service.feedback,
                 lambda name, field: service.models.resolve(name, field=field),
+                heartbeat=settings.heartbeat,
             ),
             completion_pb2.DESCRIPTOR.services_by_name["CompletionService"],
         )

@@ -13,11 +13,12 @@ from types import TracebackType
 from typing import Self
 
 from services.chassis.deadline import Deadline
-from services.chassis.errors import DeadlineExceeded, Reason, Unavailable
+from services.chassis.errors import DeadlineExceeded, Exhausted, Reason, Unavailable
 from services.completion.request import CacheMode, Request
 from services.completion.result import Delivered, delivered
-from services.completion.streaming.content import Content
+from services.completion.streaming.content import Content, Sentence
 from services.completion.streaming.transcript import Opened, Transcript
+from services.completion.streaming.view import TextEvents, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,24 @@ class Called:
     """A model was called: from now on, asking again may buy a second answer."""
 
 
-Event = Opened | Content | Beat | Called | Delivered
+Event = Opened | Content | Sentence | Beat | Called | Delivered
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How content leaves in a stream: what comes within `seconds` of the last together, unless it is `size` bytes.
+
+    A reader is given `backlog` bytes at a time at most. If it takes longer than `patience` seconds over them, and more
+    than as many were written meanwhile, it is given up.
+    """
+
+    seconds: float = 0.0
+    size: int = 1
+    backlog: int = 256 * 1024
+    patience: float = 1.0
+
+
+AT_ONCE = Pace()
 
 
 class Fill:
@@ -128,6 +146,7 @@ class Listener:
         leave: Callable[[Listener], None],
         priority: int = 0,
         pays: bool = True,
+        pace: Pace = AT_ONCE,
     ) -> None:
         self.fill = fill
         self.priority = priority
@@ -135,6 +154,7 @@ class Listener:
         self.streaming = streaming
         self._leave = leave
         self._pays = pays
+        self._pace = pace
         self._monotonic = deadline.monotonic
         self._came = self._monotonic()
         self._first_content: float | None = None
@@ -149,7 +169,7 @@ class Listener:
 
     def companion(self, deadline: Deadline) -> Listener:
         """Return one who reads the same answer, but neither keeps it going nor pays for it."""
-        return Listener(self.fill, deadline, streaming=True, leave=lambda _: None, pays=False)
+        return Listener(self.fill, deadline, streaming=True, leave=lambda _: None, pays=False, pace=self._pace)
 
     async def result(self, called: Callable[[], Awaitable[None]] | None = None) -> Delivered:
         """Wait for the whole answer; raises the fill's error, or `DeadlineExceeded` at this listener's deadline.
@@ -169,37 +189,61 @@ class Listener:
             raise self._late()
         return self.delivered()
 
-    async def events(self, heartbeat: float) -> AsyncGenerator[Event, None]:
+    async def events(self, heartbeat: float, shown: TextEvents = TextEvents.DELTAS) -> AsyncGenerator[Event, None]:
         """Yield the answer while it is written, from its start; a `Beat` whenever `heartbeat` seconds were silent.
 
-        Where a model is called, `Called` comes first.
-        What has gathered since the last event leaves as one. Raises like `result`.
+        Where a model is called, `Called` comes first. The first content leaves at once, what has gathered since the
+        last event as one, by the pace of `Fills`. Raises like `result`.
         """
         transcript, position, told = self.fill.transcript, 0, False
+        view = View(shown)
         quiet_until = self._monotonic() + heartbeat
+        sent, slow_until = 0, self._monotonic()
         while True:
             quiet = max(quiet_until - self._monotonic(), 0.0)
             if not await self._within(transcript.change(position, told=told), self.deadline.within(quiet)):
                 if self.deadline.passed:
                     raise self._late()
                 yield Beat()
-            else:
-                if transcript.called and not told:
-                    told = True
-                    yield Called()
-                pieces, position = transcript.since(position)
-                if pieces and self._first_content is None and transcript.opened is not None:
-                    self._first_content = self._monotonic()
-                    yield transcript.opened
-                for piece in pieces:
-                    yield piece
-                if transcript.ended and position == len(transcript):
-                    break
-            quiet_until = self._monotonic() + heartbeat
+                quiet_until = self._monotonic() + heartbeat
+                continue
+            if transcript.called and not told:
+                told = True
+                yield Called()
+                quiet_until = self._monotonic() + heartbeat
+            if (early := slow_until - self._monotonic()) > 0:
+                await self._within(transcript.gathered(sent + self._pace.size), self.deadline.within(early))
+            pieces, position, taken = transcript.since(position, self._pace.backlog)
+            sent += taken
+            written, given = transcript.size, self._monotonic()
+            if pieces and self._first_content is None and transcript.opened is not None:
+                self._first_content = self._monotonic()
+                yield transcript.opened
+                quiet_until = self._first_content + heartbeat
+            for seen in view.of(pieces):
+                yield seen
+                # Not for what the view keeps to itself: the reader of sentences hears nothing of half a one.
+                quiet_until = self._monotonic() + heartbeat
+            self._must_keep_up(transcript.size - written, self._monotonic() - given)
+            if pieces:
+                slow_until = self._monotonic() + self._pace.seconds
+            if transcript.ended and position == len(transcript):
+                break
         result = self.delivered()
         if self._first_content is None and transcript.opened is not None:
             yield transcript.opened
+        for sentence in view.rest():
+            yield sentence
         yield result
+
+    def _must_keep_up(self, gathered: int, seconds: float) -> None:
+        """Raise if so many bytes were written in the seconds for which the reader was busy with the last ones."""
+        if gathered > self._pace.backlog and seconds > self._pace.patience:
+            raise Exhausted(
+                "the stream is read more slowly than the answer is written",
+                reason=Reason.READER_TOO_SLOW,
+                metadata={"limit_bytes": str(self._pace.backlog)},
+            )
 
     def delivered(self) -> Delivered:
         """Return what this listener gets of a fill that has ended, or raise its error."""
@@ -236,8 +280,10 @@ class Fills:
         answer_limit: int,
         longest: float,
         joined: Callable[[bool], None],
+        pace: Pace = AT_ONCE,
     ) -> None:
         """`answer_limit` in bytes; `longest` in seconds; `joined` is told of each request whether it shared."""
+        self._pace = pace
         self._work = work
         self._answer_limit = answer_limit
         self._longest = longest
@@ -265,7 +311,9 @@ class Fills:
             self._all.add(fill)
             if shares:
                 self._shared[request.key] = fill
-        listener = Listener(fill, deadline, streaming=streaming, leave=self._leave, priority=request.priority)
+        listener = Listener(
+            fill, deadline, streaming=streaming, leave=self._leave, priority=request.priority, pace=self._pace
+        )
         fill.attach(listener)
         if begins:
             fill.begin(self._make(fill), self._ended)

@@ -22,7 +22,7 @@ from services.completion.caching import LookupBudget
 from services.completion.calling import Attempts, Caller, Servers
 from services.completion.estimating import Estimator
 from services.completion.feedback import Feedback
-from services.completion.fills import Fills
+from services.completion.fills import Fills, Pace
 from services.completion.idempotency.keys import Keys
 from services.completion.idempotency.ports import Records
 from services.completion.idempotency.records import Terms
@@ -132,6 +132,9 @@ class CompletionService:
             answer_limit=settings.answer_limit,
             longest=settings.fill_limit,
             joined=metrics.requested,
+            pace=Pace(
+                settings.coalesce_time, settings.coalesce_bytes, settings.reader_backlog, settings.reader_patience
+            ),
         )
         self.feedback = Feedback(
             cache, self.reporting, metrics, most=settings.feedback_answers, keep=settings.feedback_keep

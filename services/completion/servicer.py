@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 
 from antiphon.completion.v1 import completion_pb2
 from services.chassis.call import Call
@@ -17,9 +18,13 @@ from services.completion.idempotency.records import Scope
 from services.completion.proto.durations import read_duration
 from services.completion.proto.feedback import read_submitted
 from services.completion.proto.requests import Resolve, body_digest, read_key, read_request
-from services.completion.proto.responses import write_event, write_finished, write_kept, write_replay, write_response
+from services.completion.proto.responses import write_kept, write_response
+from services.completion.proto.stream import StreamWriter
+from services.completion.proto.words import TEXT_EVENTS
 from services.completion.request import Request
 from services.completion.result import Delivered
+from services.completion.settings import LEAST_HEARTBEAT, MOST_HEARTBEAT
+from services.completion.streaming.view import TextEvents
 from services.llm.proto import invalid, missing
 
 COMPLETE_DEADLINE = 60.0
@@ -32,15 +37,21 @@ FEEDBACK_DEADLINE = 5.0
 SLOW_SECONDS = 30.0
 """A model takes its time; only a call that took longer than this is remarkable."""
 
-DEFAULT_HEARTBEAT = 15.0
-LEAST_HEARTBEAT = 1.0
-MOST_HEARTBEAT = 60.0
+
+@dataclass(frozen=True, slots=True)
+class _Wishes:
+    """How a stream is to be sent; `heartbeat` in seconds."""
+
+    heartbeat: float
+    shown: TextEvents
 
 
 class CompletionServicer:
     """One instance per process."""
 
-    def __init__(self, fills: Fills, keys: Keys, feedback: Feedback, resolve: Resolve) -> None:
+    def __init__(self, fills: Fills, keys: Keys, feedback: Feedback, resolve: Resolve, *, heartbeat: float) -> None:
+        """`heartbeat`: seconds between those of a silent stream, unless its caller says otherwise."""
+        self._heartbeat = heartbeat
         self._fills = fills
         self._keys = keys
         self._feedback = feedback
@@ -69,24 +80,25 @@ class CompletionServicer:
         """Answer piece by piece."""
         if not request.HasField("request"):
             raise missing("request", "is required")
-        heartbeat = _heartbeat(request)
+        wishes = self._wishes(request)
         asked = read_request(request.request, caller=call.caller, resolve=self._resolve, path="request.")
         if key := read_key(request.request, "request."):
             keyed_asked = self._with_key(key, request.request, asked, call)
-            async with aclosing(self._stream_keyed(keyed_asked, heartbeat, call)) as messages:
+            async with aclosing(self._stream_keyed(keyed_asked, wishes, call)) as messages:
                 async for message in messages:
                     yield message
             return
         completion_id, request_id = uuid.uuid4().hex, request.request.request_id or call.request_id
+        writer = StreamWriter(completion_id, request_id)
         with self._fills.join(asked, call.deadline, streaming=True) as listener, _no_second_purchase(listener, call):
-            async with aclosing(listener.events(heartbeat)) as events:
+            async with aclosing(listener.events(wishes.heartbeat, wishes.shown)) as events:
                 async for event in events:
                     if isinstance(event, Called):
                         await call.commit()
                         continue
                     if isinstance(event, Delivered):
                         self._feedback.remember(completion_id, asked, event.completed)
-                    yield write_event(event, completion_id, request_id)
+                    yield writer.write(event)
 
     @unary(deadline=FEEDBACK_DEADLINE)
     async def SubmitFeedback(  # noqa: N802
@@ -107,17 +119,26 @@ class CompletionServicer:
         return Asked(Scope(call.caller.tenant, key), body_digest(request), asked, completion_id, write)
 
     async def _stream_keyed(
-        self, asked: Asked, heartbeat: float, call: Call
+        self, asked: Asked, wishes: _Wishes, call: Call
     ) -> AsyncGenerator[completion_pb2.StreamCompleteResponse, None]:
         with self._keys.join(asked, call.deadline, streaming=True) as keyed:
-            async with aclosing(keyed.events(heartbeat)) as events:
+            writer = StreamWriter(keyed.completion_id)
+            async with aclosing(keyed.events(wishes.heartbeat, wishes.shown)) as events:
                 async for event in events:
                     if isinstance(event, Kept):
                         response = write_kept(event.response, replayed=event.replayed)
-                        for message in (write_finished(response),) if event.live else write_replay(response):
+                        for message in (writer.end(response),) if event.live else writer.replay(response, wishes.shown):
                             yield message
                     elif not isinstance(event, Called):
-                        yield write_event(event, keyed.completion_id, "")
+                        yield writer.write(event)
+
+    def _wishes(self, request: completion_pb2.StreamCompleteRequest) -> _Wishes:
+        seconds = self._heartbeat
+        if request.HasField("heartbeat_interval"):
+            seconds = read_duration(request.heartbeat_interval)
+            if not LEAST_HEARTBEAT <= seconds <= MOST_HEARTBEAT:
+                raise invalid("heartbeat_interval", f"must be {LEAST_HEARTBEAT:g} s to {MOST_HEARTBEAT:g} s")
+        return _Wishes(seconds, TEXT_EVENTS[request.text_events])
 
 
 @contextmanager
@@ -129,12 +150,3 @@ def _no_second_purchase(listener: Listener, call: Call) -> Iterator[None]:
         if listener.fill.called:
             call.add_trailing("grpc-retry-pushback-ms", "-1")
         raise
-
-
-def _heartbeat(request: completion_pb2.StreamCompleteRequest) -> float:
-    if not request.HasField("heartbeat_interval"):
-        return DEFAULT_HEARTBEAT
-    seconds = read_duration(request.heartbeat_interval)
-    if not LEAST_HEARTBEAT <= seconds <= MOST_HEARTBEAT:
-        raise invalid("heartbeat_interval", f"must be {LEAST_HEARTBEAT:g} s to {MOST_HEARTBEAT:g} s")
-    return seconds

@@ -9,6 +9,10 @@ from services.completion.resilience.policy import MOST_TRIES
 
 SERVICE = "completion"
 
+LEAST_HEARTBEAT = 1.0
+MOST_HEARTBEAT = 60.0
+"""Seconds: what a stream's caller may ask for, and the operator."""
+
 
 class OfflineSettings(ServiceSettings):
     """The stand-in for a model. Variables are `ANTIPHON_OFFLINE_<FIELD>`, the TOML table is `[offline]`."""
@@ -47,6 +51,35 @@ class CompletionSettings(SuiteSettings):
     )
     fill_limit: float = Field(
         default=600.0, gt=0, le=86_400, description="Seconds that making one answer may take, whoever waits for it."
+    )
+    heartbeat: float = Field(
+        default=15.0,
+        ge=LEAST_HEARTBEAT,
+        le=MOST_HEARTBEAT,
+        description="Seconds of silence after which a stream sends a heartbeat, unless its caller says otherwise.",
+    )
+    coalesce_time: float = Field(
+        default=0.02,
+        ge=0,
+        le=10,
+        description="Seconds after a piece of a streamed answer in which what is written is gathered into the next "
+        "piece; the first content leaves at once. 0: nothing is held back.",
+    )
+    coalesce_bytes: int = Field(
+        default=4096, ge=1, le=65_536, description="Bytes of a streamed answer that are gathered at most."
+    )
+    reader_backlog: int = Field(
+        default=256 * 1024,
+        ge=65_536,
+        le=8 * 1024 * 1024,
+        description="Bytes that the reader of a stream is given at once, and that may be written while it is busy with "
+        "them; one that falls further behind gets RESOURCE_EXHAUSTED (READER_TOO_SLOW).",
+    )
+    reader_patience: float = Field(
+        default=1.0,
+        ge=0,
+        le=600,
+        description="Seconds for which a reader may be busy whatever is written meanwhile.",
     )
     tries: int = Field(
         default=MOST_TRIES,

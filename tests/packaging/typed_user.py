@@ -33,6 +33,8 @@ async def in_a_loop(target: str) -> str:
         async with client.stream(request, heartbeat_interval=1.5, metadata=[("x-canary", "yes")]) as stream:
             async for event in stream:
                 assert_type(event, completion_pb2.StreamCompleteResponse)
+            async for sentence in stream.sentence_stream:
+                assert_type(sentence, str)
             async for text in stream.text_stream:
                 assert_type(text, str)
             assert_type(stream.finished, completion_pb2.Finished | None)
@@ -53,6 +55,8 @@ def in_a_thread(target: str) -> float | None:
             with client.stream("hello", idempotency_key="k") as stream:
                 for event in stream:
                     assert_type(event, completion_pb2.StreamCompleteResponse)
+                for sentence in stream.sentence_stream:
+                    assert_type(sentence, str)
                 for text in stream.text_stream:
                     assert_type(text, str)
                 assert_type(stream.final().answer.text, str)

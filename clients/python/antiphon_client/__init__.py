@@ -14,6 +14,7 @@ from antiphon_client.cache import AsyncCacheClient, CacheClient
 from antiphon_client.completion import AsyncCompletionClient, CompletionClient
 from antiphon_client.errors import AntiphonError
 from antiphon_client.router import AsyncRouterClient, RouterClient
+from antiphon_client.sentences import SentenceSegmenter
 from antiphon_client.streams import AsyncCompletionStream, CompletionStream
 from antiphon_client.tls import Tls
 
@@ -27,5 +28,6 @@ __all__ = [
     "CompletionClient",
     "CompletionStream",
     "RouterClient",
+    "SentenceSegmenter",
     "Tls",
 ]

@@ -8,6 +8,7 @@ from antiphon.completion.v1 import completion_pb2
 
 Event = completion_pb2.StreamCompleteResponse
 
+_SENTENCES = -3
 _TEXT = -2
 _REASONING = -1
 """Besides these, the parts of an answer are the arguments of its tool calls by their index, from 0."""
@@ -21,6 +22,7 @@ class Delivered:
     """What the caller of a stream has; `pass_on` every event, and `begin_again` before those of a repeated call."""
 
     def __init__(self) -> None:
+        self._sequence = 0
         self._started = False
         self._pieces: defaultdict[int, list[str]] = defaultdict(list)
         self._tools: dict[int, tuple[str, str]] = {}
@@ -31,7 +33,17 @@ class Delivered:
         self._owed = {part: text for part, pieces in self._pieces.items() if (text := "".join(pieces))}
 
     def pass_on(self, event: Event) -> Event | None:
-        """Return what of the event is new to the caller; `DivergedError` if it contradicts what the caller has."""
+        """Return what of the event is new to the caller; `DivergedError` if it contradicts what the caller has.
+
+        Events are numbered anew, as a repeated call numbers its own from 1.
+        """
+        new = self._new_part(event)
+        if new is not None:
+            self._sequence += not new.HasField("heartbeat")
+            new.sequence = self._sequence
+        return new
+
+    def _new_part(self, event: Event) -> Event | None:
         match event.WhichOneof("event"):
             case "started":
                 first, self._started = not self._started, True
@@ -39,6 +51,10 @@ class Delivered:
             case "delta":
                 text = self._new(_TEXT, event.delta.text)
                 return None if text is None else Event(delta=completion_pb2.Delta(text=text))
+            case "sentence":
+                # The same text has the same sentences: what the caller has are whole ones.
+                text = self._new(_SENTENCES, event.sentence.text)
+                return None if text is None else event
             case "reasoning_delta":
                 text = self._new(_REASONING, event.reasoning_delta.text)
                 return None if text is None else Event(reasoning_delta=completion_pb2.ReasoningDelta(text=text))

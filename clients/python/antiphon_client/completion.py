@@ -9,8 +9,6 @@ from contextlib import asynccontextmanager, contextmanager
 from types import NoneType
 from typing import TYPE_CHECKING
 
-from google.protobuf.duration_pb2 import Duration
-
 from antiphon.cache.v1 import cache_pb2
 from antiphon.completion.v1 import completion_pb2, completion_pb2_grpc
 from antiphon_client._call import AsyncChannelOwner, SyncChannelOwner, raised, unary
@@ -89,15 +87,17 @@ class AsyncCompletionClient(AsyncChannelOwner):
         namespace: str | None = None,
         idempotency_key: str | None = None,
         heartbeat_interval: float | None = None,
+        text_events: completion_pb2.TextEvents.ValueType | None = None,
         timeout: float = 600.0,
         metadata: Metadata = (),
     ) -> AsyncIterator[AsyncCompletionStream]:
         """Stream an answer; leaving the block cancels what is left, so that the model stops writing.
 
-        `heartbeat_interval` and `timeout` in seconds. With an idempotency key a stream that is broken off goes on where
-        it was, unless another answer was made meanwhile.
+        `heartbeat_interval` and `timeout` in seconds. `text_events` says whether the events have the text as deltas, as
+        sentences, or both. With an idempotency key a stream that is broken off goes on where it was, unless another
+        answer was made meanwhile.
         """
-        request = _stream_request(_request(prompt, model, namespace, idempotency_key), heartbeat_interval)
+        request = _stream_request(_request(prompt, model, namespace, idempotency_key), heartbeat_interval, text_events)
 
         def call(seconds: float) -> AsyncCall:
             return self._stub.StreamComplete(request, timeout=seconds, metadata=self._credential.metadata(metadata))
@@ -178,15 +178,17 @@ class CompletionClient(SyncChannelOwner):
         namespace: str | None = None,
         idempotency_key: str | None = None,
         heartbeat_interval: float | None = None,
+        text_events: completion_pb2.TextEvents.ValueType | None = None,
         timeout: float = 600.0,
         metadata: Metadata = (),
     ) -> Iterator[CompletionStream]:
         """Stream an answer; leaving the block cancels what is left, so that the model stops writing.
 
-        `heartbeat_interval` and `timeout` in seconds. With an idempotency key a stream that is broken off goes on where
-        it was, unless another answer was made meanwhile.
+        `heartbeat_interval` and `timeout` in seconds. `text_events` says whether the events have the text as deltas, as
+        sentences, or both. With an idempotency key a stream that is broken off goes on where it was, unless another
+        answer was made meanwhile.
         """
-        request = _stream_request(_request(prompt, model, namespace, idempotency_key), heartbeat_interval)
+        request = _stream_request(_request(prompt, model, namespace, idempotency_key), heartbeat_interval, text_events)
 
         def call(seconds: float) -> Call:
             return self._stub.StreamComplete(request, timeout=seconds, metadata=self._credential.metadata(metadata))
@@ -264,11 +266,14 @@ def _feedback(
 
 
 def _stream_request(
-    request: completion_pb2.CompleteRequest, heartbeat_interval: float | None
+    request: completion_pb2.CompleteRequest,
+    heartbeat_interval: float | None,
+    text_events: completion_pb2.TextEvents.ValueType | None,
 ) -> completion_pb2.StreamCompleteRequest:
-    if heartbeat_interval is None:
-        return completion_pb2.StreamCompleteRequest(request=request)
-    _require("heartbeat_interval", heartbeat_interval, int, float)
-    interval = Duration()
-    interval.FromMicroseconds(round(heartbeat_interval * 1e6))
-    return completion_pb2.StreamCompleteRequest(request=request, heartbeat_interval=interval)
+    streamed = completion_pb2.StreamCompleteRequest(
+        request=request, text_events=text_events or completion_pb2.TEXT_EVENTS_UNSPECIFIED
+    )
+    if heartbeat_interval is not None:
+        _require("heartbeat_interval", heartbeat_interval, int, float)
+        streamed.heartbeat_interval.FromMicroseconds(round(heartbeat_interval * 1e6))
+    return streamed

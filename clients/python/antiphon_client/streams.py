@@ -1,4 +1,4 @@
-"""Streamed answers: their events, only their text, or only their end."""
+"""Streamed answers: their events, only their text or its sentences, or only their end."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from antiphon_client._call import closed_here, raise_unless_task_cancelled
 from antiphon_client._repeat import Repeats
 from antiphon_client._resume import Delivered, DivergedError
 from antiphon_client.errors import AntiphonError, InternalError, UnavailableError, from_rpc_error
+from antiphon_client.sentences import SentenceSegmenter
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -102,6 +103,16 @@ class AsyncCompletionStream:
             if event.HasField("delta"):
                 yield event.delta.text
 
+    @property
+    async def sentence_stream(self) -> AsyncIterator[str]:
+        """The answer's text as sentences; see `SentenceSegmenter`. An error comes in place of the one it broke off."""
+        segmenter = SentenceSegmenter()
+        async for text in self.text_stream:
+            for sentence in segmenter.feed(text):
+                yield sentence
+        for sentence in segmenter.flush():
+            yield sentence
+
     async def final(self) -> Finished:
         """Read what is left, and return the whole answer and everything about it."""
         async for _ in self:
@@ -161,6 +172,14 @@ class CompletionStream:
         for event in self:
             if event.HasField("delta"):
                 yield event.delta.text
+
+    @property
+    def sentence_stream(self) -> Iterator[str]:
+        """The answer's text as sentences; see `SentenceSegmenter`. An error comes in place of the one it broke off."""
+        segmenter = SentenceSegmenter()
+        for text in self.text_stream:
+            yield from segmenter.feed(text)
+        yield from segmenter.flush()
 
     def final(self) -> Finished:
         """Read what is left, and return the whole answer and everything about it."""

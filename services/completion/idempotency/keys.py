@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -24,8 +24,9 @@ from services.completion.idempotency.ports import Records
 from services.completion.idempotency.records import Scope, Terms
 from services.completion.request import Request
 from services.completion.result import Delivered
-from services.completion.streaming.content import Content
+from services.completion.streaming.content import Content, Sentence
 from services.completion.streaming.transcript import Opened
+from services.completion.streaming.view import TextEvents
 
 NOT_KEPT = "idempotency_not_kept"
 """Among an answer's `degraded`: a repeated request with the same key may buy another one."""
@@ -146,20 +147,25 @@ class Keyed:
             raise _late()
         return self.work.outcome()
 
-    async def events(self, heartbeat: float) -> AsyncGenerator[Opened | Content | Beat | Called | Kept, None]:
+    async def events(
+        self, heartbeat: float, shown: TextEvents = TextEvents.DELTAS
+    ) -> AsyncGenerator[Opened | Content | Sentence | Beat | Called | Kept, None]:
         """Yield the answer while it is made here, a `Beat` whenever `heartbeat` seconds were silent, then `Kept`."""
         while not await _within(self.work.moved.wait(), self.deadline.within(heartbeat)):
             yield self._beat()
         live = self.work.listener is not None
         if self.work.listener is not None:
             reader = self.work.listener.companion(self.deadline)
-            # Its error, if it has one, is told below: the key is free by then.
-            with suppress(AntiphonError):
-                async with aclosing(reader.events(heartbeat)) as events:
+            try:
+                async with aclosing(reader.events(heartbeat, shown)) as events:
                     async for event in events:
                         if isinstance(event, Delivered):
                             break
                         yield event
+            except AntiphonError as error:
+                # The answer's error is told below: the key is free by then.
+                if error.reason is Reason.READER_TOO_SLOW:
+                    raise
         while not await _within(self.work.ended.wait(), self.deadline.within(heartbeat)):
             yield self._beat()
         kept = self.work.outcome()

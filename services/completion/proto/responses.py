@@ -1,32 +1,24 @@
-"""Writes what a listener is told as messages of `antiphon.completion.v1`."""
+"""Writes whole answers as messages of `antiphon.completion.v1`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from antiphon.cache.v1 import cache_pb2
 from antiphon.completion.v1 import completion_pb2
 from antiphon.llm.v1 import llm_pb2
-from services.completion.fills import Beat
 from services.completion.ports import Decision, Routing, ServedFrom
 from services.completion.proto.durations import write_duration
 from services.completion.proto.words import COMPLEXITY_NUMBERS, OUTCOME_NUMBERS
 from services.completion.result import Attempt, CachePart, Delivered
-from services.completion.streaming.content import Content, Continued, Reasoning, Text, ToolCallPart, joined
-from services.completion.streaming.transcript import Opened
 from services.llm.proto import write_answer, write_cost, write_finish_reason, write_timestamp, write_usage
-
-Told = Opened | Content | Beat | Delivered
-"""What of a listener's events goes over the wire."""
-
-_BEAT = completion_pb2.StreamCompleteResponse(heartbeat=completion_pb2.Heartbeat())
 
 
 def write_response(
     delivered: Delivered, completion_id: str, request_id: str, *, degraded: Sequence[str] = ()
 ) -> completion_pb2.CompleteResponse:
     """Return the answer of `Complete`; `degraded` names more reasons than those of the fill."""
-    answer, info = _finished(delivered, completion_id, request_id)
+    answer, info = write_finished(delivered, completion_id, request_id)
     info.degraded.extend(degraded)
     return completion_pb2.CompleteResponse(answer=answer, info=info)
 
@@ -38,62 +30,10 @@ def write_kept(response: bytes, *, replayed: bool) -> completion_pb2.CompleteRes
     return message
 
 
-def write_finished(response: completion_pb2.CompleteResponse) -> completion_pb2.StreamCompleteResponse:
-    """Return the last message of a stream for the response of `Complete`."""
-    finished = completion_pb2.Finished(answer=response.answer, info=response.info)
-    return completion_pb2.StreamCompleteResponse(finished=finished)
-
-
-def write_replay(response: completion_pb2.CompleteResponse) -> Iterator[completion_pb2.StreamCompleteResponse]:
-    """Yield the stream of an answer that is all there."""
-    answer, info = response.answer, response.info
-    started = completion_pb2.Started(
-        completion_id=info.completion_id, model=info.model, cache_outcome=info.cache.outcome
-    )
-    yield completion_pb2.StreamCompleteResponse(started=started)
-    pieces: list[Content] = [Text(answer.text)] if answer.text else []
-    pieces += [ToolCallPart(i, call.id, call.name, call.arguments) for i, call in enumerate(answer.tool_calls)]
-    for piece in joined(pieces):
-        yield write_event(piece, info.completion_id, info.request_id)
-    yield write_finished(response)
-
-
-def write_event(event: Told, completion_id: str, request_id: str) -> completion_pb2.StreamCompleteResponse:
-    """Return one message of `StreamComplete`."""
-    response = completion_pb2.StreamCompleteResponse
-    match event:
-        case Beat():
-            return _BEAT
-        case Opened(model, outcome):
-            started = completion_pb2.Started(
-                completion_id=completion_id, model=model, cache_outcome=OUTCOME_NUMBERS[outcome]
-            )
-            return response(started=started)
-        case Delivered():
-            answer, info = _finished(event, completion_id, request_id)
-            return response(finished=completion_pb2.Finished(answer=answer, info=info))
-        case _:
-            return _content(event)
-
-
-def _content(content: Content) -> completion_pb2.StreamCompleteResponse:
-    response = completion_pb2.StreamCompleteResponse
-    match content:
-        case Text(text):
-            return response(delta=completion_pb2.Delta(text=text))
-        case Reasoning(text):
-            return response(reasoning_delta=completion_pb2.ReasoningDelta(text=text))
-        case ToolCallPart(index, call_id, name, arguments):
-            part = completion_pb2.ToolCallDelta(index=index, id=call_id, name=name, arguments=arguments)
-            return response(tool_call=part)
-        case Continued(model, upstream, offset, reason):
-            continued = completion_pb2.Continued(model=model, upstream=upstream, offset=offset, reason=reason)
-            return response(continued=continued)
-
-
-def _finished(
+def write_finished(
     delivered: Delivered, completion_id: str, request_id: str
 ) -> tuple[llm_pb2.Answer, completion_pb2.CompletionInfo]:
+    """Return an answer and everything about it."""
     completed = delivered.completed
     answer = write_answer(completed.answer)
     info = completion_pb2.CompletionInfo(

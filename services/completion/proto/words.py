@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from antiphon.cache.v1 import cache_pb2
+from antiphon.completion.v1 import completion_pb2
 from antiphon.router.v1 import router_pb2
 from services.catalogue.values import Capability, Tier
 from services.completion.ports import CallStatus, FeedbackSource, Outcome
 from services.completion.request import CacheMode, Objective
+from services.completion.streaming.view import TextEvents
 
 MODES = {
     cache_pb2.CACHE_MODE_UNSPECIFIED: CacheMode.DEFAULT,
@@ -16,6 +18,13 @@ MODES = {
     cache_pb2.CACHE_MODE_ONLY_IF_CACHED: CacheMode.ONLY_IF_CACHED,
 }
 MODE_NUMBERS = {mode: number for number, mode in MODES.items()}
+
+TEXT_EVENTS = {
+    completion_pb2.TEXT_EVENTS_UNSPECIFIED: TextEvents.DELTAS,
+    completion_pb2.TEXT_EVENTS_DELTAS: TextEvents.DELTAS,
+    completion_pb2.TEXT_EVENTS_SENTENCES: TextEvents.SENTENCES,
+    completion_pb2.TEXT_EVENTS_DELTAS_AND_SENTENCES: TextEvents.DELTAS_AND_SENTENCES,
+}
 
 OBJECTIVES = {
     router_pb2.OBJECTIVE_UNSPECIFIED: Objective.COST,

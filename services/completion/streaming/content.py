@@ -46,6 +46,14 @@ class Continued:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence of the answer's text, for those who want them; `offset`: bytes of the text before it."""
+
+    text: str
+    offset: int
+
+
 Content = Text | Reasoning | ToolCallPart | Continued
 
 

@@ -1,7 +1,7 @@
 """The record of one answer while it is written, which any number of readers follow from its start.
 
-Readers share the one buffer and keep only their position, so a slow one holds up nobody and costs no memory of its own.
-The buffer's limit is the limit of an answer. For one event loop.
+Readers share the one buffer and keep only their position and what they were given last, so a slow one holds up nobody
+and costs little memory of its own. The buffer's limit is the limit of an answer. For one event loop.
 """
 
 from __future__ import annotations
@@ -37,12 +37,18 @@ class Transcript:
     _pieces: list[Content] = field(default_factory=list)
     _size: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _gathering: dict[asyncio.Event, int] = field(default_factory=dict)
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def ended(self) -> bool:
         """Whether nothing will be added."""
         return self._ended.is_set()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the content so far."""
+        return self._size
 
     def __len__(self) -> int:
         return len(self._pieces)
@@ -67,6 +73,9 @@ class Transcript:
                 metadata={"limit_bytes": str(self.limit)},
             )
         self._pieces.append(piece)
+        for enough, target in self._gathering.items():
+            if self._size >= target:
+                enough.set()
         self._wake()
 
     def finish(self, completed: Completed) -> None:
@@ -81,9 +90,16 @@ class Transcript:
             self.error = error
             self._end()
 
-    def since(self, position: int) -> tuple[list[Content], int]:
-        """What was added since `position`, in as few pieces as may be, and the new position."""
-        return list(joined(self._pieces[position:])), len(self._pieces)
+    def since(self, position: int, most: int) -> tuple[list[Content], int, int]:
+        """What was added since `position`, in as few pieces as may be, the new position, and the bytes between them.
+
+        At most `most` bytes, or one piece: what a reader is given is a copy.
+        """
+        end, taken = position, 0
+        while end < len(self._pieces) and (end == position or taken + size(self._pieces[end]) <= most):
+            taken += size(self._pieces[end])
+            end += 1
+        return list(joined(self._pieces[position:end])), end, taken
 
     def result(self) -> Completed:
         """Return the whole answer of an ended transcript, or raise its error."""
@@ -100,6 +116,17 @@ class Transcript:
         while len(self._pieces) <= position and not self.ended and (told or not self.called):
             await self._changed.wait()
 
+    async def gathered(self, target: int) -> None:
+        """Wait until the content has `target` bytes or the transcript ends."""
+        if self.ended or self._size >= target:
+            return
+        enough = asyncio.Event()
+        self._gathering[enough] = target
+        try:
+            await enough.wait()
+        finally:
+            del self._gathering[enough]
+
     async def call(self) -> None:
         """Wait until a model was called or it is clear that none will be for the first content."""
         await self.change(0, told=False)
@@ -115,4 +142,6 @@ class Transcript:
 
     def _end(self) -> None:
         self._ended.set()
+        for enough in self._gathering:
+            enough.set()
         self._wake()

@@ -154,6 +154,7 @@ async def world(
             service.keys,
             service.feedback,
             lambda name, field: service.models.resolve(name, field=field),
+            heartbeat=15.0,
         )
         descriptor = completion_pb2.DESCRIPTOR.services_by_name["CompletionService"]
         bind(server, servicer, descriptor, telemetry=telemetry, limits=Limits(places))

@@ -76,12 +76,10 @@ def answer(prompt: str) -> list[Event]:
     words = [Event(delta=completion_pb2.Delta(text=f"{word} ")) for word in prompt.split()]
     finished = completion_pb2.Finished()
     finished.answer.text = "".join(event.delta.text for event in words)
-    return [
-        Event(started=completion_pb2.Started(model="m")),
-        Event(heartbeat=completion_pb2.Heartbeat()),
-        *words,
-        Event(finished=finished),
-    ]
+    events = [Event(started=completion_pb2.Started(model="m")), *words, Event(finished=finished)]
+    for number, event in enumerate(events, 1):
+        event.sequence = number
+    return [events[0], Event(heartbeat=completion_pb2.Heartbeat(), sequence=1), *events[1:]]
 
 
 def fails(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 
 import pytest
@@ -26,6 +27,7 @@ def events(text: str, reasoning: str, calls: list[str], data: st.DataObject) -> 
     made = [Event(started=completion_pb2.Started(model="m"))]
     made += [Event(reasoning_delta=completion_pb2.ReasoningDelta(text=piece)) for piece in cut(reasoning, data)]
     made += [Event(delta=completion_pb2.Delta(text=piece)) for piece in cut(text, data)]
+    made += [Event(sentence=completion_pb2.Sentence(text=sentence)) for sentence in re.findall("[^a]*a|[^a]+", text)]
     for index, arguments in enumerate(calls):
         for number, piece in enumerate(cut(arguments, data)):
             named = {"id": f"c{index}", "name": "f"} if number == 0 else {}
@@ -52,16 +54,22 @@ def test_every_piece_arrives_once(
     for event in got:
         arguments[event.tool_call.index] += event.tool_call.arguments
     assert "".join(event.delta.text for event in got) == text
+    assert "".join(event.sentence.text for event in got) == text
     assert "".join(event.reasoning_delta.text for event in got) == reasoning
     assert [arguments[index] for index in range(len(calls))] == calls
     named = [(event.tool_call.id, event.tool_call.name) for event in got if event.tool_call.id]
     assert named == [(f"c{index}", "f") for index in range(len(calls))]
     assert [event.WhichOneof("event") for event in got].count("started") == 1
     assert got[-1].HasField("finished")
+    assert [event.sequence for event in got] == list(range(1, len(got) + 1))
 
 
 def delta(text: str) -> Event:
     return Event(delta=completion_pb2.Delta(text=text))
+
+
+def sentence(text: str) -> Event:
+    return Event(sentence=completion_pb2.Sentence(text=text))
 
 
 def tool_call(**fields: str | int) -> Event:
@@ -72,6 +80,7 @@ def tool_call(**fields: str | int) -> Event:
     ("first", "again"),
     [
         ([delta("abc")], [delta("abd")]),
+        ([sentence("Yes. ")], [sentence("No. ")]),
         ([delta("abc")], [delta("ab"), delta("x")]),
         ([delta("abc")], [delta("ab"), Event(finished=completion_pb2.Finished())]),
         ([tool_call(id="1", name="f")], [tool_call(id="2", name="f")]),
@@ -80,6 +89,8 @@ def tool_call(**fields: str | int) -> Event:
 )
 def test_another_answer_is_noticed(first: list[Event], again: list[Event]) -> None:
     delivered = Delivered()
+    for number, event in enumerate(first, 1):
+        event.sequence = number
     assert [delivered.pass_on(event) for event in first] == first
     delivered.begin_again()
     with pytest.raises(DivergedError):

@@ -169,7 +169,7 @@ async def test_another_answer_is_not_glued_to_the_beginning_of_the_first(
     service: Scripted, caller: Caller, proxy: Proxy
 ) -> None:
     got: list[Event] = []
-    other = [Event(delta=completion_pb2.Delta(text="un "))]
+    other = [Event(delta=completion_pb2.Delta(text="un "), sequence=1)]
     service.steps.append(breaks(proxy.cut, after=other, until=lambda: len(got) == 1))
     with pytest.raises(errors.UnavailableError):
         await caller.stream(WORDS, got, idempotency_key="k1", timeout=GUARD)

@@ -6,11 +6,12 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Iterator
 
+import grpc
 import pytest
 
 from antiphon.completion.v1 import completion_pb2
 from antiphon_client import AsyncCompletionClient, CompletionClient, errors
-from tests.unit.client.completion_server import GUARD, Context, Scripted, Step, answer, serving
+from tests.unit.client.completion_server import GUARD, Context, Scripted, Step, answer, fails, serving
 
 WORDS = "one two three"
 DELTAS = ["one ", "two ", "three "]
@@ -68,6 +69,29 @@ async def test_the_text_alone_and_the_end(client: AsyncCompletionClient, blockin
             assert stream.final().answer.text == "one two three "
 
     await asyncio.to_thread(of_a_thread)
+
+
+async def test_the_text_as_sentences(
+    service: Scripted, client: AsyncCompletionClient, blocking: CompletionClient
+) -> None:
+    text = "Dr. No left. Then silence."
+    async with client.stream(text) as stream:
+        assert [sentence async for sentence in stream.sentence_stream] == ["Dr. No left. ", "Then silence. "]
+        assert stream.finished is not None
+
+    def of_a_thread() -> list[str]:
+        with blocking.stream(text) as stream:
+            return list(stream.sentence_stream)
+
+    assert await asyncio.to_thread(of_a_thread) == ["Dr. No left. ", "Then silence. "]
+
+    service.steps.append(fails(grpc.StatusCode.UNAVAILABLE, after=answer("One. Two three.")[:4]))
+    got: list[str] = []
+    with pytest.raises(errors.UnavailableError):
+        async with client.stream(text) as stream:
+            async for sentence in stream.sentence_stream:
+                got.append(sentence)  # noqa: PERF401 -- what arrived before a failure counts
+    assert got == ["One. "], "not the sentence that was broken off"
 
 
 async def test_only_the_end(client: AsyncCompletionClient, blocking: CompletionClient) -> None:

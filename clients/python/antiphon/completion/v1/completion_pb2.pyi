@@ -52,6 +52,34 @@ and the answer is not cached. The seam may show. The operator may forbid it, whi
 """
 Global___AfterContent: _TypeAlias = AfterContent  # noqa: Y015
 
+class _TextEvents:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TextEventsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TextEvents.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TEXT_EVENTS_UNSPECIFIED: _TextEvents.ValueType  # 0
+    """DELTAS."""
+    TEXT_EVENTS_DELTAS: _TextEvents.ValueType  # 1
+    """As `delta`s: what the model has written since the last one."""
+    TEXT_EVENTS_SENTENCES: _TextEvents.ValueType  # 2
+    """As `sentence`s."""
+    TEXT_EVENTS_DELTAS_AND_SENTENCES: _TextEvents.ValueType  # 3
+    """As `delta`s, and once more as `sentence`s, each after the delta that left no doubt about it."""
+
+class TextEvents(_TextEvents, metaclass=_TextEventsEnumTypeWrapper):
+    """How a stream sends the answer's text."""
+
+TEXT_EVENTS_UNSPECIFIED: TextEvents.ValueType  # 0
+"""DELTAS."""
+TEXT_EVENTS_DELTAS: TextEvents.ValueType  # 1
+"""As `delta`s: what the model has written since the last one."""
+TEXT_EVENTS_SENTENCES: TextEvents.ValueType  # 2
+"""As `sentence`s."""
+TEXT_EVENTS_DELTAS_AND_SENTENCES: TextEvents.ValueType  # 3
+"""As `delta`s, and once more as `sentence`s, each after the delta that left no doubt about it."""
+Global___TextEvents: _TypeAlias = TextEvents  # noqa: Y015
+
 @_typing.final
 class CompleteRequest(_message.Message):
     """A prompt with all that decides its answer."""
@@ -219,23 +247,29 @@ class StreamCompleteRequest(_message.Message):
 
     REQUEST_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
+    TEXT_EVENTS_FIELD_NUMBER: _builtins.int
+    text_events: Global___TextEvents.ValueType
+    """How the answer's text is sent. Callers who want different events share one call of the model all the same. Default:
+    DELTAS.
+    """
     @_builtins.property
     def request(self) -> Global___CompleteRequest:
         """The prompt; as for `Complete`."""
 
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
-        """How often to send a heartbeat while nothing else is sent: 1 s to 60 s. Default: 15 s."""
+        """How often to send a heartbeat while nothing else is sent: 1 s to 60 s. Default: 15 s (the operator may change that)."""
 
     def __init__(
         self,
         *,
         request: Global___CompleteRequest | None = ...,
         heartbeat_interval: _duration_pb2.Duration | None = ...,
+        text_events: Global___TextEvents.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "request", b"request", "text_events", b"text_events"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -556,6 +590,37 @@ class Delta(_message.Message):
 Global___Delta: _TypeAlias = Delta  # noqa: Y015
 
 @_typing.final
+class Sentence(_message.Message):
+    """A sentence of the answer's text, or a heading, a row of a table, or fenced code as a whole.
+
+    All sentences in a row are the text: white space belongs to the sentence before it. However the text arrived from the
+    model, or from the cache, the sentences are the same; the Python client's `SentenceSegmenter` makes the same ones of it.
+    What is longer than 16,384 characters is cut: in code after a line, elsewhere after white space if there is any.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The sentence, UTF-8."""
+    offset: _builtins.int
+    """Bytes (UTF-8) of the answer's text before it."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Sentence: _TypeAlias = Sentence  # noqa: Y015
+
+@_typing.final
 class ReasoningDelta(_message.Message):
     """A piece of the model's visible reasoning."""
 
@@ -702,9 +767,15 @@ class StreamCompleteResponse(_message.Message):
     DELTA_FIELD_NUMBER: _builtins.int
     REASONING_DELTA_FIELD_NUMBER: _builtins.int
     TOOL_CALL_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
     CONTINUED_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Numbers the events of this stream in order, from 1, without a gap. Heartbeats are not counted: they have the number of
+    the event before them, 0 before the first.
+    """
     @_builtins.property
     def started(self) -> Global___Started:
         """The answer begins; leaves with the first content."""
@@ -720,6 +791,10 @@ class StreamCompleteResponse(_message.Message):
     @_builtins.property
     def tool_call(self) -> Global___ToolCallDelta:
         """A piece of a tool call."""
+
+    @_builtins.property
+    def sentence(self) -> Global___Sentence:
+        """A whole sentence; if `text_events` asks for them."""
 
     @_builtins.property
     def heartbeat(self) -> Global___Heartbeat:
@@ -740,15 +815,17 @@ class StreamCompleteResponse(_message.Message):
         delta: Global___Delta | None = ...,
         reasoning_delta: Global___ReasoningDelta | None = ...,
         tool_call: Global___ToolCallDelta | None = ...,
+        sentence: Global___Sentence | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
         finished: Global___Finished | None = ...,
         continued: Global___Continued | None = ...,
+        sequence: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["continued", b"continued", "delta", b"delta", "event", b"event", "finished", b"finished", "heartbeat", b"heartbeat", "reasoning_delta", b"reasoning_delta", "started", b"started", "tool_call", b"tool_call"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["continued", b"continued", "delta", b"delta", "event", b"event", "finished", b"finished", "heartbeat", b"heartbeat", "reasoning_delta", b"reasoning_delta", "sentence", b"sentence", "started", b"started", "tool_call", b"tool_call"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["continued", b"continued", "delta", b"delta", "event", b"event", "finished", b"finished", "heartbeat", b"heartbeat", "reasoning_delta", b"reasoning_delta", "started", b"started", "tool_call", b"tool_call"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continued", b"continued", "delta", b"delta", "event", b"event", "finished", b"finished", "heartbeat", b"heartbeat", "reasoning_delta", b"reasoning_delta", "sentence", b"sentence", "sequence", b"sequence", "started", b"started", "tool_call", b"tool_call"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "delta", "reasoning_delta", "tool_call", "heartbeat", "finished", "continued"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "delta", "reasoning_delta", "tool_call", "sentence", "heartbeat", "finished", "continued"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

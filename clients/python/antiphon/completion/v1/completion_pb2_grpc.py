@@ -87,11 +87,15 @@ class CompletionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StreamComplete(self, request, context):
-        """The same, streamed: `started`, then `delta`s while the model writes, then `finished`. `heartbeat`s may come at any
-        time, also before `started`. A stream that ends without `finished` has failed, and its status says why; what had
+        """The same, streamed: `started`, then `delta`s or `sentence`s while the model writes, then `finished`. `heartbeat`s may
+        come at any time, also before `started`. The first content leaves at once; what follows it within 20 ms leaves
+        together, or as soon as it is 4 KiB (the operator may change both). A stream that ends without `finished` has failed, and its status says why; what had
         arrived is incomplete.
 
-        Errors: as `Complete`; UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas, whose `ErrorInfo.metadata` has the `offset`, the
+        A caller that reads slowly holds up no other: it gets what has gathered meanwhile. If in one wait for it of more than a
+        second more than 256 KiB have gathered (the operator may change both), its stream ends.
+
+        Errors: as `Complete`; RESOURCE_EXHAUSTED (READER_TOO_SLOW); UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas, whose `ErrorInfo.metadata` has the `offset`, the
         bytes of text (UTF-8) that were sent, and the `cause`, the reason of the model's server.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

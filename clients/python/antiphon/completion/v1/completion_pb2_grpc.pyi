@@ -55,11 +55,15 @@ class CompletionServiceStub:
     `ErrorInfo.metadata` has the number of `attempts` and the `last_reason`.
     """
     StreamComplete: _grpc.UnaryStreamMultiCallable[_completion_pb2.StreamCompleteRequest, _completion_pb2.StreamCompleteResponse]
-    """The same, streamed: `started`, then `delta`s while the model writes, then `finished`. `heartbeat`s may come at any
-    time, also before `started`. A stream that ends without `finished` has failed, and its status says why; what had
+    """The same, streamed: `started`, then `delta`s or `sentence`s while the model writes, then `finished`. `heartbeat`s may
+    come at any time, also before `started`. The first content leaves at once; what follows it within 20 ms leaves
+    together, or as soon as it is 4 KiB (the operator may change both). A stream that ends without `finished` has failed, and its status says why; what had
     arrived is incomplete.
 
-    Errors: as `Complete`; UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas, whose `ErrorInfo.metadata` has the `offset`, the
+    A caller that reads slowly holds up no other: it gets what has gathered meanwhile. If in one wait for it of more than a
+    second more than 256 KiB have gathered (the operator may change both), its stream ends.
+
+    Errors: as `Complete`; RESOURCE_EXHAUSTED (READER_TOO_SLOW); UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas, whose `ErrorInfo.metadata` has the `offset`, the
     bytes of text (UTF-8) that were sent, and the `cause`, the reason of the model's server.
     """
     SubmitFeedback: _grpc.UnaryUnaryMultiCallable[_completion_pb2.SubmitFeedbackRequest, _completion_pb2.SubmitFeedbackResponse]
@@ -108,11 +112,15 @@ class CompletionServiceAsyncStub(CompletionServiceStub):
     `ErrorInfo.metadata` has the number of `attempts` and the `last_reason`.
     """
     StreamComplete: _aio.UnaryStreamMultiCallable[_completion_pb2.StreamCompleteRequest, _completion_pb2.StreamCompleteResponse]  # type: ignore[assignment]
-    """The same, streamed: `started`, then `delta`s while the model writes, then `finished`. `heartbeat`s may come at any
-    time, also before `started`. A stream that ends without `finished` has failed, and its status says why; what had
+    """The same, streamed: `started`, then `delta`s or `sentence`s while the model writes, then `finished`. `heartbeat`s may
+    come at any time, also before `started`. The first content leaves at once; what follows it within 20 ms leaves
+    together, or as soon as it is 4 KiB (the operator may change both). A stream that ends without `finished` has failed, and its status says why; what had
     arrived is incomplete.
 
-    Errors: as `Complete`; UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas, whose `ErrorInfo.metadata` has the `offset`, the
+    A caller that reads slowly holds up no other: it gets what has gathered meanwhile. If in one wait for it of more than a
+    second more than 256 KiB have gathered (the operator may change both), its stream ends.
+
+    Errors: as `Complete`; RESOURCE_EXHAUSTED (READER_TOO_SLOW); UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas, whose `ErrorInfo.metadata` has the `offset`, the
     bytes of text (UTF-8) that were sent, and the `cause`, the reason of the model's server.
     """
     SubmitFeedback: _aio.UnaryUnaryMultiCallable[_completion_pb2.SubmitFeedbackRequest, _completion_pb2.SubmitFeedbackResponse]  # type: ignore[assignment]
@@ -170,11 +178,15 @@ class CompletionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _completion_pb2.StreamCompleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_completion_pb2.StreamCompleteResponse], _abc.AsyncIterator[_completion_pb2.StreamCompleteResponse]]:
-        """The same, streamed: `started`, then `delta`s while the model writes, then `finished`. `heartbeat`s may come at any
-        time, also before `started`. A stream that ends without `finished` has failed, and its status says why; what had
+        """The same, streamed: `started`, then `delta`s or `sentence`s while the model writes, then `finished`. `heartbeat`s may
+        come at any time, also before `started`. The first content leaves at once; what follows it within 20 ms leaves
+        together, or as soon as it is 4 KiB (the operator may change both). A stream that ends without `finished` has failed, and its status says why; what had
         arrived is incomplete.
 
-        Errors: as `Complete`; UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas, whose `ErrorInfo.metadata` has the `offset`, the
+        A caller that reads slowly holds up no other: it gets what has gathered meanwhile. If in one wait for it of more than a
+        second more than 256 KiB have gathered (the operator may change both), its stream ends.
+
+        Errors: as `Complete`; RESOURCE_EXHAUSTED (READER_TOO_SLOW); UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas, whose `ErrorInfo.metadata` has the `offset`, the
         bytes of text (UTF-8) that were sent, and the `cause`, the reason of the model's server.
         """
 

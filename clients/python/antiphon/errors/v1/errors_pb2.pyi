@@ -106,6 +106,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND: no completion with this id is known here, or not to this caller."""
     ERROR_REASON_SOURCE_NOT_ALLOWED: _ErrorReason.ValueType  # 39
     """PERMISSION_DENIED: keys of this role may not give feedback as this source."""
+    ERROR_REASON_READER_TOO_SLOW: _ErrorReason.ValueType  # 40
+    """RESOURCE_EXHAUSTED: the caller reads its stream more slowly than the answer is written, and has fallen too far behind."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The machine-readable reason of an error.
@@ -196,6 +198,8 @@ ERROR_REASON_COMPLETION_NOT_FOUND: ErrorReason.ValueType  # 38
 """NOT_FOUND: no completion with this id is known here, or not to this caller."""
 ERROR_REASON_SOURCE_NOT_ALLOWED: ErrorReason.ValueType  # 39
 """PERMISSION_DENIED: keys of this role may not give feedback as this source."""
+ERROR_REASON_READER_TOO_SLOW: ErrorReason.ValueType  # 40
+"""RESOURCE_EXHAUSTED: the caller reads its stream more slowly than the answer is written, and has fallen too far behind."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final
