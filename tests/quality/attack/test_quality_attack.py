@@ -21,14 +21,12 @@ from tests.integration.edgestore.store_process import StoreProcess
 from tests.integration.tenants.methods import answer, query
 from tests.integration.tenants.tenancy import Tenancy
 from tests.quality.attack.attacks import assault
+from tests.quality.patience import decided
 
 COUNT = int(os.environ.get("ATTACK_QUERIES") or 200)
 SEED = int(os.environ.get("ATTACK_SEED") or 1)
 AT_ONCE = 8
 SECONDS = 600.0
-TRIES = 20
-"""Of a lookup that is bypassed: the embedding that it could not wait for goes on meanwhile."""
-
 SLOWEST = 5
 """Questions per second that the timeout allows for; it is a guard, not a promise."""
 
@@ -91,11 +89,8 @@ async def hits(client: AsyncCacheClient, tenant: str, texts: Sequence[str], tena
     async def one(text: str) -> bool:
         request = pb.LookupRequest(query=query(text), policy=ONLY)
         async with places:
-            for _ in range(TRIES):
-                found = await client.lookup(request, timeout=SECONDS, metadata=as_tenant(tenant, tenancy))
-                if found.outcome != pb.OUTCOME_BYPASS:
-                    return found.outcome in SERVED
-        raise AssertionError(pb.BypassReason.Name(found.bypass_reason))
+            found = await decided(client, request, timeout=SECONDS, metadata=as_tenant(tenant, tenancy))
+        return found.outcome in SERVED
 
     served = await asyncio.gather(*(one(text) for text in texts))
     return [text for text, hit in zip(texts, served, strict=True) if hit]

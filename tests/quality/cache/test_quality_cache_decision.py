@@ -17,13 +17,11 @@ from antiphon_client import AsyncCacheClient
 from tests.integration.cache.cache_process import CacheProcess
 from tests.integration.edgestore.store_process import StoreProcess
 from tests.integration.tenants.methods import answer, messages
+from tests.quality.patience import decided
 
 HERE = Path(__file__).resolve().parent
 AT_ONCE = 8
 SECONDS = 60.0
-TRIES = 20
-"""Of a lookup that is bypassed: the embedding that it could not wait for goes on meanwhile."""
-
 MOST_TRAPS = 0.03
 """Share of the traps that may be served; the aim is 0.01, and the test prints the figure."""
 
@@ -42,11 +40,7 @@ async def served(client: AsyncCacheClient, name: str) -> tuple[float, Counter[st
         only = pb.CachePolicy(mode=pb.CACHE_MODE_ONLY_IF_CACHED)
         async with places:
             await client.put(pb.PutRequest(query=a, answer=answer("!")), timeout=SECONDS)
-            for _ in range(TRIES):
-                asked = await client.lookup(pb.LookupRequest(query=b, policy=only), timeout=SECONDS)
-                if asked.outcome != pb.OUTCOME_BYPASS:
-                    break
-        assert asked.outcome != pb.OUTCOME_BYPASS, asked.bypass_reason
+            asked = await decided(client, pb.LookupRequest(query=b, policy=only), timeout=SECONDS)
         found[pair["kind"]] += asked.outcome in {pb.OUTCOME_EXACT, pb.OUTCOME_SEMANTIC}
 
     await asyncio.gather(*(one(pair) for pair in pairs))
