@@ -19,6 +19,7 @@ what was not yet flushed: at most the last second or 1,000 writes per collection
     lock, token, aliases     files in the state folder
     shard, shards            one collection; all of them, and their folders
     fields, translate        what is honoured of a request; messages to the engine's values and back
+    conditions               which points a conditional write is about, before the engine logs it
     collections, points      the rpcs
     server                   gRPC: bytes in, token, errors
 """

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import qdrant_edge as edge
 from google.protobuf.message import Message
 from qdrant_client import grpc as pb
 
-from services.edgestore import translate
+from services.edgestore import conditions, translate
 from services.edgestore.fields import only
 from services.edgestore.refused import invalid, not_found
 from services.edgestore.shard import Shard
@@ -63,7 +63,8 @@ class PointsRpcs:
             raise invalid("update_mode is unknown")
         if not points:
             raise invalid("Empty update request")
-        return _update(shard, edge.UpdateOperation.upsert_points(points, condition, mode), wait=request.wait)
+        points = conditions.to_write(shard, points, condition, mode)
+        return _update(shard, [edge.UpdateOperation.upsert_points(points)] if points else [], wait=request.wait)
 
     def get(self, request: pb.GetPoints) -> pb.GetResponse:
         only(request, *_ALWAYS_HONOURED_IN_READS, "ids", "with_payload", "with_vectors")
@@ -115,15 +116,15 @@ class PointsRpcs:
     def delete(self, request: pb.DeletePoints) -> pb.PointsOperationResponse:
         only(request, *_ALWAYS_HONOURED_IN_WRITES, "points")
         shard = self._shards.get(request.collection_name)
+        pages: Iterable[list[translate.PointId]]
         match request.points.WhichOneof("points_selector_one_of"):
             case "points":
-                ids = [translate.point_id(id_) for id_ in request.points.points.ids]
-                operation = edge.UpdateOperation.delete_points(ids)
+                pages = [[translate.point_id(id_) for id_ in request.points.points.ids]]
             case "filter":
-                operation = edge.UpdateOperation.delete_points_by_filter(translate.filter_value(request.points.filter))
+                pages = conditions.pages(shard, translate.filter_value(request.points.filter))
             case _:
                 raise invalid("points must be set")
-        return _update(shard, operation, wait=request.wait)
+        return _update(shard, map(edge.UpdateOperation.delete_points, pages), wait=request.wait)
 
     def set_payload(self, request: pb.SetPayloadPoints) -> pb.PointsOperationResponse:
         only(request, *_ALWAYS_HONOURED_IN_WRITES, "payload", "points_selector")
@@ -134,13 +135,13 @@ class PointsRpcs:
             case "points":
                 ids = [translate.point_id(id_) for id_ in selector.points.ids]
                 self._check_present(shard, ids)
-                operation = edge.UpdateOperation.set_payload(ids, payload)
+                pages = [ids]
             case "filter":
-                condition = translate.filter_value(selector.filter, "points_selector.filter")
-                operation = edge.UpdateOperation.set_payload_by_filter(condition, payload)
+                # All of them first: what is set may be what the condition asks for.
+                pages = list(conditions.pages(shard, translate.filter_value(selector.filter, "points_selector.filter")))
             case _:
                 raise invalid("points_selector must be set")
-        return _update(shard, operation, wait=request.wait)
+        return _update(shard, (conditions.to_set(ids, payload) for ids in pages), wait=request.wait)
 
     def create_field_index(self, request: pb.CreateFieldIndexCollection) -> pb.PointsOperationResponse:
         only(request, *_ALWAYS_HONOURED_IN_WRITES, "field_name", "field_type", "field_index_params")
@@ -148,7 +149,7 @@ class PointsRpcs:
         if not request.field_name:
             raise invalid("field_name must be set")
         schema = translate.index_schema(request)
-        return _update(shard, edge.UpdateOperation.create_field_index(request.field_name, schema), wait=request.wait)
+        return _update(shard, [edge.UpdateOperation.create_field_index(request.field_name, schema)], wait=request.wait)
 
     @staticmethod
     def _check_present(shard: Shard, ids: list[translate.PointId]) -> None:
@@ -159,7 +160,8 @@ class PointsRpcs:
                 raise not_found(f"No point with id {id_} found")
 
 
-def _update(shard: Shard, operation: edge.UpdateOperation, *, wait: bool) -> pb.PointsOperationResponse:
-    shard.update(operation)
+def _update(shard: Shard, operations: Iterable[edge.UpdateOperation], *, wait: bool) -> pb.PointsOperationResponse:
+    for operation in operations:
+        shard.update(operation)
     status = pb.UpdateStatus.Completed if wait else pb.UpdateStatus.Acknowledged
     return pb.PointsOperationResponse(result=pb.UpdateResult(status=status))
