@@ -67,6 +67,8 @@ class Entries:
         self._expiry: list[tuple[int, int, str, Entry]] = []
         self._ticket = count()
         self._total = 0
+        self._cleared: list[Bucket] = []
+        """Namespaces from before a clear that only an entry from after it has told of; to be dismantled."""
         self.quarantined = 0
         """Visible entries that are quarantined."""
         self.last_ver = 0
@@ -116,6 +118,7 @@ class Entries:
 
     def put_many(self, batch: Sequence[tuple[Entry, Vector | None]]) -> list[bool]:
         """`put` for many at once, with one change of the index."""
+        self._heed_epochs(entry for entry, _ in batch)
         vectors: dict[int, Vector] = {}
         stored = []
         for entry, vector in batch:
@@ -232,6 +235,11 @@ class Entries:
         bucket.entries, bucket.rows, bucket.groups = {}, {}, {}
         return live
 
+    async def dismantle_cleared(self, now: float) -> None:
+        """`dismantle` what entries of later epochs have made invisible."""
+        while self._cleared:
+            await self.dismantle(self._cleared.pop(), now)
+
     def pop_expired(self, now_us: int, most: int) -> list[Entry]:
         """Forget at most `most` entries whose time is over, and return them."""
         expired: list[Entry] = []
@@ -284,6 +292,14 @@ class Entries:
             if entry is not None and self.current(entry):
                 found.append(Candidate(entry, score))
         return found
+
+    def _heed_epochs(self, entries: Iterable[Entry]) -> None:
+        """An entry of an epoch proves that its namespace was cleared: it may be here before anyone tells of the clear."""
+        for entry in entries:
+            if entry.epoch > self.epoch(entry.tenant, entry.namespace):
+                before = self.raise_epoch(entry.tenant, entry.namespace, entry.epoch)
+                if before is not None:
+                    self._cleared.append(before)
 
     def _take(self, entry: Entry, *, with_row: bool) -> bool:
         key = entry.tenant, entry.namespace

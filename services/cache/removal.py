@@ -86,6 +86,7 @@ class Removal:
             while full:
                 full = len(self._entries.pop_expired(before_us, STEP)) == STEP
                 await asyncio.sleep(0)
+            await self._entries.dismantle_cleared(self._now())
 
     async def _remove(self, tenant: str, chosen: Chosen, action: Action, by: str) -> int:
         if action is not Action.DELETE:

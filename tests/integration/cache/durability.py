@@ -55,11 +55,6 @@ class Slot:
         self.sure, self.maybe = text, []
         self.history.append(f"{how} {text}")
 
-    def seen(self, text: str | None, how: str) -> None:
-        """What was served after a kill. What nobody acknowledged may come later still, until something else counts."""
-        self.sure, self.maybe = text, [one for one in self.maybe if one != text]
-        self.history.append(f"{how} {text}")
-
 
 @dataclass(slots=True)
 class Result:
@@ -247,7 +242,7 @@ class Durability:
                 self._unsure.discard(number)
                 for slot, text in zip(slots, texts, strict=True):
                     slot.busy = False
-                    slot.seen(text, f"{round_}: {victim} killed, found")
+                    slot.settled(text, f"{round_}: {victim} killed, found")
 
     def _check_clear(self, round_: int, number: int, texts: list[str | None]) -> None:
         """Of a clear that nobody acknowledged, all or nothing has happened."""

@@ -113,6 +113,24 @@ async def test_a_kill_while_the_store_is_down_loses_nothing_of_it(
     assert await third.text("asked in other words") == "kept", "with its embedding"
 
 
+async def test_what_was_kept_of_a_namespace_that_was_cleared_once_is_served_after_a_kill(
+    caches: Caches, store: StoreProcess, tmp_path: Path
+) -> None:
+    first = await caches(queue=tmp_path).ready()
+    await first.put("an older question")
+    await first.clear()
+    await down(first, store)
+    await first.put(ASKED, "kept", durable=False)
+    await on_disk(first, 2)
+    await first.die()
+    await asyncio.to_thread(store.start)
+    second = await caches(queue=tmp_path).ready()
+    assert await second.text(ASKED) == "kept"
+    assert await second.text("an older question") is None
+    await sent(second)
+    assert await second.text(ASKED) == "kept"
+
+
 async def test_a_clear_that_was_told_is_not_told_again(caches: Caches, store: StoreProcess, tmp_path: Path) -> None:
     """A kill between the store's answer and the emptying of the disk: what was stored since must stay."""
     first = await caches(queue=tmp_path).ready()

@@ -11,7 +11,7 @@ import pytest
 
 from services.cache import purging, tailing
 from services.cache.adapters.records import SCHEMA, to_payload
-from services.cache.ports import Sealed, Tombstone, Write
+from services.cache.ports import Epoch, Sealed, Tombstone, Write
 from services.cache.values import ByIds, Chosen, Outcome, Policy
 from services.storage import Point
 from tests.integration.cache.stored_cache import StoredCache, until
@@ -69,6 +69,34 @@ async def test_what_one_deletes_or_clears_the_other_does_not_serve(caches: Cache
     assert other.cache.entries.epoch(TENANT, "default") == 1
     await other.put(ASKED, "since then")
     await seen(one, ASKED, "since then")
+
+
+async def test_an_entry_from_after_a_clear_is_served_and_tells_of_the_clear(
+    caches: Caches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records come in no order: between reading the clears and reading the entries another replica may have cleared."""
+    monkeypatch.setattr(tailing, "PAUSE_SECONDS", 3_600.0)
+    one, other = await caches().ready(), await caches().ready()
+    await one.put("an older question")
+    await looked(other)
+    assert await other.text("an older question") == "an answer"
+    await one.clear()
+    await one.put(ASKED, "since then")
+
+    async def late(*, since_us: int | None = None) -> list[Epoch]:
+        return []
+
+    with monkeypatch.context() as patched:
+        patched.setattr(other.control, "load", late)
+        await looked(other)
+    for _ in range(2):
+        assert await other.text(ASKED) == "since then"
+        assert await other.text("an older question") is None
+        assert len(other.cache.entries) == 1
+        await looked(other)
+    await other.cache.entries.dismantle_cleared(time.time())
+    other.embedder.alike(REWORDED, ASKED, 0.95)
+    assert await other.text(REWORDED) == "since then"
 
 
 @pytest.mark.fault(48)
