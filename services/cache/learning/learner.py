@@ -12,7 +12,7 @@ from services.cache.learning.drift import Drift
 from services.cache.learning.entry_evidence import EntryEvidence
 from services.cache.learning.labels import RELIABILITY, ComparerError, Label, Source
 from services.cache.learning.ladder import Ladder
-from services.cache.learning.posterior import Belief, Model
+from services.cache.learning.posterior import Belief, model_of
 
 CAUTION = 0.25
 """Standard deviations of the belief that are added before a rung counts as good enough. Chosen on a stream that the
@@ -75,7 +75,7 @@ class Learner:
             raise ValueError("it starts at a rung of the ladder")
         self.ladder, self.target, self.error = ladder, target, error
         self.start, self._loosens = start, loosens
-        self._model = Model(pool)
+        self._model = model_of(tuple(pool))
         self.counts: dict[Source, list[list[int]]] = {source: [[0, 0] for _ in range(len(ladder))] for source in Source}
         self.met = [0.0] * len(ladder)
         """Lookups by the rung of their best candidate."""
@@ -160,10 +160,9 @@ class Learner:
 
     def renew(self) -> None:
         """Compute the belief and the level from all verdicts."""
-        self.belief: Belief = self._model.belief(
-            {source: [(same, different) for same, different in rows] for source, rows in self.counts.items()},
-            self.error,
-        )
+        counts = {source: [(same, different) for same, different in rows] for source, rows in self.counts.items()}
+        heard = self.verdicts > 0
+        self.belief: Belief = self._model.belief(counts, self.error) if heard else self._model.cold(self.error)
         self._edges = list(accumulate(self.belief.wrong, max))
         self._fresh = 0
         level = self.start if not self.held and self.verdicts < LEAST else self._allowed()

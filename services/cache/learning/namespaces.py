@@ -16,8 +16,12 @@ from services.cache.learning.state import StateRefused, dumped, restore
 Key = tuple[str, str]
 """Tenant and namespace."""
 
-MOST = 256
-"""Learners in memory, at most some 250 kB each; a namespace that comes back is read from the store."""
+MOST = 2_048
+"""Learners in memory, some 20 kB each and 100 kB more where many entries were judged. A namespace that comes back is
+read from the store."""
+
+POOLED = 8
+"""A pool holds for a new namespace for each so many that it was made of: making it reads all of them."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class Namespaces:
             raise ValueError("at least one learner is kept")
         self.terms, self._most, self._evicted = terms, most, evicted
         self._learners: dict[Key, Learner] = {}
+        self._pools: dict[str, _Pool] = {}
+        """By tenant."""
         self.refused: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -101,7 +107,22 @@ class Namespaces:
         return dumped(learner, self.terms.comparer)
 
     def _new(self, tenant: str) -> Learner:
-        terms = self.terms
-        # Of this tenant alone: nobody is to move another's rule by what is sent to namespaces of one's own.
-        pool = pooled(terms.ladder, [one for (owner, _), one in self._learners.items() if owner == tenant])
-        return Learner(terms.ladder, pool, terms.target, terms.error, start=terms.start, loosens=terms.loosens)
+        terms, pool = self.terms, self._pools.pop(tenant, None)
+        if pool is None or pool.left == 0:
+            # Of this tenant alone: nobody is to move another's rule by what is sent to namespaces of one's own.
+            known = [one for (owner, _), one in self._learners.items() if owner == tenant]
+            pool = _Pool(pooled(terms.ladder, known), len(known) // POOLED)
+            if len(self._pools) >= self._most:
+                del self._pools[next(iter(self._pools))]
+        else:
+            pool.left -= 1
+        self._pools[tenant] = pool
+        return Learner(terms.ladder, pool.shares, terms.target, terms.error, start=terms.start, loosens=terms.loosens)
+
+
+@dataclass(slots=True)
+class _Pool:
+    """What a tenant's namespaces had in common of late, and for how many new ones that still holds."""
+
+    shares: tuple[float, ...]
+    left: int

@@ -19,7 +19,7 @@ HIGHEST = 0.95
 
 def pooled(ladder: Ladder, learners: Iterable[Learner]) -> tuple[float, ...]:
     """The share of wrong by rung over all namespaces, never falling; the ladder's own where nothing is known."""
-    known = list(learners)
+    known = [learner for learner in learners if learner.verdicts]
     shares = []
     for rung, prior in enumerate(ladder.priors()):
         weight, wrong = STRENGTH, STRENGTH * prior

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,9 @@ _STEPS = 64
 _P = 1 / (1 + np.exp(-np.linspace(-8.0, 5.0, _STEPS)))
 """Shares of wrong from 0.03 % to 99 %, even in log-odds."""
 _TINY = 1e-300
+
+_MODELS = 64
+"""Models that are kept for namespaces that start from the same pool: some 250 kB each, and 1 ms to lay out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +82,18 @@ class Model:
         log = a * np.log(_P) + b * np.log1p(-_P)
         density = np.exp(log - log.max(axis=-1, keepdims=True))
         self._prior: Floats = density / density.sum(axis=-1, keepdims=True)
+        self._cold: dict[ComparerError, Belief] = {}
 
     @property
     def rungs(self) -> int:
         """How many there are."""
         return int(self._prior.shape[1])
+
+    def cold(self, error: ComparerError) -> Belief:
+        """The posterior without any verdict; the same object each time."""
+        if error not in self._cold:
+            self._cold[error] = self.belief({}, error)
+        return self._cold[error]
 
     def belief(self, counts: Mapping[Source, Sequence[tuple[int, int]]], error: ComparerError) -> Belief:
         """The posterior. `counts`: by source and rung, how many verdicts said (same, different)."""
@@ -112,3 +123,9 @@ class Model:
         flat, rows = weights.reshape(-1), means.reshape(-1, self.rungs)
         wrong = tuple(float(min(max(p, 0.0), 1.0)) for p in flat @ rows)
         return Belief(wrong, flat, rows, variances.reshape(-1, self.rungs), float(weights.sum(axis=0) @ alarms))
+
+
+@lru_cache(maxsize=_MODELS)
+def model_of(pool: tuple[float, ...]) -> Model:
+    """The model over a pool: most namespaces start from the same one."""
+    return Model(pool)

@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.cache.learning import namespaces
 from services.cache.learning.budget import Budget
 from services.cache.learning.drift import LIMIT, SETTLED, Drift
 from services.cache.learning.entry_evidence import KEPT, EntryEvidence
 from services.cache.learning.labels import ComparerError, Label, Source
 from services.cache.learning.ladder import Ladder, Rung, of_presets
 from services.cache.learning.learner import LEAST, RENEWED, Learner
-from services.cache.learning.namespaces import Namespaces, Terms, terms_of
+from services.cache.learning.namespaces import POOLED, Namespaces, Terms, terms_of
 from services.cache.learning.pool import pooled
 from services.cache.learning.posterior import Model
 from services.cache.learning.state import StateRefused, dumped, restore
@@ -257,6 +258,34 @@ def test_namespaces_are_bounded_and_the_one_used_last_stays() -> None:
     states = {key: known.state(one) for key, one in known.items()}
     again = spaces()
     assert {key: again.state(again.open(key, copy.deepcopy(state))) for key, state in states.items()} == states
+
+
+def test_many_namespaces_share_what_is_dear_to_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    def counting(ladder: Ladder, learners: Iterable[Learner]) -> tuple[float, ...]:
+        known = list(learners)
+        read.append(len(known))
+        return pooled(ladder, known)
+
+    monkeypatch.setattr(namespaces, "pooled", counting)
+    known, count = spaces(most=1_000), 400
+    for n in range(count):
+        known.open(("t", str(n)))
+    assert sum(read) <= 2 * POOLED * count, "reading all others for each new one is quadratic"
+    assert len({id(one.belief) for _, one in known.items()}) == 1
+
+
+def test_a_new_namespace_of_a_large_tenant_soon_starts_from_what_was_learned() -> None:
+    known = spaces(most=1_000)
+    for n in range(64):
+        known.open(("t", str(n)))
+    for _ in range(300):
+        one = known.get(("t", "0"))
+        assert one is not None
+        one.learn(Label(Source.AUDIT, "a", 4, same=False))
+    opened = [known.open(("t", str(n))).belief.wrong[4] for n in range(64, 80)]
+    assert opened[-1] > LADDER.priors()[4]
 
 
 def test_another_tenants_verdicts_do_not_move_a_new_namespace() -> None:
