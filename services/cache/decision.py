@@ -7,7 +7,7 @@ cosine ranks, the verifier only vetoes. Without a verifier whatever the guard fi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -54,6 +54,15 @@ class Bar:
         return Bar(max(self.cosine, other.cosine), score)
 
 
+class Report(Protocol):
+    """What the guard found; its features are put into a mapping when they are asked for, which few lookups do."""
+
+    @property
+    def features(self) -> Mapping[str, float]:
+        """By name."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What a judge makes of one candidate; `score` and `p_wrong` are None without a fitted verifier."""
@@ -61,7 +70,13 @@ class Verdict:
     reasons: tuple[str, ...] = ()
     score: float | None = None
     p_wrong: float | None = None
-    features: Mapping[str, float] = field(default_factory=dict)
+    report: Report | None = None
+    """Of the guard."""
+
+    @property
+    def features(self) -> Mapping[str, float]:
+        """What the two questions differ in, by name."""
+        return {} if self.report is None else self.report.features
 
 
 class Judge(Protocol):
@@ -116,6 +131,10 @@ class Rule:
     """Seconds after its time that the question's own entry is served all the same."""
     sources: tuple[tuple[str, str], ...] = ()
 
+    def taught(self, learned: Learned) -> Rule:
+        """The same by what was learned, where that has the judge's own bar."""
+        return Rule(self.bar, self.exact_only, self.max_age, learned, self.stale, self.sources)
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -152,16 +171,23 @@ def rule_for(policy: Policy, judge: Judge, *, semantic: bool, learned: Learned |
     `semantic`: whether the question is one that a reworded one may share an answer with.
     """
     base = judge.bar if learned is None else learned.bar
-    bar = replace(base, cosine=max(base.cosine, policy.min_similarity or 0.0))
-    rule = Rule(None, None, policy.max_age, learned, policy.stale or 0.0, policy.sources)
+    bar, exact_only = _bar_for(policy, judge, base, semantic=semantic)
+    return Rule(bar, exact_only, policy.max_age, learned, policy.stale or 0.0, policy.sources)
+
+
+def _bar_for(policy: Policy, judge: Judge, base: Bar, *, semantic: bool) -> tuple[Bar | None, Veto | None]:
+    """What a candidate has to reach, or why there is to be none."""
+    bar = base
+    if policy.min_similarity is not None and policy.min_similarity > base.cosine:
+        bar = Bar(policy.min_similarity, base.score)
     if not semantic or bar.cosine >= 1.0:
-        return replace(rule, exact_only=Veto.EXACT_ONLY)
-    if policy.max_error_rate is not None:
-        kept = judge.bar_for(policy.max_error_rate)
-        if kept is None:
-            return replace(rule, exact_only=Veto.MAX_ERROR_RATE if judge.calibrated else Veto.UNCALIBRATED)
-        bar = bar.tightened(kept)
-    return replace(rule, bar=bar)
+        return None, Veto.EXACT_ONLY
+    if policy.max_error_rate is None:
+        return bar, None
+    kept = judge.bar_for(policy.max_error_rate)
+    if kept is None:
+        return None, Veto.MAX_ERROR_RATE if judge.calibrated else Veto.UNCALIBRATED
+    return bar.tightened(kept), None
 
 
 def judge_exact(entry: Entry | None, address: Address, rule: Rule, now: float) -> Choice:

@@ -52,7 +52,7 @@ class VerifiedJudge:
         """See `Judge`."""
         # Rounding may put the cosine of two equal vectors a little above 1.
         judged = self._verifier.judge(question, cached, [min(max(cosine, -1.0), 1.0) for cosine in cosines])
-        return [Verdict(one.reasons, one.v, one.p_wrong, one.features) for one in judged]
+        return [Verdict(one.reasons, one.v, one.p_wrong, one) for one in judged]
 
 
 class GuardedJudge:
@@ -71,7 +71,7 @@ class GuardedJudge:
         """See `Judge`."""
         guard = Guard(question)
         reports = [guard.compare(text) for text in cached]
-        return [Verdict(report.reasons, features=report.features) for report in reports]
+        return [Verdict(report.reasons, report=report) for report in reports]
 
 
 async def verdicts(judge: Judge, question: str, listed: Shortlist, executor: Executor) -> list[Verdict]:

@@ -134,7 +134,7 @@ class Lookups:
         if learned is None:
             return ask
         if learned.bar == self._judge.bar:  # as mostly; what the caller asks for has been put on top of it already
-            rule = replace(ask.rule, learned=learned)
+            rule = ask.rule.taught(learned)
         else:
             rule = rule_for(ask.policy, self._judge, semantic=True, learned=learned)
         return Ask(ask.address, ask.policy, rule, ask.token)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -31,17 +31,20 @@ class CacheMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
-        self._lookups = self._counter("lookups", "Lookups by outcome, a bypass by reason.", "outcome", "reason")
-        self._seconds = self._histogram(
+        # Each lookup counts in these; finding the labels' child anew costs more than counting.
+        self._lookups = cache(
+            self._counter("lookups", "Lookups by outcome, a bypass by reason.", "outcome", "reason").labels
+        )
+        self._seconds = self._observed(
             "lookup_duration_seconds", "Time of a lookup within the server, by outcome.", LATENCY_BOUNDS, "outcome"
         )
-        self._similarity = self._histogram(
+        self._similarity = self._observed(
             "similarity",
             "Cosine of what a semantic hit served, or of the nearest entry that was not served, if any was similar.",
             SIMILARITY_BOUNDS,
             "result",
         )
-        self._p_wrong = self._histogram(
+        self._p_wrong = self._observed(
             "p_wrong",
             "Estimated probability of a wrong answer: of what a semantic hit served, or of the nearest judged entry.",
             P_WRONG_BOUNDS,
@@ -61,57 +64,63 @@ class CacheMetrics:
             ["event"],
             registry=registry,
         )
-        self._vetoes = self._counter("vetoes", "Nearest entries that were not served.", "reason")
-        self._fills = self._counter(
-            "fills", "Fills by what became of them; joined, shared: with another question that means the same.", "event"
+        self._vetoes = cache(self._counter("vetoes", "Nearest entries that were not served.", "reason").labels)
+        self._fills = cache(
+            self._counter(
+                "fills",
+                "Fills by what became of them; joined, shared: with another question that means the same.",
+                "event",
+            ).labels
         )
         self._unstored = self._counter("answers_not_stored", "Committed answers that were not stored.", "reason")
         self._aborts = self._counter("aborts", "Fills that were given up.", "reason")
         self._feedback = self._counter("feedback", "New feedback on entries.", "source", "verdict")
-        self._saved_tokens = self._counter("tokens_saved", "Tokens that hits did not buy again.", "direction")
+        self._saved_tokens = cache(
+            self._counter("tokens_saved", "Tokens that hits did not buy again.", "direction").labels
+        )
         self._saved_money = self._counter("nano_usd_saved", "Money that hits did not spend again.")
 
     def looked_up(self, result: LookupResult, seconds: float) -> None:
         """A lookup was answered after so long."""
-        self._seconds.labels(result.outcome.value).observe(seconds)
+        self._seconds(result.outcome.value).observe(seconds)
         self._compared(result)
         if result.near_miss:
             self._near_misses.inc()
-        self._lookups.labels(result.outcome.value, result.bypass_reason.value if result.bypass_reason else "").inc()
+        self._lookups(result.outcome.value, result.bypass_reason.value if result.bypass_reason else "").inc()
         if result.entry is not None:
             self._save(result.entry.answer)
             return
         for veto in result.decision.vetoes:
-            self._vetoes.labels(veto).inc()
+            self._vetoes(veto).inc()
         if isinstance(result.fill, Granted):
-            self._fills.labels("granted").inc()
+            self._fills("granted").inc()
         elif isinstance(result.fill, InProgress):
-            self._fills.labels("joined" if result.fill.near else "in_progress").inc()
+            self._fills("joined" if result.fill.near else "in_progress").inc()
 
     def waited(self, result: WaitResult | LookupResult) -> None:
         """A call that waited for another's fill was answered."""
         if isinstance(result, LookupResult) and result.entry is not None:
-            self._fills.labels("shared").inc()
+            self._fills("shared").inc()
             self._compared(result)
             self._save(result.entry.answer)
 
     def _compared(self, result: LookupResult) -> None:
         told = "miss" if result.entry is None else "hit"
         if result.nearest is not None:
-            self._similarity.labels(told).observe(result.nearest)
+            self._similarity(told).observe(result.nearest)
         if result.decision.p_wrong is not None:
-            self._p_wrong.labels(told).observe(result.decision.p_wrong)
+            self._p_wrong(told).observe(result.decision.p_wrong)
         if result.audit_id:
             self._audits.labels("asked").inc()
 
     def _save(self, answer: Answer) -> None:
-        self._saved_tokens.labels("input").inc(answer.usage.input)
-        self._saved_tokens.labels("output").inc(answer.usage.output)
+        self._saved_tokens("input").inc(answer.usage.input)
+        self._saved_tokens("output").inc(answer.usage.output)
         self._saved_money.inc(answer.cost.nano_usd)
 
     def committed(self, result: CommitResult) -> None:
         """A fill was committed."""
-        self._fills.labels("committed").inc()
+        self._fills("committed").inc()
         if not result.stored:
             self._unstored.labels(NotStored(result.not_stored).value).inc()
 
@@ -162,8 +171,9 @@ class CacheMetrics:
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"antiphon_cache_{name}", text, labels, registry=self._registry)
 
-    def _histogram(self, name: str, text: str, bounds: Sequence[float], *labels: str) -> Histogram:
-        return Histogram(f"antiphon_cache_{name}", text, labels, buckets=bounds, registry=self._registry)
+    def _observed(self, name: str, text: str, bounds: Sequence[float], label: str) -> Callable[[str], Histogram]:
+        histogram = Histogram(f"antiphon_cache_{name}", text, [label], buckets=bounds, registry=self._registry)
+        return cache(histogram.labels)
 
     def _gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         Gauge(f"antiphon_cache_{name}", text, registry=self._registry).set_function(read)

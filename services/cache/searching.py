@@ -85,8 +85,10 @@ class Searching:
         judged = await self._judged(one.address, listed)
         # What was deleted or replaced while long texts were compared is not there any more.
         still = [self._entries.current(candidate.entry) for candidate in listed.candidates]
-        listed = replace(listed, candidates=tuple(compress(listed.candidates, still)))
-        choice = choose(listed, list(compress(judged, still)), one.address, one.rule, bar=one.bar, now=now)
+        if not all(still):
+            listed = replace(listed, candidates=tuple(compress(listed.candidates, still)))
+            judged = list(compress(judged, still))
+        choice = choose(listed, judged, one.address, one.rule, bar=one.bar, now=now)
         return choice if choice.entry is not None else replace(choice, near=tuple(near))
 
     async def look_at(self, address: Address, vector: Vector, most: int) -> list[tuple[Candidate, Verdict]]:

@@ -86,13 +86,12 @@ class Tally:
             (self.similar_misses if result.entry is None else self.similar_hits).add(result.nearest)
 
     def _save(self, answer: Answer) -> None:
-        self.usage.update(
-            input=answer.usage.input,
-            cached_input=answer.usage.cached_input,
-            cache_write_input=answer.usage.cache_write_input,
-            output=answer.usage.output,
-            reasoning=answer.usage.reasoning,
-        )
+        usage = answer.usage
+        self.usage["input"] += usage.input
+        self.usage["cached_input"] += usage.cached_input
+        self.usage["cache_write_input"] += usage.cache_write_input
+        self.usage["output"] += usage.output
+        self.usage["reasoning"] += usage.reasoning
         self.estimated |= answer.usage.estimated
         self.nano_usd += answer.cost.nano_usd
         if answer.cost.price_version and len(self.price_versions) < 2:

@@ -81,6 +81,8 @@ _OWN_KEYS = frozenset(
     }
 )  # fmt: skip
 
+_NO_OPTIONS = GenerationOptions()
+
 
 class _Values:
     """Counts values before they are read, so that too many cost nothing."""
@@ -211,6 +213,8 @@ def read_messages(messages: Sequence[llm_pb2.Message], path: str = "messages") -
 
 def read_tools(tools: Sequence[llm_pb2.Tool], path: str = "tools") -> tuple[Tool, ...]:
     """Read the tools; names must be unique."""
+    if not tools:
+        return ()
     if len(tools) > MAX_TOOLS:
         raise invalid(path, f"at most {MAX_TOOLS}")
     names: set[str] = set()
@@ -232,6 +236,8 @@ def _in_range(value: float, low: float, high: float, field: str) -> float:
 
 def read_options(options: llm_pb2.GenerationOptions, path: str = "options") -> GenerationOptions:
     """Read the generation options; absent fields stay `None` or empty."""
+    if not options.ListFields():  # as mostly
+        return _NO_OPTIONS
     refuse_unsupported(options, ("logprobs", "top_logprobs"), path)
     if options.HasField("max_output_tokens") and options.max_output_tokens < 1:
         raise invalid(f"{path}.max_output_tokens", "must be at least 1")
