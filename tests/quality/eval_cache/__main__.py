@@ -58,7 +58,7 @@ async def ask_all(clients: Clients, what: Material, presets: list[str]) -> Found
 
 async def evaluate(what: Material, presets: list[str], scratch: Path) -> Found:
     """Start the services, ask, and stop them."""
-    loosest = min(what.presets, key=lambda name: what.presets[name].cosine)
+    loosest = max(what.presets, key=lambda name: what.presets[name].max_error_rate)
     with tempfile.TemporaryDirectory(prefix="antiphon-eval-") as work:
         async with fleet(what.verifiers, preset=loosest, scratch=scratch, work=Path(work)) as clients:
             say(f"{len(clients)} services are ready")
