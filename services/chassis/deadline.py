@@ -38,6 +38,10 @@ class Deadline:
         """The earlier of this deadline and `seconds` from now."""
         return Deadline(min(self.at, self.monotonic() + seconds), self.monotonic)
 
+    def later(self, seconds: float) -> Deadline:
+        """The deadline that is so much later."""
+        return Deadline(self.at + seconds, self.monotonic)
+
     def check(self) -> None:
         """Raise `DeadlineExceeded` if no time is left."""
         if self.passed:

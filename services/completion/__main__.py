@@ -73,6 +73,7 @@ async def main(settings: CompletionSettings, process: Process) -> None:
                 service.fills,
                 service.keys,
                 service.feedback,
+                service.resuming,
                 lambda name, field: service.models.resolve(name, field=field),
                 heartbeat=settings.heartbeat,
             ),

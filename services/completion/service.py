@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from services.catalogue.catalogue import Catalogue
 from services.catalogue.tokens import TokenCounter
@@ -35,6 +35,7 @@ from services.completion.resilience.adaptive_limit import LimitTerms
 from services.completion.resilience.breaker import BreakerTerms
 from services.completion.resilience.policy import AttemptPolicy
 from services.completion.resilience.targets import Event, Targets, TargetTerms
+from services.completion.resuming import Resuming
 from services.completion.settings import CompletionSettings
 from services.completion.storing import Storing
 from services.completion.surroundings import StoreHealth, Surroundings
@@ -136,6 +137,7 @@ class CompletionService:
                 settings.coalesce_time, settings.coalesce_bytes, settings.reader_backlog, settings.reader_patience
             ),
         )
+        self.resuming: Resuming[Any] = Resuming(self._background, keep=settings.resume_time, room=settings.resume_bytes)
         self.feedback = Feedback(
             cache, self.reporting, metrics, most=settings.feedback_answers, keep=settings.feedback_keep
         )
@@ -178,6 +180,7 @@ class CompletionService:
             self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _settle(self) -> None:
+        self.resuming.close()
         await self.keys.settle(self._settle_time)
         await self.fills.close()
         await self._background.drain(self._settle_time)

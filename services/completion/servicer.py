@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 from antiphon.completion.v1 import completion_pb2
 from services.chassis.call import Call
+from services.chassis.deadline import Deadline
 from services.chassis.errors import AntiphonError
 from services.chassis.handler import server_stream, unary
 from services.completion.feedback import Feedback
-from services.completion.fills import Called, Fills, Listener
+from services.completion.fills import Beat, Called, Fills
 from services.completion.idempotency.keys import Asked, Kept, Keys
 from services.completion.idempotency.records import Scope
 from services.completion.proto.durations import read_duration
 from services.completion.proto.feedback import read_submitted
 from services.completion.proto.requests import Resolve, body_digest, read_key, read_request
 from services.completion.proto.responses import write_kept, write_response
-from services.completion.proto.stream import StreamWriter
+from services.completion.proto.stream import StreamWriter, heartbeat_after
 from services.completion.proto.words import TEXT_EVENTS
 from services.completion.request import Request
 from services.completion.result import Delivered
+from services.completion.resuming import Resuming, Stream
 from services.completion.settings import LEAST_HEARTBEAT, MOST_HEARTBEAT
 from services.completion.streaming.view import TextEvents
 from services.llm.proto import invalid, missing
@@ -46,15 +51,39 @@ class _Wishes:
     shown: TextEvents
 
 
+@dataclass(frozen=True, slots=True)
+class _Ids:
+    """Of a completion and of the request for it."""
+
+    completion: str
+    request: str
+
+
+class _Stream(Protocol):
+    def __call__(
+        self, wishes: _Wishes, deadline: Deadline, stream_id: str = ""
+    ) -> AsyncGenerator[completion_pb2.StreamCompleteResponse | Called, None]: ...
+
+
 class CompletionServicer:
     """One instance per process."""
 
-    def __init__(self, fills: Fills, keys: Keys, feedback: Feedback, resolve: Resolve, *, heartbeat: float) -> None:
+    def __init__(
+        self,
+        fills: Fills,
+        keys: Keys,
+        feedback: Feedback,
+        resuming: Resuming[completion_pb2.StreamCompleteResponse],
+        resolve: Resolve,
+        *,
+        heartbeat: float,
+    ) -> None:
         """`heartbeat`: seconds between those of a silent stream, unless its caller says otherwise."""
         self._heartbeat = heartbeat
         self._fills = fills
         self._keys = keys
         self._feedback = feedback
+        self._resuming = resuming
         self._resolve = resolve
 
     @unary(deadline=COMPLETE_DEADLINE, slow=SLOW_SECONDS, metered=True)
@@ -67,7 +96,10 @@ class CompletionServicer:
             with self._keys.join(self._with_key(key, request, asked, call), call.deadline, streaming=False) as keyed:
                 kept = await keyed.result()
             return write_kept(kept.response, replayed=kept.replayed)
-        with self._fills.join(asked, call.deadline, streaming=False) as listener, _no_second_purchase(listener, call):
+        with (
+            self._fills.join(asked, call.deadline, streaming=False) as listener,
+            _no_second_purchase(lambda: listener.fill.called, call),
+        ):
             delivered = await listener.result(call.commit)
         completion_id = uuid.uuid4().hex
         self._feedback.remember(completion_id, asked, delivered.completed)
@@ -82,23 +114,41 @@ class CompletionServicer:
             raise missing("request", "is required")
         wishes = self._wishes(request)
         asked = read_request(request.request, caller=call.caller, resolve=self._resolve, path="request.")
-        if key := read_key(request.request, "request."):
-            keyed_asked = self._with_key(key, request.request, asked, call)
-            async with aclosing(self._stream_keyed(keyed_asked, wishes, call)) as messages:
-                async for message in messages:
-                    yield message
+        if request.resumable:
+            messages = self._messages(request.request, asked, call)
+            # What is read by nobody for a while goes on meanwhile.
+            until = call.deadline.later(self._resuming.keep)
+            lasting = _Wishes(math.inf, wishes.shown)
+            stream = self._resuming.begin(call.caller.tenant, partial(messages, lasting, until))
+            with _no_second_purchase(lambda: stream.recording.called, call):
+                async with aclosing(self._read(stream, 0, wishes.heartbeat, call)) as sent:
+                    async for message in sent:
+                        yield message
             return
-        completion_id, request_id = uuid.uuid4().hex, request.request.request_id or call.request_id
-        writer = StreamWriter(completion_id, request_id)
-        with self._fills.join(asked, call.deadline, streaming=True) as listener, _no_second_purchase(listener, call):
-            async with aclosing(listener.events(wishes.heartbeat, wishes.shown)) as events:
-                async for event in events:
-                    if isinstance(event, Called):
+        called = False
+        async with aclosing(self._messages(request.request, asked, call)(wishes, call.deadline)) as made:
+            with _no_second_purchase(lambda: called, call):
+                async for one in made:
+                    if isinstance(one, Called):
+                        called = True
                         await call.commit()
-                        continue
-                    if isinstance(event, Delivered):
-                        self._feedback.remember(completion_id, asked, event.completed)
-                    yield writer.write(event)
+                    else:
+                        yield one
+
+    @server_stream(deadline=STREAM_DEADLINE)
+    async def ResumeStream(  # noqa: N802
+        self, request: completion_pb2.ResumeStreamRequest, call: Call
+    ) -> AsyncIterator[completion_pb2.ResumeStreamResponse]:
+        """Go on with a stream."""
+        if not request.stream_id:
+            raise missing("stream_id", "is required")
+        heartbeat = self._heartbeat_of(request)
+        stream = self._resuming.find(request.stream_id, call.caller.tenant)
+        if not 0 <= request.after_sequence <= len(stream.recording):
+            raise invalid("after_sequence", "the stream has not come so far")
+        async with aclosing(self._read(stream, request.after_sequence, heartbeat, call)) as sent:
+            async for message in sent:
+                yield completion_pb2.ResumeStreamResponse(event=message)
 
     @unary(deadline=FEEDBACK_DEADLINE)
     async def SubmitFeedback(  # noqa: N802
@@ -118,35 +168,74 @@ class CompletionServicer:
 
         return Asked(Scope(call.caller.tenant, key), body_digest(request), asked, completion_id, write)
 
+    def _messages(self, request: completion_pb2.CompleteRequest, asked: Request, call: Call) -> _Stream:
+        """What makes the messages of a stream; it needs the call no more."""
+        if key := read_key(request, "request."):
+            return partial(self._stream_keyed, self._with_key(key, request, asked, call))
+        return partial(self._stream, asked, _Ids(uuid.uuid4().hex, request.request_id or call.request_id))
+
+    async def _stream(
+        self, asked: Request, ids: _Ids, wishes: _Wishes, deadline: Deadline, stream_id: str = ""
+    ) -> AsyncGenerator[completion_pb2.StreamCompleteResponse | Called, None]:
+        writer = StreamWriter(ids.completion, ids.request, stream_id=stream_id)
+        with self._fills.join(asked, deadline, streaming=True) as listener:
+            async with aclosing(listener.events(wishes.heartbeat, wishes.shown)) as events:
+                async for event in events:
+                    if isinstance(event, Called):
+                        yield event
+                        continue
+                    if isinstance(event, Delivered):
+                        self._feedback.remember(ids.completion, asked, event.completed)
+                    yield writer.write(event)
+
     async def _stream_keyed(
-        self, asked: Asked, wishes: _Wishes, call: Call
-    ) -> AsyncGenerator[completion_pb2.StreamCompleteResponse, None]:
-        with self._keys.join(asked, call.deadline, streaming=True) as keyed:
-            writer = StreamWriter(keyed.completion_id)
+        self, asked: Asked, wishes: _Wishes, deadline: Deadline, stream_id: str = ""
+    ) -> AsyncGenerator[completion_pb2.StreamCompleteResponse | Called, None]:
+        with self._keys.join(asked, deadline, streaming=True) as keyed:
+            writer = StreamWriter(keyed.completion_id, stream_id=stream_id)
             async with aclosing(keyed.events(wishes.heartbeat, wishes.shown)) as events:
                 async for event in events:
                     if isinstance(event, Kept):
                         response = write_kept(event.response, replayed=event.replayed)
                         for message in (writer.end(response),) if event.live else writer.replay(response, wishes.shown):
                             yield message
-                    elif not isinstance(event, Called):
+                    elif not isinstance(event, Called):  # with a key nothing is bought twice
                         yield writer.write(event)
 
+    async def _read(
+        self, stream: Stream[completion_pb2.StreamCompleteResponse], after: int, heartbeat: float, call: Call
+    ) -> AsyncGenerator[completion_pb2.StreamCompleteResponse, None]:
+        """One reader's way through a stream that can be resumed."""
+        async with aclosing(self._resuming.read(stream, after, heartbeat)) as messages:
+            async for message in messages:
+                if isinstance(message, Called):
+                    await call.commit()
+                elif isinstance(message, Beat):
+                    yield heartbeat_after(after)
+                else:
+                    after = message.sequence
+                    yield message
+
     def _wishes(self, request: completion_pb2.StreamCompleteRequest) -> _Wishes:
-        seconds = self._heartbeat
-        if request.HasField("heartbeat_interval"):
-            seconds = read_duration(request.heartbeat_interval)
-            if not LEAST_HEARTBEAT <= seconds <= MOST_HEARTBEAT:
-                raise invalid("heartbeat_interval", f"must be {LEAST_HEARTBEAT:g} s to {MOST_HEARTBEAT:g} s")
-        return _Wishes(seconds, TEXT_EVENTS[request.text_events])
+        return _Wishes(self._heartbeat_of(request), TEXT_EVENTS[request.text_events])
+
+    def _heartbeat_of(
+        self, request: completion_pb2.StreamCompleteRequest | completion_pb2.ResumeStreamRequest
+    ) -> float:
+        if not request.HasField("heartbeat_interval"):
+            return self._heartbeat
+        seconds = read_duration(request.heartbeat_interval)
+        if not LEAST_HEARTBEAT <= seconds <= MOST_HEARTBEAT:
+            raise invalid("heartbeat_interval", f"must be {LEAST_HEARTBEAT:g} s to {MOST_HEARTBEAT:g} s")
+        return seconds
 
 
 @contextmanager
-def _no_second_purchase(listener: Listener, call: Call) -> Iterator[None]:
+def _no_second_purchase(called: Callable[[], bool], call: Call) -> Iterator[None]:
     """Keep gRPC's own retries away from a call that failed after a model was called (gRFC A6, server pushback)."""
     try:
         yield
     except AntiphonError:
-        if listener.fill.called:
+        if called():
             call.add_trailing("grpc-retry-pushback-ms", "-1")
         raise

@@ -81,6 +81,20 @@ class CompletionSettings(SuiteSettings):
         le=600,
         description="Seconds for which a reader may be busy whatever is written meanwhile.",
     )
+    resume_time: float = Field(
+        default=60.0,
+        ge=1,
+        le=3600,
+        description="Seconds that a stream which its caller wants to be able to resume is kept, and its answer made, "
+        "without a reader.",
+    )
+    resume_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=1024 * 1024,
+        le=16 * 1024**3,
+        description="Bytes that streams which can be resumed may take together; beyond that those go that were left "
+        "for longest.",
+    )
     tries: int = Field(
         default=MOST_TRIES,
         ge=1,

@@ -58,6 +58,10 @@ class Servicer(completion_pb2_grpc.CompletionServiceServicer):
             yield event
         yield completion_pb2.StreamCompleteResponse(finished=completion_pb2.Finished())
 
+    async def ResumeStream(self, request, context):  # noqa: N802 -- the name is the contract's
+        finished = completion_pb2.StreamCompleteResponse(finished=completion_pb2.Finished())
+        yield completion_pb2.ResumeStreamResponse(event=finished)
+
     async def SubmitFeedback(self, request, context):  # noqa: N802 -- the name is the contract's
         return completion_pb2.SubmitFeedbackResponse(recorded=bool(request.completion_id))
 

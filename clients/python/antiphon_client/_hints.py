@@ -30,6 +30,7 @@ _BY_REASON: Mapping[str, str] = {
     "COMPLETION_NOT_FOUND": "it may be too long ago, or another process has answered it; the cache takes entry ids",
     "SOURCE_NOT_ALLOWED": "leave the source out, or use an api_key with the role operator",
     "READER_TOO_SLOW": "read the stream's events as they come, and work on them elsewhere",
+    "STREAM_NOT_FOUND": "ask anew; a stream is kept by one process, for a short time, if it was asked to be resumable",
     "RESPONSE_FULL": "ask for the rest in another call",
     "IDEMPOTENCY_KEY_REUSED": "use a new idempotency_key for every new request",
 }

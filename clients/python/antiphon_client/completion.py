@@ -15,7 +15,7 @@ from antiphon_client._call import AsyncChannelOwner, SyncChannelOwner, raised, u
 from antiphon_client._credential import ApiKey, Metadata
 from antiphon_client._repeat import Repeats
 from antiphon_client.errors import InvalidArgumentError, UnavailableError
-from antiphon_client.streams import AsyncCompletionStream, CompletionStream
+from antiphon_client.streams import AsyncCompletionStream, CompletionStream, Place
 
 if TYPE_CHECKING:
     import grpc
@@ -88,6 +88,7 @@ class AsyncCompletionClient(AsyncChannelOwner):
         idempotency_key: str | None = None,
         heartbeat_interval: float | None = None,
         text_events: completion_pb2.TextEvents.ValueType | None = None,
+        resumable: bool = False,
         timeout: float = 600.0,
         metadata: Metadata = (),
     ) -> AsyncIterator[AsyncCompletionStream]:
@@ -95,11 +96,16 @@ class AsyncCompletionClient(AsyncChannelOwner):
 
         `heartbeat_interval` and `timeout` in seconds. `text_events` says whether the events have the text as deltas, as
         sentences, or both. With an idempotency key a stream that is broken off goes on where it was, unless another
-        answer was made meanwhile.
+        answer was made meanwhile. A `resumable` one goes on where it was when the connection is lost, as long as the
+        process that has it lives and is reached; `resume_stream` takes it up from elsewhere. Then leaving the block
+        stops the model only after a while.
         """
         request = _stream_request(_request(prompt, model, namespace, idempotency_key), heartbeat_interval, text_events)
+        request.resumable = resumable
 
-        def call(seconds: float) -> AsyncCall:
+        def call(seconds: float, place: Place | None) -> AsyncCall:
+            if place is not None:
+                return self._resumed(place, heartbeat_interval, seconds, metadata)
             return self._stub.StreamComplete(request, timeout=seconds, metadata=self._credential.metadata(metadata))
 
         stream = AsyncCompletionStream(call, timeout, repeatable=bool(request.request.idempotency_key))
@@ -107,6 +113,38 @@ class AsyncCompletionClient(AsyncChannelOwner):
             yield stream
         finally:
             stream.cancel()
+
+    @asynccontextmanager
+    async def resume_stream(
+        self,
+        stream_id: str,
+        *,
+        after_sequence: int = 0,
+        heartbeat_interval: float | None = None,
+        timeout: float = 600.0,
+        metadata: Metadata = (),
+    ) -> AsyncIterator[AsyncCompletionStream]:
+        """Go on with a stream that was asked to be `resumable`, behind the event with that `sequence`.
+
+        `stream_id` is that of its `started`. Raises `NotFoundError` (STREAM_NOT_FOUND) while it is read if the process
+        that is reached does not have it.
+        """
+
+        def call(seconds: float, place: Place | None) -> AsyncCall:
+            return self._resumed(place or first, heartbeat_interval, seconds, metadata)
+
+        first = Place(stream_id, after_sequence)
+        stream = AsyncCompletionStream(call, timeout, place=first)
+        try:
+            yield stream
+        finally:
+            stream.cancel()
+
+    def _resumed(self, place: Place, heartbeat_interval: float | None, seconds: float, metadata: Metadata) -> AsyncCall:
+        request = completion_pb2.ResumeStreamRequest(stream_id=place.stream_id, after_sequence=place.sequence)
+        if heartbeat_interval is not None:
+            request.heartbeat_interval.FromMicroseconds(round(heartbeat_interval * 1e6))
+        return self._stub.ResumeStream(request, timeout=seconds, metadata=self._credential.metadata(metadata))
 
     async def submit_feedback(
         self,
@@ -179,6 +217,7 @@ class CompletionClient(SyncChannelOwner):
         idempotency_key: str | None = None,
         heartbeat_interval: float | None = None,
         text_events: completion_pb2.TextEvents.ValueType | None = None,
+        resumable: bool = False,
         timeout: float = 600.0,
         metadata: Metadata = (),
     ) -> Iterator[CompletionStream]:
@@ -186,11 +225,16 @@ class CompletionClient(SyncChannelOwner):
 
         `heartbeat_interval` and `timeout` in seconds. `text_events` says whether the events have the text as deltas, as
         sentences, or both. With an idempotency key a stream that is broken off goes on where it was, unless another
-        answer was made meanwhile.
+        answer was made meanwhile. A `resumable` one goes on where it was when the connection is lost, as long as the
+        process that has it lives and is reached; `resume_stream` takes it up from elsewhere. Then leaving the block
+        stops the model only after a while.
         """
         request = _stream_request(_request(prompt, model, namespace, idempotency_key), heartbeat_interval, text_events)
+        request.resumable = resumable
 
-        def call(seconds: float) -> Call:
+        def call(seconds: float, place: Place | None) -> Call:
+            if place is not None:
+                return self._resumed(place, heartbeat_interval, seconds, metadata)
             return self._stub.StreamComplete(request, timeout=seconds, metadata=self._credential.metadata(metadata))
 
         stream = CompletionStream(call, timeout, repeatable=bool(request.request.idempotency_key))
@@ -198,6 +242,38 @@ class CompletionClient(SyncChannelOwner):
             yield stream
         finally:
             stream.cancel()
+
+    @contextmanager
+    def resume_stream(
+        self,
+        stream_id: str,
+        *,
+        after_sequence: int = 0,
+        heartbeat_interval: float | None = None,
+        timeout: float = 600.0,
+        metadata: Metadata = (),
+    ) -> Iterator[CompletionStream]:
+        """Go on with a stream that was asked to be `resumable`, behind the event with that `sequence`.
+
+        `stream_id` is that of its `started`. Raises `NotFoundError` (STREAM_NOT_FOUND) while it is read if the process
+        that is reached does not have it.
+        """
+
+        def call(seconds: float, place: Place | None) -> Call:
+            return self._resumed(place or first, heartbeat_interval, seconds, metadata)
+
+        first = Place(stream_id, after_sequence)
+        stream = CompletionStream(call, timeout, place=first)
+        try:
+            yield stream
+        finally:
+            stream.cancel()
+
+    def _resumed(self, place: Place, heartbeat_interval: float | None, seconds: float, metadata: Metadata) -> Call:
+        request = completion_pb2.ResumeStreamRequest(stream_id=place.stream_id, after_sequence=place.sequence)
+        if heartbeat_interval is not None:
+            request.heartbeat_interval.FromMicroseconds(round(heartbeat_interval * 1e6))
+        return self._stub.ResumeStream(request, timeout=seconds, metadata=self._credential.metadata(metadata))
 
     def submit_feedback(
         self,

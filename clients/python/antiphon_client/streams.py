@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import grpc
 
@@ -19,34 +20,58 @@ from antiphon_client.sentences import SentenceSegmenter
 if TYPE_CHECKING:
     import grpc.aio
 
-    AsyncCall = grpc.aio.UnaryStreamCall[completion_pb2.StreamCompleteRequest, completion_pb2.StreamCompleteResponse]
+    AsyncCall = (
+        grpc.aio.UnaryStreamCall[completion_pb2.StreamCompleteRequest, completion_pb2.StreamCompleteResponse]
+        | grpc.aio.UnaryStreamCall[completion_pb2.ResumeStreamRequest, completion_pb2.ResumeStreamResponse]
+    )
 
 Event = completion_pb2.StreamCompleteResponse
+Resumed = completion_pb2.ResumeStreamResponse
 Finished = completion_pb2.Finished
+T = TypeVar("T")
+
+_GONE = "STREAM_NOT_FOUND"
 
 
 class Call(Protocol):
     """A streaming call of gRPC's synchronous API."""
 
-    def __next__(self) -> Event: ...
+    def __next__(self) -> Event | Resumed: ...
 
-    def __iter__(self) -> Iterator[Event]: ...
+    def __iter__(self) -> Iterator[Event | Resumed]: ...
 
     def cancel(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a stream that can be resumed was read: to the event with this number."""
+
+    stream_id: str
+    sequence: int
+
+
+Open = Callable[[float, Place | None], T]
+"""Makes the call that takes so many seconds at most: from the beginning, or from a place on."""
 
 
 class _Progress:
     """What both kinds of stream know: what was delivered, whether it is finished, and what a failure leads to."""
 
-    def __init__(self, timeout: float, *, repeatable: bool) -> None:
+    def __init__(self, timeout: float, *, repeatable: bool, place: Place | None) -> None:
         self.repeats = Repeats(timeout)
         self.finished: Finished | None = None
         self.closed = False
+        self.place = place
         self._delivered = Delivered() if repeatable else None
         self._broken: AntiphonError | None = None
 
     def pass_on(self, event: Event) -> Event | None:
         """Return what of the event is new to the caller."""
+        if event.HasField("started") and event.started.stream_id:
+            self.place = Place(event.started.stream_id, event.sequence)
+        elif self.place is not None:
+            self.place = Place(self.place.stream_id, event.sequence)
         if self._delivered is not None:
             try:
                 new = self._delivered.pass_on(event)
@@ -61,14 +86,25 @@ class _Progress:
 
     def pause(self, error: AntiphonError) -> float:
         """Return the seconds after which to call again; raise the error if that is not allowed or there is no time."""
-        if self.closed or self._delivered is None or not isinstance(error, UnavailableError):
+        if self.closed:
             raise error
-        pause = self.repeats.pause(error)
+        # What the service itself says of the stream it would say again.
+        cut_off = isinstance(error, UnavailableError) and not error.reason
+        if not (self.place is not None and cut_off):
+            self._begin_again(error)
+        pause = self.repeats.pause(error if isinstance(error, UnavailableError) else UnavailableError(str(error)))
         if pause is None:
             raise error
         self._broken = error
-        self._delivered.begin_again()
         return pause
+
+    def _begin_again(self, error: AntiphonError) -> None:
+        """Go back to the beginning of the answer, or raise: the error, or what the stream was cut off with."""
+        gone = self.place is not None and error.reason == _GONE
+        if self._delivered is None or not (gone or isinstance(error, UnavailableError)):
+            raise (self._broken or error) if gone else error
+        self.place = None
+        self._delivered.begin_again()
 
     def end(self) -> None:
         """Raise if the stream ended well without saying that the answer is complete."""
@@ -86,10 +122,12 @@ class AsyncCompletionStream:
     Iterating raises `AntiphonError`, also in the middle: then what had arrived is incomplete.
     """
 
-    def __init__(self, call: Callable[[float], AsyncCall], timeout: float, *, repeatable: bool) -> None:
+    def __init__(
+        self, call: Open[AsyncCall], timeout: float, *, repeatable: bool = False, place: Place | None = None
+    ) -> None:
         self._open = call
-        self._progress = _Progress(timeout, repeatable=repeatable)
-        self._call = call(timeout)
+        self._progress = _Progress(timeout, repeatable=repeatable, place=place)
+        self._call = call(timeout, place)
 
     @property
     def finished(self) -> Finished | None:
@@ -144,9 +182,9 @@ class AsyncCompletionStream:
                 raise_unless_task_cancelled()
                 raise
             else:
-                return event if isinstance(event, Event) else None
+                return _event(event)
             if not self._progress.closed:
-                self._call = self._open(self._progress.repeats.remaining())
+                self._call = self._open(self._progress.repeats.remaining(), self._progress.place)
         return None
 
 
@@ -156,10 +194,12 @@ class CompletionStream:
     Iterating raises `AntiphonError`, also in the middle: then what had arrived is incomplete.
     """
 
-    def __init__(self, call: Callable[[float], Call], timeout: float, *, repeatable: bool) -> None:
+    def __init__(
+        self, call: Open[Call], timeout: float, *, repeatable: bool = False, place: Place | None = None
+    ) -> None:
         self._open = call
-        self._progress = _Progress(timeout, repeatable=repeatable)
-        self._call = call(timeout)
+        self._progress = _Progress(timeout, repeatable=repeatable, place=place)
+        self._call = call(timeout, place)
 
     @property
     def finished(self) -> Finished | None:
@@ -205,12 +245,19 @@ class CompletionStream:
     def _next(self) -> Event | None:
         while not self._progress.closed:
             try:
-                return next(self._call, None)
+                return _event(next(self._call, None))
             except grpc.RpcError as error:
                 time.sleep(self._progress.pause(from_rpc_error(error)))
             if not self._progress.closed:
-                self._call = self._open(self._progress.repeats.remaining())
+                self._call = self._open(self._progress.repeats.remaining(), self._progress.place)
         return None
+
+
+def _event(message: object) -> Event | None:
+    """Return the event of a message; of what tells that there is none any more, nothing."""
+    if isinstance(message, Resumed):
+        return message.event
+    return message if isinstance(message, Event) else None
 
 
 def _final(progress: _Progress) -> Finished:

@@ -17,6 +17,7 @@ _ALL = frozenset(Role)
 TABLE: Table = {
     "antiphon.completion.v1.CompletionService/Complete": _CLIENTS,
     "antiphon.completion.v1.CompletionService/StreamComplete": _CLIENTS,
+    "antiphon.completion.v1.CompletionService/ResumeStream": _CLIENTS,
     "antiphon.completion.v1.CompletionService/SubmitFeedback": _CLIENTS,
     "antiphon.cache.v1.CacheService/Lookup": _SUITE,
     "antiphon.cache.v1.CacheService/BatchLookup": _SUITE,

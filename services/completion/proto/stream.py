@@ -23,16 +23,18 @@ Message = completion_pb2.StreamCompleteResponse
 class StreamWriter:
     """Writes and numbers the messages of one stream."""
 
-    def __init__(self, completion_id: str, request_id: str = "") -> None:
+    def __init__(self, completion_id: str, request_id: str = "", *, stream_id: str = "") -> None:
+        """`stream_id`: of one that can be resumed."""
         self._completion_id = completion_id
         self._request_id = request_id
+        self._stream_id = stream_id
         self._sequence = 0
 
     def write(self, event: Told) -> Message:
         """Return the next message."""
         match event:
             case Beat():
-                return Message(heartbeat=completion_pb2.Heartbeat(), sequence=self._sequence)
+                return heartbeat_after(self._sequence)
             case Opened(model, outcome):
                 return self._numbered(Message(started=self._started(model, OUTCOME_NUMBERS[outcome])))
             case Delivered():
@@ -60,12 +62,19 @@ class StreamWriter:
         yield self.end(response)
 
     def _started(self, model: str, outcome: cache_pb2.Outcome.ValueType) -> completion_pb2.Started:
-        return completion_pb2.Started(completion_id=self._completion_id, model=model, cache_outcome=outcome)
+        return completion_pb2.Started(
+            completion_id=self._completion_id, model=model, cache_outcome=outcome, stream_id=self._stream_id
+        )
 
     def _numbered(self, message: Message) -> Message:
         self._sequence += 1
         message.sequence = self._sequence
         return message
+
+
+def heartbeat_after(sequence: int) -> Message:
+    """Return a sign of life behind the message with this number."""
+    return Message(heartbeat=completion_pb2.Heartbeat(), sequence=sequence)
 
 
 def _content(content: Content | Sentence) -> Message:

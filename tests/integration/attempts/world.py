@@ -77,6 +77,7 @@ class World:
     router: MemoryRouter
     client: AsyncCompletionClient
     telemetry: Telemetry
+    address: str
 
     async def complete(self, prompt: str = "Why?", **fields: object) -> completion_pb2.CompleteResponse:
         request = completion_pb2.CompleteRequest(prompt=prompt, **fields)  # type: ignore[arg-type]
@@ -153,6 +154,7 @@ async def world(
             service.fills,
             service.keys,
             service.feedback,
+            service.resuming,
             lambda name, field: service.models.resolve(name, field=field),
             heartbeat=15.0,
         )
@@ -162,4 +164,4 @@ async def world(
         await server.start()
         stack.push_async_callback(server.stop, 0)
         client = await stack.enter_async_context(AsyncCompletionClient(f"127.0.0.1:{port}"))
-        yield World(primary, fallback, service, cache, router, client, telemetry)
+        yield World(primary, fallback, service, cache, router, client, telemetry, f"127.0.0.1:{port}")

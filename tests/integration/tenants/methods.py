@@ -96,6 +96,7 @@ REQUESTS: Mapping[str, Callable[[], Message]] = {
     "RouterService/ListModels": router_pb2.ListModelsRequest,
     "RouterService/RecordOutcome": lambda: report("none"),
     "CompletionService/Complete": lambda: completion_pb2.CompleteRequest(prompt="?"),
+    "CompletionService/ResumeStream": lambda: completion_pb2.ResumeStreamRequest(stream_id="none"),
     "CompletionService/StreamComplete": lambda: completion_pb2.StreamCompleteRequest(
         request=completion_pb2.CompleteRequest(prompt="?")
     ),

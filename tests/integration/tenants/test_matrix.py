@@ -40,6 +40,7 @@ SUITE = {Role.SERVICE, Role.OPERATOR}
 ALLOWED = {
     "CompletionService/Complete": CLIENTS,
     "CompletionService/StreamComplete": CLIENTS,
+    "CompletionService/ResumeStream": CLIENTS,
     "CompletionService/SubmitFeedback": CLIENTS,
     "CacheService/Lookup": SUITE,
     "CacheService/BatchLookup": SUITE,
@@ -91,13 +92,14 @@ LABELS = {
 
 
 class Objects:
-    """What a tenant has: an entry, a lease, a decision, a completion."""
+    """What a tenant has: an entry, a lease, a decision, a completion, a stream."""
 
-    def __init__(self, entry_id: str, lease_id: str, decision_id: str, completion_id: str) -> None:
+    def __init__(self, entry_id: str, lease_id: str, decision_id: str, completion_id: str, stream_id: str) -> None:
         self.entry_id = entry_id
         self.lease_id = lease_id
         self.decision_id = decision_id
         self.completion_id = completion_id
+        self.stream_id = stream_id
 
 
 COMPLETE = completion_pb2.CompleteRequest(prompt="Which of these is the owner's?")
@@ -118,6 +120,9 @@ NAMED: Mapping[tuple[str, str], Callable[[Objects], Message]] = {
     ),
     ("CompletionService/SubmitFeedback", "completion_id"): lambda o: completion_pb2.SubmitFeedbackRequest(
         completion_id=o.completion_id, verdict=cache_pb2.VERDICT_WRONG
+    ),
+    ("CompletionService/ResumeStream", "stream_id"): lambda o: completion_pb2.ResumeStreamRequest(
+        stream_id=o.stream_id
     ),
     ("RouterService/RecordOutcome", "decision_id"): lambda o: report(o.decision_id),
 }
@@ -244,14 +249,19 @@ async def test_another_tenants_objects_are_not_found(channels: Channels, tenancy
     lease_id = (await lookup("Who fills this?")).fill.granted.id
     for _ in range(2):  # the second one is served, so that its entry is known at once
         (completed,) = await call(channels["completion"], "CompletionService/Complete", COMPLETE, owner)
+    stream = completion_pb2.StreamCompleteRequest(request=COMPLETE, resumable=True)
+    begun, *_ = await call(channels["completion"], "CompletionService/StreamComplete", stream, owner)
     theirs = Objects(
         stored.entry_id,  # type: ignore[attr-defined]
         lease_id,
         decided.decision_id,  # type: ignore[attr-defined]
         completed.info.completion_id,  # type: ignore[attr-defined]
+        begun.started.stream_id,  # type: ignore[attr-defined]
     )
-    nobodys = Objects("00000000-0000-5000-8000-000000000000", "no-such-lease", "0" * len(theirs.decision_id), "none")
-    assert all((theirs.entry_id, theirs.lease_id, theirs.decision_id, theirs.completion_id))
+    nobodys = Objects(
+        "00000000-0000-5000-8000-000000000000", "no-such-lease", "0" * len(theirs.decision_id), "none", "none"
+    )
+    assert all((theirs.entry_id, theirs.lease_id, theirs.decision_id, theirs.completion_id, theirs.stream_id))
     for (name, path), request in NAMED.items():
         channel = channels[server_of(name)]
         seen = [await status(channel, name, request(objects), stranger) for objects in (theirs, nobodys)]

@@ -51,6 +51,10 @@ class Scripted(completion_pb2_grpc.CompletionServiceServicer):
         finally:
             self.closed.set()
 
+    async def ResumeStream(self, request: completion_pb2.ResumeStreamRequest, context: Context) -> None:  # type: ignore[override]  # noqa: N802
+        for event in answer(request.stream_id)[request.after_sequence :]:
+            await context.write(completion_pb2.ResumeStreamResponse(event=event))
+
     async def SubmitFeedback(  # noqa: N802
         self, request: completion_pb2.SubmitFeedbackRequest, context: Context
     ) -> completion_pb2.SubmitFeedbackResponse:

@@ -36,7 +36,9 @@ CLIENTS = {
 
 METHODS = [method for service in CLIENTS for method in service.methods]
 
-FINISHED = completion_pb2.StreamCompleteResponse(finished=completion_pb2.Finished()).SerializeToString()
+_FINISHED = completion_pb2.StreamCompleteResponse(finished=completion_pb2.Finished())
+FINISHED = _FINISHED.SerializeToString()
+RESUMED = completion_pb2.ResumeStreamResponse(event=_FINISHED).SerializeToString()
 
 KEY = "ap_abcdefghijkl_secret"
 
@@ -52,9 +54,11 @@ class Listener(grpc.GenericRpcHandler):
             self.seen.append([tuple(pair) for pair in context.invocation_metadata()])
             return b""
 
+        method = details.method
+
         async def stream(request: bytes, context: Any) -> AsyncIterator[bytes]:
             await answer(request, context)
-            yield FINISHED
+            yield RESUMED if "Resume" in method else FINISHED
 
         if not details.method.startswith("/antiphon."):
             return None
@@ -87,6 +91,9 @@ def call(client: Any, method: MethodDescriptor, metadata: Sequence[tuple[str, st
     if method.name == "StreamComplete":
         with client.stream("x", metadata=metadata) as events:
             assert list(events)
+    elif method.name == "ResumeStream":
+        with client.resume_stream("x", metadata=metadata) as events:
+            assert list(events)
     else:
         getattr(client, python_name(method))(GetMessageClass(method.input_type)(), metadata=metadata)
 
@@ -95,6 +102,9 @@ async def call_async(client: Any, method: MethodDescriptor, metadata: Sequence[t
     """Call the method that belongs to an rpc."""
     if method.name == "StreamComplete":
         async with client.stream("x", metadata=metadata) as events:
+            assert [event async for event in events]
+    elif method.name == "ResumeStream":
+        async with client.resume_stream("x", metadata=metadata) as events:
             assert [event async for event in events]
     else:
         await getattr(client, python_name(method))(GetMessageClass(method.input_type)(), metadata=metadata)

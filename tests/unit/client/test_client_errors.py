@@ -56,6 +56,15 @@ class Failing(completion_pb2_grpc.CompletionServiceServicer):
         finally:
             self.closed.set()
 
+    async def ResumeStream(  # noqa: N802
+        self,
+        request: completion_pb2.ResumeStreamRequest,
+        context: grpc.aio.ServicerContext,  # type: ignore[type-arg]
+    ) -> AsyncIterator[completion_pb2.ResumeStreamResponse]:
+        event = completion_pb2.StreamCompleteResponse(delta=completion_pb2.Delta(text="x"))
+        yield completion_pb2.ResumeStreamResponse(event=event)
+        await fail(context, grpc.StatusCode[request.stream_id])
+
     async def SubmitFeedback(self, request: completion_pb2.SubmitFeedbackRequest, context: Any) -> Any:  # noqa: N802
         await fail(context, grpc.StatusCode[request.completion_id])
 

@@ -248,9 +248,15 @@ class StreamCompleteRequest(_message.Message):
     REQUEST_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     TEXT_EVENTS_FIELD_NUMBER: _builtins.int
+    RESUMABLE_FIELD_NUMBER: _builtins.int
     text_events: Global___TextEvents.ValueType
     """How the answer's text is sent. Callers who want different events share one call of the model all the same. Default:
     DELTAS.
+    """
+    resumable: _builtins.bool
+    """Keep the stream for `ResumeStream`, while it is written and for a minute after its last reader has left (the operator
+    may change that). In that minute the model goes on writing, and is paid for, though nobody reads; only then is the
+    call closed. READER_TOO_SLOW does not happen.
     """
     @_builtins.property
     def request(self) -> Global___CompleteRequest:
@@ -266,14 +272,71 @@ class StreamCompleteRequest(_message.Message):
         request: Global___CompleteRequest | None = ...,
         heartbeat_interval: _duration_pb2.Duration | None = ...,
         text_events: Global___TextEvents.ValueType = ...,
+        resumable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "request", b"request", "text_events", b"text_events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "request", b"request", "resumable", b"resumable", "text_events", b"text_events"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamCompleteRequest: _TypeAlias = StreamCompleteRequest  # noqa: Y015
+
+@_typing.final
+class ResumeStreamRequest(_message.Message):
+    """Request of `ResumeStream`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_ID_FIELD_NUMBER: _builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
+    stream_id: _builtins.str
+    """`Started.stream_id` of the stream. Required."""
+    after_sequence: _builtins.int
+    """`sequence` of the last event that arrived; what follows it is sent. 0: all of it."""
+    @_builtins.property
+    def heartbeat_interval(self) -> _duration_pb2.Duration:
+        """As in `StreamCompleteRequest`; `text_events` stay as they were."""
+
+    def __init__(
+        self,
+        *,
+        stream_id: _builtins.str = ...,
+        after_sequence: _builtins.int = ...,
+        heartbeat_interval: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "heartbeat_interval", b"heartbeat_interval", "stream_id", b"stream_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeStreamRequest: _TypeAlias = ResumeStreamRequest  # noqa: Y015
+
+@_typing.final
+class ResumeStreamResponse(_message.Message):
+    """Response of `ResumeStream`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event(self) -> Global___StreamCompleteResponse:
+        """The next event of the stream, numbered as it was."""
+
+    def __init__(
+        self,
+        *,
+        event: Global___StreamCompleteResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeStreamResponse: _TypeAlias = ResumeStreamResponse  # noqa: Y015
 
 @_typing.final
 class Route(_message.Message):
@@ -546,22 +609,26 @@ class Started(_message.Message):
     COMPLETION_ID_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     CACHE_OUTCOME_FIELD_NUMBER: _builtins.int
+    STREAM_ID_FIELD_NUMBER: _builtins.int
     completion_id: _builtins.str
     """Identifies this completion."""
     model: _builtins.str
     """The model whose answer follows."""
     cache_outcome: _cache_pb2.Outcome.ValueType
     """How the lookup ended."""
+    stream_id: _builtins.str
+    """What `ResumeStream` takes. It names the process that has the stream. Empty unless the stream is `resumable`."""
     def __init__(
         self,
         *,
         completion_id: _builtins.str = ...,
         model: _builtins.str = ...,
         cache_outcome: _cache_pb2.Outcome.ValueType = ...,
+        stream_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_outcome", b"cache_outcome", "completion_id", b"completion_id", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_outcome", b"cache_outcome", "completion_id", b"completion_id", "model", b"model", "stream_id", b"stream_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -32,7 +32,8 @@ class CompletionServiceStub(object):
     answer that was cut, filtered or cancelled is never cached. When the cache or the router is down the answer still comes,
     with `degraded` saying why.
 
-    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete`, 5 s for `SubmitFeedback`.
+    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete` and `ResumeStream`, 5 s for
+    `SubmitFeedback`.
     """
 
     def __init__(self, channel):
@@ -51,6 +52,11 @@ class CompletionServiceStub(object):
                 request_serializer=antiphon_dot_completion_dot_v1_dot_completion__pb2.StreamCompleteRequest.SerializeToString,
                 response_deserializer=antiphon_dot_completion_dot_v1_dot_completion__pb2.StreamCompleteResponse.FromString,
                 _registered_method=True)
+        self.ResumeStream = channel.unary_stream(
+                '/antiphon.completion.v1.CompletionService/ResumeStream',
+                request_serializer=antiphon_dot_completion_dot_v1_dot_completion__pb2.ResumeStreamRequest.SerializeToString,
+                response_deserializer=antiphon_dot_completion_dot_v1_dot_completion__pb2.ResumeStreamResponse.FromString,
+                _registered_method=True)
         self.SubmitFeedback = channel.unary_unary(
                 '/antiphon.completion.v1.CompletionService/SubmitFeedback',
                 request_serializer=antiphon_dot_completion_dot_v1_dot_completion__pb2.SubmitFeedbackRequest.SerializeToString,
@@ -65,7 +71,8 @@ class CompletionServiceServicer(object):
     answer that was cut, filtered or cancelled is never cached. When the cache or the router is down the answer still comes,
     with `degraded` saying why.
 
-    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete`, 5 s for `SubmitFeedback`.
+    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete` and `ResumeStream`, 5 s for
+    `SubmitFeedback`.
     """
 
     def Complete(self, request, context):
@@ -97,6 +104,18 @@ class CompletionServiceServicer(object):
 
         Errors: as `Complete`; RESOURCE_EXHAUSTED (READER_TOO_SLOW); UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas, whose `ErrorInfo.metadata` has the `offset`, the
         bytes of text (UTF-8) that were sent, and the `cause`, the reason of the model's server.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeStream(self, request, context):
+        """Goes on with a stream that was broken off, after the last event that arrived; at the process that has it, also several
+        times and beside its other readers. It ends as the stream itself does, with `finished` or with its error. Buys
+        nothing.
+
+        Errors: INVALID_ARGUMENT; NOT_FOUND (STREAM_NOT_FOUND) if the stream was not `resumable`, is not kept any more, belongs to
+        another tenant, or to another process or one that has ended; and those of `StreamComplete`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,6 +156,11 @@ def add_CompletionServiceServicer_to_server(servicer, server):
                     request_deserializer=antiphon_dot_completion_dot_v1_dot_completion__pb2.StreamCompleteRequest.FromString,
                     response_serializer=antiphon_dot_completion_dot_v1_dot_completion__pb2.StreamCompleteResponse.SerializeToString,
             ),
+            'ResumeStream': grpc.unary_stream_rpc_method_handler(
+                    servicer.ResumeStream,
+                    request_deserializer=antiphon_dot_completion_dot_v1_dot_completion__pb2.ResumeStreamRequest.FromString,
+                    response_serializer=antiphon_dot_completion_dot_v1_dot_completion__pb2.ResumeStreamResponse.SerializeToString,
+            ),
             'SubmitFeedback': grpc.unary_unary_rpc_method_handler(
                     servicer.SubmitFeedback,
                     request_deserializer=antiphon_dot_completion_dot_v1_dot_completion__pb2.SubmitFeedbackRequest.FromString,
@@ -157,7 +181,8 @@ class CompletionService(object):
     answer that was cut, filtered or cancelled is never cached. When the cache or the router is down the answer still comes,
     with `degraded` saying why.
 
-    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete`, 5 s for `SubmitFeedback`.
+    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete` and `ResumeStream`, 5 s for
+    `SubmitFeedback`.
     """
 
     @staticmethod
@@ -204,6 +229,33 @@ class CompletionService(object):
             '/antiphon.completion.v1.CompletionService/StreamComplete',
             antiphon_dot_completion_dot_v1_dot_completion__pb2.StreamCompleteRequest.SerializeToString,
             antiphon_dot_completion_dot_v1_dot_completion__pb2.StreamCompleteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeStream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/antiphon.completion.v1.CompletionService/ResumeStream',
+            antiphon_dot_completion_dot_v1_dot_completion__pb2.ResumeStreamRequest.SerializeToString,
+            antiphon_dot_completion_dot_v1_dot_completion__pb2.ResumeStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,7 +33,8 @@ class CompletionServiceStub:
     answer that was cut, filtered or cancelled is never cached. When the cache or the router is down the answer still comes,
     with `degraded` saying why.
 
-    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete`, 5 s for `SubmitFeedback`.
+    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete` and `ResumeStream`, 5 s for
+    `SubmitFeedback`.
     """
 
     @_typing.overload
@@ -66,6 +67,14 @@ class CompletionServiceStub:
     Errors: as `Complete`; RESOURCE_EXHAUSTED (READER_TOO_SLOW); UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas, whose `ErrorInfo.metadata` has the `offset`, the
     bytes of text (UTF-8) that were sent, and the `cause`, the reason of the model's server.
     """
+    ResumeStream: _grpc.UnaryStreamMultiCallable[_completion_pb2.ResumeStreamRequest, _completion_pb2.ResumeStreamResponse]
+    """Goes on with a stream that was broken off, after the last event that arrived; at the process that has it, also several
+    times and beside its other readers. It ends as the stream itself does, with `finished` or with its error. Buys
+    nothing.
+
+    Errors: INVALID_ARGUMENT; NOT_FOUND (STREAM_NOT_FOUND) if the stream was not `resumable`, is not kept any more, belongs to
+    another tenant, or to another process or one that has ended; and those of `StreamComplete`.
+    """
     SubmitFeedback: _grpc.UnaryUnaryMultiCallable[_completion_pb2.SubmitFeedbackRequest, _completion_pb2.SubmitFeedbackResponse]
     """Says whether an answer was right. The cache keeps that with the entry that served it, or that it became, and by its
     rules does not serve an entry any more that is said to be wrong; see `antiphon.cache.v1.CacheService.Feedback`. The
@@ -93,7 +102,8 @@ class CompletionServiceAsyncStub(CompletionServiceStub):
     answer that was cut, filtered or cancelled is never cached. When the cache or the router is down the answer still comes,
     with `degraded` saying why.
 
-    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete`, 5 s for `SubmitFeedback`.
+    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete` and `ResumeStream`, 5 s for
+    `SubmitFeedback`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -123,6 +133,14 @@ class CompletionServiceAsyncStub(CompletionServiceStub):
     Errors: as `Complete`; RESOURCE_EXHAUSTED (READER_TOO_SLOW); UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas, whose `ErrorInfo.metadata` has the `offset`, the
     bytes of text (UTF-8) that were sent, and the `cause`, the reason of the model's server.
     """
+    ResumeStream: _aio.UnaryStreamMultiCallable[_completion_pb2.ResumeStreamRequest, _completion_pb2.ResumeStreamResponse]  # type: ignore[assignment]
+    """Goes on with a stream that was broken off, after the last event that arrived; at the process that has it, also several
+    times and beside its other readers. It ends as the stream itself does, with `finished` or with its error. Buys
+    nothing.
+
+    Errors: INVALID_ARGUMENT; NOT_FOUND (STREAM_NOT_FOUND) if the stream was not `resumable`, is not kept any more, belongs to
+    another tenant, or to another process or one that has ended; and those of `StreamComplete`.
+    """
     SubmitFeedback: _aio.UnaryUnaryMultiCallable[_completion_pb2.SubmitFeedbackRequest, _completion_pb2.SubmitFeedbackResponse]  # type: ignore[assignment]
     """Says whether an answer was right. The cache keeps that with the entry that served it, or that it became, and by its
     rules does not serve an entry any more that is said to be wrong; see `antiphon.cache.v1.CacheService.Feedback`. The
@@ -149,7 +167,8 @@ class CompletionServiceServicer(metaclass=_abc_1.ABCMeta):
     answer that was cut, filtered or cancelled is never cached. When the cache or the router is down the answer still comes,
     with `degraded` saying why.
 
-    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete`, 5 s for `SubmitFeedback`.
+    Default deadline, if the caller sets none: 60 s for `Complete`, 600 s for `StreamComplete` and `ResumeStream`, 5 s for
+    `SubmitFeedback`.
     """
 
     @_abc_1.abstractmethod
@@ -188,6 +207,20 @@ class CompletionServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: as `Complete`; RESOURCE_EXHAUSTED (READER_TOO_SLOW); UNAVAILABLE (UPSTREAM_TRUNCATED) after deltas, whose `ErrorInfo.metadata` has the `offset`, the
         bytes of text (UTF-8) that were sent, and the `cause`, the reason of the model's server.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeStream(
+        self,
+        request: _completion_pb2.ResumeStreamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_completion_pb2.ResumeStreamResponse], _abc.AsyncIterator[_completion_pb2.ResumeStreamResponse]]:
+        """Goes on with a stream that was broken off, after the last event that arrived; at the process that has it, also several
+        times and beside its other readers. It ends as the stream itself does, with `finished` or with its error. Buys
+        nothing.
+
+        Errors: INVALID_ARGUMENT; NOT_FOUND (STREAM_NOT_FOUND) if the stream was not `resumable`, is not kept any more, belongs to
+        another tenant, or to another process or one that has ended; and those of `StreamComplete`.
         """
 
     @_abc_1.abstractmethod

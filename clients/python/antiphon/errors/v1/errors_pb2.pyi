@@ -108,6 +108,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """PERMISSION_DENIED: keys of this role may not give feedback as this source."""
     ERROR_REASON_READER_TOO_SLOW: _ErrorReason.ValueType  # 40
     """RESOURCE_EXHAUSTED: the caller reads its stream more slowly than the answer is written, and has fallen too far behind."""
+    ERROR_REASON_STREAM_NOT_FOUND: _ErrorReason.ValueType  # 41
+    """NOT_FOUND: no such stream, not any more, not of this tenant, or not in this process."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The machine-readable reason of an error.
@@ -200,6 +202,8 @@ ERROR_REASON_SOURCE_NOT_ALLOWED: ErrorReason.ValueType  # 39
 """PERMISSION_DENIED: keys of this role may not give feedback as this source."""
 ERROR_REASON_READER_TOO_SLOW: ErrorReason.ValueType  # 40
 """RESOURCE_EXHAUSTED: the caller reads its stream more slowly than the answer is written, and has fallen too far behind."""
+ERROR_REASON_STREAM_NOT_FOUND: ErrorReason.ValueType  # 41
+"""NOT_FOUND: no such stream, not any more, not of this tenant, or not in this process."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final
