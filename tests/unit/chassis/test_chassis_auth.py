@@ -284,7 +284,7 @@ def test_a_service_acts_for_whom_it_names_or_for_its_own_tenant() -> None:
 
 @pytest.mark.parametrize("role", [Role.OPERATOR, None])
 @pytest.mark.parametrize("header", [TENANT_HEADER, KEY_ID_HEADER])
-@pytest.mark.parametrize("value", ["own", "default", "", KEY.id])
+@pytest.mark.parametrize("value", ["own", "default", "", KEY.id], ids=["own", "default", "empty", "the key"])
 def test_nobody_else_may_name_a_tenant(role: Role | None, header: str, value: str) -> None:
     with pytest.raises(PermissionDenied) as raised:
         acting(role, (header, value))
