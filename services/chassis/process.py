@@ -22,6 +22,7 @@ from services.chassis.descriptors import raise_limit
 from services.chassis.lifetime import Shutdown, watch_parent
 from services.chassis.settings import EX_CONFIG, SettingsError, SuiteSettings, load
 from services.chassis.telemetry import Telemetry
+from services.chassis.watchdog import Watchdog
 
 EX_SOFTWARE = 70
 
@@ -90,7 +91,8 @@ async def _supervise(main: Main[S], settings: S, process: Process) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     try:
-        await task
+        with Watchdog(process.telemetry).watching(loop):
+            await task
     except asyncio.CancelledError:
         if not broken_off_by:
             raise
