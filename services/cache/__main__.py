@@ -91,6 +91,7 @@ async def main(settings: CacheSettings, process: Process) -> None:
         listen=settings.cache_listen,
         variable="ANTIPHON_CACHE_LISTEN",
         limits={WAITERS: settings.max_waiters, LEASES: LEASE_PLACES},
+        spared={LEASES},  # what was bought is stored, or given back
     )
     servicer = CacheServicer(
         cache, metrics, embedder=identity.slug, version=judge.version, now=clock.now, monotonic=clock.monotonic

@@ -11,7 +11,7 @@ await server.serve()          # until the process is asked to stop; drains
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from typing import Any
 
 import grpc
@@ -26,6 +26,7 @@ from services.chassis.door import Door
 from services.chassis.handler import bind
 from services.chassis.health_port import DEFAULT_LISTEN, HealthPort
 from services.chassis.limits import Limits
+from services.chassis.memory import Memory
 from services.chassis.metrics_endpoint import MetricsEndpoint
 from services.chassis.process import Process
 from services.chassis.settings import SettingsError, SuiteSettings
@@ -65,18 +66,28 @@ class Server:
         listen: str,
         variable: str,
         limits: Mapping[str, int] | None = None,
+        spared: Collection[str] = (),
         table: Table = TABLE,
+        memory: Memory | None = None,
     ) -> None:
         """`listen` is `host:port`, `variable` the setting it came from; `limits` are places per group of methods.
 
-        `table` says who may call what.
+        `spared`: groups whose calls are taken also when memory is short: they end what was begun. `table` says who may
+        call what. `memory`: of this process, if not by its own cgroup.
         """
         self._name = name
         self._settings = settings
         self._process = process
         self._listen = listen
         self._variable = variable
-        self._limits = Limits(settings.max_concurrent_rpcs, {**health.PLACES, **(limits or {})})
+        self._memory = Memory(process.telemetry) if memory is None else memory
+        self._watching: asyncio.Task[None] | None = None
+        self._limits = Limits(
+            settings.max_concurrent_rpcs,
+            {**health.PLACES, **(limits or {})},
+            short=lambda: self._memory.short,
+            spared={*health.PLACES, *spared},
+        )
         self._services: list[str] = []
         self._metrics: MetricsEndpoint | None = None
         self._tls: ServerTls | None = None
@@ -154,6 +165,7 @@ class Server:
         if listen is not None:
             self._health_port = HealthPort(self.health, self._process.telemetry, listen, _options(self._limits.total))
             await self._health_port.start()
+        self._watching = asyncio.create_task(self._memory.watch(), name="memory")
         await self.grpc.start()
         try:
             runfile.write(
@@ -188,6 +200,8 @@ class Server:
             await self._unless_forced(stopping)
             await self.grpc.stop(None)
         finally:
+            if self._watching is not None:
+                self._watching.cancel()
             await self._credentials.stop()
             runfile.remove(self._settings.state_dir, self._name)
             if self._metrics is not None:

@@ -101,6 +101,11 @@ class Telemetry:
             ["result"],
             registry=self.registry,
         )
+        self.memory_used = Gauge(
+            "antiphon_memory_used_share",
+            "Working set by the limit of the process's cgroup; from 0.85 on calls are refused. 0 without a limit.",
+            registry=self.registry,
+        )
         self.sink = LogSink(stream or sys.stderr.buffer)
         Gauge(
             "antiphon_log_lines_dropped", "Log lines dropped since the reader was stuck.", registry=self.registry

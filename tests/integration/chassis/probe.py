@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from services.chassis.auth.values import Role
 from services.chassis.call import Call
 from services.chassis.handler import server_stream, unary
 from services.chassis.lifetime import Shutdown
+from services.chassis.memory import Memory
 from services.chassis.process import Process
 from services.chassis.server import Server
 from services.chassis.settings import SuiteSettings
@@ -71,6 +73,8 @@ Ping: Any = GetMessageClass(_DESCRIPTOR.message_types_by_name["Ping"])
 TABLE = {f"antiphon_test.Probe/{name}": frozenset({Role.CLIENT}) for name in ("Echo", "Wait", "Count")}
 
 ECHO, WAIT, COUNT = (f"/antiphon_test.Probe/{name}" for name in ("Echo", "Wait", "Count"))
+
+GUARD_SECONDS = 10.0
 
 WAIT_SECONDS = 0.1
 """The default deadline of Wait and Count: short, since tests wait for it."""
@@ -135,6 +139,7 @@ async def serving(
     limits: Mapping[str, int] | None = None,
     log_sample: float = 0.0,
     listen: str = "127.0.0.1:0",
+    memory: Callable[[Telemetry], Memory] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Bench]:
     """A ready server on a free port of loopback."""
@@ -149,7 +154,9 @@ async def serving(
         listen=listen,
         variable="ANTIPHON_PROBE_LISTEN",
         limits={"waiters": 4, **(limits or {})},
+        spared={"waiters"},
         table=TABLE,
+        memory=None if memory is None else memory(telemetry),
     )
     probe = Probe()
     server.add(probe, PROBE)
@@ -167,6 +174,13 @@ async def connected(target: str, options: Sequence[tuple[str, Any]] = ()) -> Asy
     """A channel whose methods take and give bytes."""
     async with grpc.aio.insecure_channel(target, options=options) as channel:
         yield channel
+
+
+async def until(state: Callable[[], bool]) -> None:
+    """Wait for what a server tells nobody: it has seen a change of a file, the kernel has closed a descriptor."""
+    async with asyncio.timeout(GUARD_SECONDS):
+        while not state():  # noqa: ASYNC110 -- as said
+            await asyncio.sleep(0.01)
 
 
 async def refused(call: Any) -> grpc.aio.AioRpcError:

@@ -29,6 +29,7 @@ from tests.integration.chassis.probe import (
     connected,
     refused,
     serving,
+    until,
 )
 
 GUARD_SECONDS = 10.0
@@ -55,13 +56,6 @@ async def channel(bench: Bench) -> AsyncIterator[Any]:
 
 async def echo(channel: Any, metadata: Any = ()) -> Any:
     return Ping.FromString(await channel.unary_unary(ECHO)(PING, timeout=GUARD_SECONDS, metadata=metadata))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until a change of the file has been seen; it is looked at a few times a second."""
-    async with asyncio.timeout(GUARD_SECONDS):
-        while not condition():  # noqa: ASYNC110 -- the server tells nobody; its metrics say so
-            await asyncio.sleep(0.01)
 
 
 async def test_a_key_lets_in_and_says_for_whom(bench: Bench, channel: Any) -> None:

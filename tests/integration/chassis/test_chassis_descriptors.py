@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from services.chassis import runfile
-from tests.integration.chassis.probe import ECHO, WAIT, Ping, connected, refused
+from tests.integration.chassis.probe import ECHO, WAIT, Ping, connected, refused, until
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs prlimit(2) and /proc")
 
@@ -80,12 +80,6 @@ def opened(stack: ExitStack, address: str, count: int) -> None:
     host, _, port = address.rpartition(":")
     for _ in range(count):
         stack.enter_context(socket.create_connection((host, int(port)), timeout=GUARD_SECONDS))
-
-
-async def until(state: Callable[[], bool]) -> None:
-    async with asyncio.timeout(GUARD_SECONDS):
-        while not state():  # noqa: ASYNC110 -- the kernel tells nobody how many descriptors a process has
-            await asyncio.sleep(0.02)
 
 
 def cpu_seconds(pid: int) -> float:
