@@ -33,6 +33,7 @@ _CHANNEL: dict[str, int | str] = {
     "grpc.min_reconnect_backoff_ms": 2_000,
     "grpc.keepalive_time_ms": 30_000,
     "grpc.keepalive_timeout_ms": 10_000,
+    "grpc.http2.ping_timeout_ms": 10_000,
     "grpc.max_send_message_length": 64 * 1024 * 1024,
     # A page of records; `Collection.scroll` aims far below it.
     "grpc.max_receive_message_length": 256 * 1024 * 1024,
