@@ -72,6 +72,8 @@ class Recovery:
         self.ready = asyncio.Event()
         self.rebuilds = 0
         """Times the index was rebuilt."""
+        self.clearing: set[tuple[str, str]] = set()
+        """Tenant and namespace of what this process is clearing: it makes the entries invisible by itself, and counts them."""
 
     @property
     def hydrating(self) -> bool:
@@ -150,6 +152,8 @@ class Recovery:
         for write in self._writer.pending():
             made[write.entry.tenant, write.entry.namespace].append(write)
         for epoch in epochs:
+            if (epoch.tenant, epoch.namespace) in self.clearing:
+                continue
             before = self._entries.raise_epoch(epoch.tenant, epoch.namespace, epoch.number)
             for write in made[epoch.tenant, epoch.namespace]:
                 if write.entry.epoch >= epoch.number:

@@ -141,8 +141,13 @@ class Removal:
     async def _clear(self, tenant: str, namespace: str) -> tuple[int, int]:
         async with self._clearing:
             now = self._now()
-            epoch = await self._raise_epoch(tenant, namespace, now)
-            before = self._entries.raise_epoch(tenant, namespace, epoch.number)
+            # The store may show the new epoch to those who look at it before it has answered here.
+            self._recovery.clearing.add((tenant, namespace))
+            try:
+                epoch = await self._raise_epoch(tenant, namespace, now)
+                before = self._entries.raise_epoch(tenant, namespace, epoch.number)
+            finally:
+                self._recovery.clearing.discard((tenant, namespace))
         if before is None:
             return 0, epoch.number
         for write in self._writer.pending():

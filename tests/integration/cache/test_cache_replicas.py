@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -69,6 +70,23 @@ async def test_what_one_deletes_or_clears_the_other_does_not_serve(caches: Cache
     assert other.cache.entries.epoch(TENANT, "default") == 1
     await other.put(ASKED, "since then")
     await seen(one, ASKED, "since then")
+
+
+async def test_a_clear_counts_what_it_clears_also_if_a_look_at_the_store_comes_first(
+    caches: Caches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await caches().ready()
+    await one.put(ASKED)
+    advance = one.control.advance
+
+    async def looked_at(tenant: str, namespace: str, **fields: Any) -> Epoch:
+        epoch = await advance(tenant, namespace, **fields)
+        await one.cache.tailing.look()
+        return epoch
+
+    monkeypatch.setattr(one.control, "advance", looked_at)
+    assert await one.clear() == (1, 1)
+    assert await one.text(ASKED) is None
 
 
 async def test_an_entry_from_after_a_clear_is_served_and_tells_of_the_clear(
