@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import hashlib
 import json
+import random
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from services.cache.adapters.entry_store import StoredEntries
 from services.cache.entries import Entries
 from services.cache.entry import MICROSECONDS, Entry, Source
 from services.cache.ports import Write
+from services.cache.room import Capacity, Room
 from services.cache.scope import entry_id
 from services.llm.values import Answer, FinishReason
 from services.storage import Connection
@@ -63,7 +65,8 @@ def _entries(count: int) -> Iterator[Write]:
 async def _read(store: StoredEntries) -> tuple[int, float]:
     """Read everything the way a start does; return how many, and the seconds in memory and index."""
     with ThreadPoolExecutor(1) as executor:
-        entries = Entries(DIM, max_entries=100_000_000, threads=1, executor=executor)
+        room = Room(Capacity(100_000_000), dim=DIM, chance=random.random)
+        entries = Entries(DIM, room=room, threads=1, executor=executor)
         kept = 0.0
         async with aclosing(store.load(now_us=int(time.time() * MICROSECONDS))) as pages:  # type: ignore[type-var]
             async for page in pages:
