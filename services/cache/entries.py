@@ -171,6 +171,7 @@ class Entries:
         self._drop(bucket, entry)
         if not bucket.entries and bucket.epoch == 0:  # an epoch has to be remembered
             del self._buckets[entry.tenant, entry.namespace]
+            bucket.pool.dissolve()
             namespaces = self._namespaces[entry.tenant]
             del namespaces[entry.namespace]
             if not namespaces:
@@ -238,6 +239,7 @@ class Entries:
                 self._index.remove_group(group.number)
             self._free_groups.append(group.number)
             await asyncio.sleep(0)
+        bucket.pool.dissolve()
         bucket.entries, bucket.slots, bucket.groups = {}, {}, {}
         return live
 

@@ -107,6 +107,11 @@ class Pool:
         self.texts -= cleared.texts
         self.vectors -= cleared.vectors
 
+    def dissolve(self) -> None:
+        """Let go of everything: slots and their pool refer to each other."""
+        self._slots = []
+        self.due = Due()
+
     def sample(self, most: int, chance: Callable[[], float]) -> list[tuple[Slot, Entry]]:
         """So many slots with their entries, drawn at random, one perhaps twice; all, where there are not more."""
         if self.entries <= most:

@@ -134,7 +134,9 @@ class Room:
 
     def forget(self, tenant: str) -> None:
         """A tenant has no namespaces any more."""
-        self._tight.pop(self._tenants.pop(tenant), None)
+        pool = self._tenants.pop(tenant)
+        pool.dissolve()
+        self._tight.pop(pool, None)
 
     def add_vector(self, home: Pool) -> None:
         """A slot has got a row in the index."""

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from services.cache.entries import Entries
 from services.cache.entry import VECTOR_ELEMENT_BYTES, Entry, Source, text_bytes
+from services.cache.pool import Slot
 from services.cache.review import FeedbackSource, Quarantine, Review, Said
 from services.cache.room import Capacity, Eviction, Room, Victim
 from services.cache.values import Vector
@@ -332,6 +333,29 @@ def test_what_has_gone_is_let_go(executor: ThreadPoolExecutor) -> None:
         memory.gone.clear()
     gc.collect()
     assert sum(isinstance(one, Entry) for one in gc.get_objects()) - before == 50
+
+
+async def test_what_has_gone_is_no_part_of_a_cycle(executor: ThreadPoolExecutor) -> None:
+    """The collector of cycles does not see what a start has read."""
+    memory = Memory(executor, Capacity())
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(isinstance(one, Slot) for one in gc.get_objects())
+        for number in range(500):
+            memory.put(f"{number}", tenant="ab"[number % 2], namespace=f"n{number % 5}")
+        for bucket in memory.entries.buckets("b"):
+            for entry in list(bucket.entries.values()):
+                memory.entries.remove(entry)
+        for bucket in memory.entries.buckets("a"):
+            cleared = memory.entries.raise_epoch("a", bucket.namespace, 1)
+            assert cleared is not None
+            await memory.entries.dismantle(cleared, 0.0)
+        del bucket, cleared, entry
+        memory.put("another", namespace="other")
+        assert sum(isinstance(one, Slot) for one in gc.get_objects()) - before == 1
+    finally:
+        gc.enable()
 
 
 # --- worth -----------------------------------------------------------------------------------------------------------
