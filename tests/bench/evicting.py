@@ -1,5 +1,7 @@
 """`make bench-eviction`: ten times as many questions as there is room for, and what is saved all the same; JSON last.
 
+Then a cache over the embedded store is filled ten times, to see whether memory and disk stay as small.
+
 The same stream is asked of a cache without limits, of the cache's own memory (`Entries`), and of plain LRU. Questions
 are Zipf-distributed, every fifth is asked once and never again; what answers cost is log-normal and has nothing to do
 with how often they are asked.
@@ -8,6 +10,7 @@ with how often they are asked.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import hashlib
 import json
@@ -16,7 +19,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -27,6 +30,7 @@ from services.cache.entry import Entry, Source
 from services.cache.room import Capacity, Eviction, Room
 from services.cache.values import Vector
 from services.llm.values import Answer, Cost, FinishReason
+from tests.bench import churning
 
 DISTINCT = 10
 """Times as many questions as there is room for."""
@@ -224,7 +228,9 @@ def main() -> None:
                 print("  MB of the process at each tenth:", *(f"{rss / 1e6:,.0f}" for rss in result.rss))
                 figures[name]["evicted"] = ours.evicted.total()
                 print("  evicted:", ", ".join(f"{reason.value} {count:,}" for reason, count in ours.evicted.items()))
-    print(json.dumps(figures))
+    sizes = asyncio.run(churning.churned())
+    churning.show(sizes)
+    print(json.dumps({**figures, "churned": [asdict(size) for size in sizes]}))
 
 
 if __name__ == "__main__":

@@ -99,15 +99,15 @@ async def measured(count: int, rounds: int) -> dict[str, float]:
         try:
             store = StoredEntries(connection, embedder="bench", dim=DIM)
             await store.is_empty()
-            empty, seconds, left = _disk(process.state_dir), 0.0, _entries(count)
+            empty, seconds, left = disk(process.state_dir), 0.0, _entries(count)
             while batch := list(islice(left, WRITTEN)):
                 begun = time.perf_counter()
                 await store.save(batch)
                 seconds += time.perf_counter() - begun
-            disk = (_disk(process.state_dir) - empty) / count
+            taken = (disk(process.state_dir) - empty) / count
             read = [await _round(store, pid) for _ in range(rounds)]
             # Later rounds get the memory that the first one has let go.
-            memory = {"bytes per entry, memory": read[0].pop("bytes"), "bytes per entry, disk": disk}
+            memory = {"bytes per entry, memory": read[0].pop("bytes"), "bytes per entry, disk": taken}
             for one in read[1:]:
                 del one["bytes"]
             return {"upserts per second": count / seconds, **_best(read), **memory}
@@ -116,7 +116,7 @@ async def measured(count: int, rounds: int) -> dict[str, float]:
             process.close()
 
 
-def _disk(folder: Path) -> int:
+def disk(folder: Path) -> int:
     """Bytes that the files below a folder take."""
     return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
 
