@@ -11,7 +11,7 @@ MANIFEST := --manifest-path simcore/Cargo.toml
 FUZZ := --manifest-path simcore/fuzz/Cargo.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-pythons lint gen bench bench-sentences bench-simcore setup model clean
+.PHONY: help run test test-pythons lint gen bench bench-eviction bench-sentences bench-simcore setup model clean
 .PHONY: fit-decision eval-cache eval-online campaign-attack campaign-decision campaign-simcore fuzz-simcore
 .PHONY: campaign-isolation campaign-stampede campaign-streams campaign-survival campaign-durability campaign-model
 .PHONY: test-faults-sabotage
@@ -51,6 +51,9 @@ gen: setup ## regenerate the stubs from the protos, and the tables in the README
 
 bench: setup model ## measure the hot paths against a bare echo in the same run; JSON last
 	$(BIN)/python -m tests.bench
+
+bench-eviction: setup ## ask ten times as many questions as there is room for, beside plain LRU: hits, money; JSON last
+	$(BIN)/python -m tests.bench.evicting $(ARGS)
 
 bench-sentences: setup ## count the texts whose sentences are right, beside a buffer cut after each stop and space; JSON last
 	$(BIN)/python -m tests.bench.sentences

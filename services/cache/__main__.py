@@ -23,6 +23,7 @@ from services.cache.learning.namespaces import terms_of
 from services.cache.metrics import CacheMetrics
 from services.cache.outside import Limits, Outside
 from services.cache.ports import WrongKey
+from services.cache.room import Capacity
 from services.cache.scope import verifier
 from services.cache.servicer import LEASE_PLACES, LEASES, WAITERS, CacheServicer
 from services.cache.settings import SERVICE, CacheSettings
@@ -192,7 +193,13 @@ def _limits(settings: CacheSettings) -> Limits:
     return Limits(
         ttl=settings.ttl,
         max_entry_bytes=settings.max_entry_bytes,
-        max_entries=settings.max_entries,
+        capacity=Capacity(
+            entries=settings.max_entries,
+            tenant_entries=settings.max_tenant_entries,
+            tenant_bytes=settings.max_tenant_bytes,
+            namespace_entries=settings.max_namespace_entries,
+            namespace_bytes=settings.max_namespace_bytes,
+        ),
         decision_budget=settings.decision_budget,
         search_threads=settings.search_threads,
         lease=settings.lease,

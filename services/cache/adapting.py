@@ -187,6 +187,11 @@ class Adapting:
             return None
         return InForce(self._bars[max(learner.level, 0)], learner, self._bars)
 
+    def p_wrong(self, entry: Entry) -> float:
+        """Probability that what an entry is served for as a semantic hit is another question; 0 if nothing is known."""
+        learner = None if self._states is None else self._states.spaces.peek((entry.tenant, entry.namespace))
+        return 0.0 if learner is None else min(learner.target * learner.entries.factor(entry.id), 1.0)
+
     async def prepare(self, tenant: str, namespace: str) -> None:
         """Read what is known of a namespace, for a short time at most."""
         if self._states is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from services.cache.entry import Entry
+from services.cache.pool import Pool, Slot
 
 
 @dataclass(slots=True)
@@ -21,14 +22,13 @@ class Bucket:
 
     tenant: str
     namespace: str
+    pool: Pool
     epoch: int = 0
     entries: dict[str, Entry] = field(default_factory=dict)
     """By entry id."""
-    rows: dict[str, int] = field(default_factory=dict)
-    """Row in the index by entry id, for entries that have a vector."""
+    slots: dict[str, Slot] = field(default_factory=dict)
+    """By entry id."""
     groups: dict[str, Group] = field(default_factory=dict)
     """By scope."""
     quarantined: int = 0
     """Entries of it that are quarantined."""
-    bytes: int = 0
-    """Of questions, answers and vectors."""

@@ -35,6 +35,7 @@ from services.cache.removal import Removal
 from services.cache.reports import Reports
 from services.cache.review import FeedbackSource
 from services.cache.reviewing import Reviewing
+from services.cache.room import Room
 from services.cache.scope import Addresses
 from services.cache.searching import Searching
 from services.cache.stats import Report, Stats
@@ -72,7 +73,12 @@ class Cache:
         self.stats = Stats(outside.clock.now)
         self.entries = Entries(
             outside.embedder_dim,
-            max_entries=limits.max_entries,
+            room=Room(
+                limits.capacity,
+                dim=outside.embedder_dim,
+                chance=outside.chance,
+                p_wrong=lambda entry: self.adapting.p_wrong(entry),  # noqa: PLW0108 -- it is made below
+            ),
             threads=limits.search_threads,
             executor=self._executor,
         )
@@ -263,7 +269,7 @@ class Cache:
         """Look for a stored answer; on a miss, who makes it."""
         begun = self._outside.clock.monotonic()
         result = await self._lookups.lookup(tenant, asked, deadline)
-        self.stats.count(tenant, asked.query.namespace, result, self._outside.clock.monotonic() - begun)
+        self._count(tenant, asked, result, self._outside.clock.monotonic() - begun)
         return result
 
     async def lookup_many(self, tenant: str, asked: Sequence[Asked], deadline: Deadline) -> list[LookupResult]:
@@ -272,7 +278,7 @@ class Cache:
         results = await self._batches.lookup(tenant, asked, deadline)
         seconds = self._outside.clock.monotonic() - begun
         for one, result in zip(asked, results, strict=True):
-            self.stats.count(tenant, one.query.namespace, result, seconds)
+            self._count(tenant, one, result, seconds)
         return results
 
     async def explain(
@@ -291,6 +297,7 @@ class Cache:
         result = await self._waiting.wait(tenant, lease_id, token, until)
         if isinstance(result, LookupResult) and result.entry is not None:
             self.stats.shared(tenant, result.entry.namespace, result)
+            self.entries.hit(result.entry)
         return result
 
     def renew(self, tenant: str, lease_id: str) -> Granted:
@@ -355,6 +362,11 @@ class Cache:
     async def report(self, tenant: str, namespace: str | None) -> Report:
         """Sizes and counts of one namespace, or of all of the tenant."""
         return await self._reports.of(tenant, namespace)
+
+    def _count(self, tenant: str, asked: Asked, result: LookupResult, seconds: float) -> None:
+        self.stats.count(tenant, asked.query.namespace, result, seconds)
+        if result.entry is not None:
+            self.entries.hit(result.entry)
 
     def _heed(self, verdict: Verdict) -> None:
         """Tell those outside, and who learns when answers may be served to others' questions."""

@@ -6,7 +6,6 @@ For one event loop; only the search itself may run on a thread. An entry is visi
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -19,8 +18,10 @@ from numpy.typing import NDArray
 
 from services.cache.bucket import Bucket, Group
 from services.cache.decision import Candidate
-from services.cache.entry import VECTOR_ELEMENT_BYTES, Entry, text_bytes
+from services.cache.entry import Entry
+from services.cache.pool import Slot
 from services.cache.ports import Tombstone
+from services.cache.room import Room, Victim
 from services.cache.scope import Address
 from services.cache.values import Vector
 from simcore import MISSING_ID, Index, IndexPoisoned
@@ -32,9 +33,6 @@ where there is more work than cores, and then the decision's budget. `tests/benc
 
 STEP = 1_000
 """Entries that a long walk handles before it lets others run: about 1 ms."""
-
-MIN_STALE = 1_000
-"""Of outdated items in the expiry queue before it is rebuilt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +48,20 @@ class Sought:
 class Entries:
     """The memory of one cache server."""
 
-    def __init__(self, dim: int, *, max_entries: int, threads: int, executor: Executor) -> None:
+    def __init__(self, dim: int, *, room: Room, threads: int, executor: Executor) -> None:
         """`dim`: of vectors; `threads`: that one large search may use; `executor`: where large searches run."""
         self._dim = dim
         self._threads = threads
         self._index = Index(dim, threads=threads)
         self._executor = executor
-        self._max_entries = max_entries
+        self.room = room
         self._buckets: dict[tuple[str, str], Bucket] = {}
         self._namespaces: dict[str, dict[str, None]] = {}
         """Those of each tenant in `_buckets`."""
-        self._by_row: dict[int, Entry] = {}
+        self._by_row: dict[int, Slot] = {}
         self._next_row = count()
         self._next_group = count()
         self._free_groups: list[int] = []
-        self._expiry: list[tuple[int, int, str, Entry]] = []
-        self._ticket = count()
-        self._total = 0
         self._cleared: list[Bucket] = []
         """Namespaces from before a clear that only an entry from after it has told of; to be dismantled."""
         self.quarantined = 0
@@ -78,7 +73,7 @@ class Entries:
 
     def __len__(self) -> int:
         """Visible entries, expired ones included."""
-        return self._total
+        return self.room.entries
 
     def epoch(self, tenant: str, namespace: str) -> int:
         """The namespace's epoch as far as this process knows."""
@@ -113,11 +108,21 @@ class Entries:
         return self._buckets.get((tenant, namespace))
 
     def put(self, entry: Entry, vector: Vector | None) -> bool:
-        """Store an entry in the place of an older one; False if a newer one is there or its namespace was cleared."""
-        return self.put_many([(entry, vector)])[0]
+        """Store a new entry in an older one's place; False if a newer one is there or its namespace was cleared."""
+        if not self.put_many([(entry, vector)])[0]:
+            return False
+        self.room.stored(self._buckets[entry.tenant, entry.namespace].slots[entry.id])
+        return True
+
+    def hit(self, entry: Entry) -> None:
+        """Count that an entry was served; nothing is written for it."""
+        bucket = self._buckets.get((entry.tenant, entry.namespace))
+        slot = bucket.slots.get(entry.id) if bucket else None
+        if slot is not None:
+            self.room.hit(slot)
 
     def put_many(self, batch: Sequence[tuple[Entry, Vector | None]]) -> list[bool]:
-        """`put` for many at once, with one change of the index."""
+        """As `put`, many at once and with one change of the index, of what was stored before."""
         self._heed_epochs(entry for entry, _ in batch)
         vectors: dict[int, Vector] = {}
         stored = []
@@ -125,7 +130,7 @@ class Entries:
             taken = self._take(entry, with_row=vector is not None)
             stored.append(taken)
             if taken and vector is not None:
-                vectors[self._buckets[entry.tenant, entry.namespace].rows[entry.id]] = vector
+                vectors[self._buckets[entry.tenant, entry.namespace].slots[entry.id].row] = vector
         # A row is gone again where a later entry of the same batch has replaced its own.
         self._index_rows({row: vector for row, vector in vectors.items() if row in self._by_row})
         return stored
@@ -146,10 +151,10 @@ class Entries:
         bucket = self._buckets[entry.tenant, entry.namespace]
         bucket.entries[entry.id] = entry
         self._count_quarantined(bucket, (entry.review.quarantine is not None) - (before.review.quarantine is not None))
-        row = bucket.rows.get(entry.id)
-        if row is not None:
-            self._by_row[row] = entry
-        self._watch_expiry(entry)
+        slot = bucket.slots[entry.id]
+        slot.entry = entry
+        if entry.expires_us != before.expires_us:
+            self.room.note_end(slot, entry.expires_us)
         return True
 
     def bury(self, tombstone: Tombstone) -> bool:
@@ -166,10 +171,12 @@ class Entries:
         self._drop(bucket, entry)
         if not bucket.entries and bucket.epoch == 0:  # an epoch has to be remembered
             del self._buckets[entry.tenant, entry.namespace]
+            bucket.pool.dissolve()
             namespaces = self._namespaces[entry.tenant]
             del namespaces[entry.namespace]
             if not namespaces:
                 del self._namespaces[entry.tenant]
+                self.room.forget(entry.tenant)
         return True
 
     async def nearest(self, sought: Sequence[Sought], now: float) -> list[list[Candidate]]:
@@ -213,7 +220,7 @@ class Entries:
             return None
         self._open(tenant, namespace, epoch)
         if old is not None:
-            self._total -= len(old.entries)
+            self.room.clear(old.pool)
             self.quarantined -= old.quarantined
         return old
 
@@ -222,9 +229,9 @@ class Entries:
         live = 0
         for number, entry in enumerate(bucket.entries.values(), start=1):
             live += entry.live(now)
-            row = bucket.rows.get(entry.id)
-            if row is not None:
-                self._by_row.pop(row, None)
+            slot = bucket.slots[entry.id]
+            slot.entry = None
+            self._by_row.pop(slot.row, None)
             if number % STEP == 0:
                 await asyncio.sleep(0)
         for group in bucket.groups.values():
@@ -232,7 +239,8 @@ class Entries:
                 self._index.remove_group(group.number)
             self._free_groups.append(group.number)
             await asyncio.sleep(0)
-        bucket.entries, bucket.rows, bucket.groups = {}, {}, {}
+        bucket.pool.dissolve()
+        bucket.entries, bucket.slots, bucket.groups = {}, {}, {}
         return live
 
     async def dismantle_cleared(self, now: float) -> None:
@@ -243,29 +251,27 @@ class Entries:
     def pop_expired(self, now_us: int, most: int) -> list[Entry]:
         """Forget at most `most` entries whose time is over, and return them."""
         expired: list[Entry] = []
-        while self._expiry and len(expired) < most and self._expiry[0][0] <= now_us:
-            entry = heapq.heappop(self._expiry)[3]
-            if self.remove(entry):
-                expired.append(entry)
+        while len(expired) < most and (entry := self.room.first_expired(now_us)) is not None:
+            self.remove(entry)
+            expired.append(entry)
         return expired
 
-    def pop_surplus(self) -> list[Entry]:
-        """Forget those nearest to their end while there are more entries than may be, and return them."""
-        surplus: list[Entry] = []
-        while self._total > self._max_entries and self._expiry:
-            entry = heapq.heappop(self._expiry)[3]
-            if self.remove(entry):
-                surplus.append(entry)
-        return surplus
+    def pop_surplus(self, now_us: int) -> list[Victim]:
+        """Forget what has to make room, and return it; see `Room`."""
+        victims: list[Victim] = []
+        while (victim := self.room.victim(now_us)) is not None:
+            self.remove(victim.entry)
+            victims.append(victim)
+        return victims
 
     def renew_index(self) -> None:
         """Start an empty index in the place of a broken one; every vector has to be given again (`restore`)."""
         self._index = Index(self._dim, threads=self._threads)
         self._by_row.clear()
         self._free_groups.clear()
+        self.room.drop_vectors([bucket.pool for bucket in self._buckets.values()])
         for bucket in self._buckets.values():
-            bucket.bytes -= len(bucket.rows) * self._dim * VECTOR_ELEMENT_BYTES
-            bucket.rows, bucket.groups = {}, {}
+            bucket.groups = {}
         self.broken.clear()
 
     def restore(self, batch: Iterable[tuple[Entry, Vector]]) -> None:
@@ -274,8 +280,11 @@ class Entries:
         for given, vector in batch:
             bucket = self._buckets.get((given.tenant, given.namespace))
             entry = bucket.entries.get(given.id) if bucket else None
-            if bucket is not None and entry is not None and entry.ver == given.ver and entry.id not in bucket.rows:
-                vectors[self._add_row(bucket, entry)] = vector
+            if bucket is None or entry is None or entry.ver != given.ver:
+                continue
+            slot = bucket.slots[entry.id]
+            if slot.row not in self._by_row:
+                vectors[self._add_row(bucket, slot, entry)] = vector
         self._index_rows(vectors)
 
     def _group(self, address: Address) -> Group | None:
@@ -288,13 +297,13 @@ class Entries:
         for row, score in zip(rows[: sought.most], scores, strict=False):
             if row == MISSING_ID or score < sought.least:
                 break
-            entry = self._by_row.get(row)
-            if entry is not None and self.current(entry):
-                found.append(Candidate(entry, score))
+            slot = self._by_row.get(row)
+            if slot is not None and slot.entry is not None and self.current(slot.entry):
+                found.append(Candidate(slot.entry, score))
         return found
 
     def _heed_epochs(self, entries: Iterable[Entry]) -> None:
-        """An entry of an epoch proves that its namespace was cleared, and may come before anyone tells of the clear."""
+        """An entry of an epoch proves that its namespace was cleared: it may come before anyone tells of the clear."""
         for entry in entries:
             if entry.epoch > self.epoch(entry.tenant, entry.namespace):
                 before = self.raise_epoch(entry.tenant, entry.namespace, entry.epoch)
@@ -310,48 +319,41 @@ class Entries:
         self.last_ver = max(self.last_ver, entry.ver)
         if entry.epoch < bucket.epoch or (before is not None and before.ver >= entry.ver):
             return False
+        past = bucket.slots[entry.id] if before is not None else None
         if before is not None:
             self._drop(bucket, before)
         bucket.entries[entry.id] = entry
-        bucket.bytes += text_bytes(entry.question, entry.answer)
-        self._total += 1
+        slot = bucket.slots[entry.id] = self.room.enter(entry, bucket.pool, past)
         self._count_quarantined(bucket, entry.review.quarantine is not None)
         if with_row:
-            self._add_row(bucket, entry)
-        self._watch_expiry(entry)
+            self._add_row(bucket, slot, entry)
         return True
-
-    def _watch_expiry(self, entry: Entry) -> None:
-        heapq.heappush(self._expiry, (entry.expires_us, next(self._ticket), entry.id, entry))
-        if len(self._expiry) > 2 * self._total + MIN_STALE:
-            self._expiry = [item for item in self._expiry if self.current(item[3])]
-            heapq.heapify(self._expiry)
 
     def _count_quarantined(self, bucket: Bucket, change: int) -> None:
         bucket.quarantined += change
         self.quarantined += change
 
     def _open(self, tenant: str, namespace: str, epoch: int) -> Bucket:
-        bucket = self._buckets[tenant, namespace] = Bucket(tenant, namespace, epoch)
+        bucket = Bucket(tenant, namespace, self.room.namespace(tenant), epoch)
+        self._buckets[tenant, namespace] = bucket
         self._namespaces.setdefault(tenant, {})[namespace] = None
         return bucket
 
-    def _add_row(self, bucket: Bucket, entry: Entry) -> int:
+    def _add_row(self, bucket: Bucket, slot: Slot, entry: Entry) -> int:
         group = bucket.groups.get(entry.scope)
         if group is None:
             number = self._free_groups.pop() if self._free_groups else next(self._next_group)
             group = bucket.groups[entry.scope] = Group(number)
-        row = next(self._next_row)
         group.rows += 1
-        bucket.rows[entry.id] = row
-        bucket.bytes += self._dim * VECTOR_ELEMENT_BYTES
-        self._by_row[row] = entry
-        return row
+        slot.row = next(self._next_row)
+        self._by_row[slot.row] = slot
+        self.room.add_vector(bucket.pool)
+        return slot.row
 
     def _index_rows(self, vectors: dict[int, Vector]) -> None:
         if not vectors:
             return
-        entries = [self._by_row[row] for row in vectors]
+        entries = [entry for row in vectors if (entry := self._by_row[row].entry) is not None]
         groups = [self._buckets[entry.tenant, entry.namespace].groups[entry.scope].number for entry in entries]
         with self._noting_faults():
             self._index.upsert(
@@ -363,14 +365,12 @@ class Entries:
 
     def _drop(self, bucket: Bucket, entry: Entry) -> None:
         del bucket.entries[entry.id]
-        bucket.bytes -= text_bytes(entry.question, entry.answer)
-        self._total -= 1
+        slot = bucket.slots.pop(entry.id)
         self._count_quarantined(bucket, -(entry.review.quarantine is not None))
-        row = bucket.rows.pop(entry.id, None)
+        row = slot.row if self._by_row.pop(slot.row, None) is not None else None
+        self.room.leave(slot, with_row=row is not None)
         if row is None:
             return
-        bucket.bytes -= self._dim * VECTOR_ELEMENT_BYTES
-        del self._by_row[row]
         with self._noting_faults():
             self._index.remove(np.array([row], np.uint64))
         group = bucket.groups[entry.scope]

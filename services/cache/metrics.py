@@ -15,6 +15,7 @@ from services.cache.fill_values import Granted, InProgress
 from services.cache.flight import WaitResult
 from services.cache.histogram import LATENCY_BOUNDS, P_WRONG_BOUNDS, SIMILARITY_BOUNDS
 from services.cache.recovery import Phase
+from services.cache.room import Eviction
 from services.cache.storable import NotStored
 from services.cache.values import Answer, CommitResult, LookupResult
 
@@ -62,6 +63,12 @@ class CacheMetrics:
             "antiphon_cache_learning_events",
             "What happened in learning, since the start.",
             ["event"],
+            registry=registry,
+        )
+        self._evictions = Gauge(
+            "antiphon_cache_evictions",
+            "Entries removed for lack of room, by the limit that was reached; expired: they were over anyway.",
+            ["reason"],
             registry=registry,
         )
         self._vetoes = cache(self._counter("vetoes", "Nearest entries that were not served.", "reason").labels)
@@ -151,7 +158,6 @@ class CacheMetrics:
             "Writes that the store did not take: given up, or waiting for it to come back.",
             lambda: cache.writer.given_up + len(cache.writer.unsaved()),
         )
-        self._gauge("evictions", "Entries removed for lack of room.", lambda: cache.stats.evictions)
         self._gauge("index_rebuilds", "Times the index was rebuilt after a fault.", lambda: cache.recovery.rebuilds)
         self._gauge("records_skipped", "Stored records that cannot be read.", skipped)
         self._gauge(
@@ -162,6 +168,8 @@ class CacheMetrics:
         self._gauge(
             "learners", "Namespaces in memory that learn their own threshold.", lambda: len(cache.adapting.learners())
         )
+        for reason in Eviction:
+            self._evictions.labels(reason.value).set_function(partial(_evicted, cache, reason))
         for end in ("share", "low", "high"):
             self._audited.labels(end).set_function(partial(_audited, cache, end))
         for event in EVENTS:
@@ -182,6 +190,10 @@ class CacheMetrics:
 def _audited(cache: Cache, value: str) -> float:
     found = cache.adapting.audits()
     return math.nan if found is None else float(getattr(found, value))
+
+
+def _evicted(cache: Cache, reason: Eviction) -> float:
+    return cache.stats.evictions[reason]
 
 
 def _happened(cache: Cache, event: str) -> float:

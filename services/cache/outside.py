@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services.cache.adapting import Setup
 from services.cache.clock import Clock
 from services.cache.decision import Judge
 from services.cache.feedback import Heed
 from services.cache.ports import EntryStore, EpochStore, Leases, QuestionEmbedder, WriteQueue
+from services.cache.room import Capacity
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Limits:
 
     ttl: float = 86_400.0
     max_entry_bytes: int = 262_144
-    max_entries: int = 1_000_000
+    capacity: Capacity = field(default_factory=Capacity)
     decision_budget: float = 0.05
     search_threads: int = 1
     lease: float = 30.0

@@ -254,7 +254,8 @@ def write_report(report: Report) -> pb.GetStatsResponse:
         entries_expired=report.entries_expired,
         entries_quarantined=report.entries_quarantined,
         bytes=report.bytes,
-        evictions=tally.evictions,
+        evictions=tally.evictions.total(),
+        evictions_by_reason={reason.value: count for reason, count in tally.evictions.items()},
         lookups=pb.LookupCounts(
             exact=tally.outcomes[Outcome.EXACT],
             semantic=tally.outcomes[Outcome.SEMANTIC],

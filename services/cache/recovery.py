@@ -20,6 +20,7 @@ from services.cache.entry import CLOCK_SKEW_US, MICROSECONDS
 from services.cache.ports import EntryStore, Epoch, EpochStore, Write
 from services.cache.storing import Storing
 from services.cache.writer import Writer
+from services.chassis.collector import building
 from services.chassis.errors import Reason, Unavailable
 
 FIRST_PAUSE = 0.1
@@ -119,10 +120,11 @@ class Recovery:
         self.began_us = int(self._clock.now() * MICROSECONDS)
         await self.apply(epochs)
         self._writer.open()
-        async with aclosing(self._store.load(now_us=self._since())) as pages:  # type: ignore[type-var]  # it is a generator
-            async for page in pages:
-                self._storing.adopt(page)
-                await asyncio.sleep(0)
+        with building():
+            async with aclosing(self._store.load(now_us=self._since())) as pages:  # type: ignore[type-var]  # a generator
+                async for page in pages:
+                    self._storing.adopt(page)
+                    await asyncio.sleep(0)
 
     def _since(self) -> int:
         """What has expired before that is of no use."""

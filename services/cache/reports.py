@@ -48,7 +48,7 @@ class Reports:
             if namespace not in {None, bucket.namespace}:
                 continue
             total += len(bucket.entries)
-            size += bucket.bytes
+            size += self._entries.room.bytes(bucket.pool)
             quarantined += bucket.quarantined
             for entry in list(bucket.entries.values()):
                 live = entry.live(now)

@@ -72,7 +72,32 @@ class CacheSettings(SuiteSettings):
         default=1_000_000,
         ge=1,
         le=100_000_000,
-        description="Entries in memory; beyond that those nearest to their end make room.",
+        description="Entries in memory; beyond that the tenant that has most loses those that will save least.",
+    )
+    max_tenant_entries: int = Field(
+        default=1_000_000,
+        ge=1,
+        le=100_000_000,
+        description="Entries of one tenant; beyond that those of its own that will save least make room.",
+    )
+    max_tenant_bytes: int = Field(
+        default=8_589_934_592,
+        ge=1_048_576,
+        le=1 << 46,
+        description="Bytes of one tenant's questions, answers and vectors; beyond that those make room that save "
+        "least for their size.",
+    )
+    max_namespace_entries: int = Field(
+        default=1_000_000,
+        ge=1,
+        le=100_000_000,
+        description="Entries of one namespace of a tenant; beyond that those of the namespace make room.",
+    )
+    max_namespace_bytes: int = Field(
+        default=8_589_934_592,
+        ge=1_048_576,
+        le=1 << 46,
+        description="Bytes of one namespace, counted as those of a tenant.",
     )
     decision_budget: float = Field(
         default=0.05,

@@ -11,6 +11,7 @@ from services.cache.fill_values import Granted, InProgress
 from services.cache.histogram import LATENCY_BOUNDS, P_WRONG_BOUNDS, SIMILARITY_BOUNDS, Histogram
 from services.cache.learning.audited import Audited
 from services.cache.learning.budget import Budget
+from services.cache.room import Eviction, Victim
 from services.cache.values import BypassReason, LookupResult, Outcome
 from services.llm.values import Answer, Cost, Usage
 
@@ -40,7 +41,7 @@ class Tally:
     estimated: bool = False
     nano_usd: int = 0
     price_versions: set[str] = field(default_factory=set)
-    evictions: int = 0
+    evictions: Counter[Eviction] = field(default_factory=Counter)
     writes_given_up: int = 0
     similar_hits: Histogram = field(default_factory=lambda: Histogram(SIMILARITY_BOUNDS))
     similar_misses: Histogram = field(default_factory=lambda: Histogram(SIMILARITY_BOUNDS))
@@ -130,7 +131,7 @@ class Stats:
         """Those that were counted last stand last."""
         self._tallies = 0
         self._given_up = False
-        self.evictions = 0
+        self.evictions: Counter[Eviction] = Counter()
         """Of all tenants."""
 
     def __len__(self) -> int:
@@ -155,11 +156,11 @@ class Stats:
             else:
                 tally.compared[source, agreed] += 1
 
-    def evicted(self, entry: Entry) -> None:
+    def evicted(self, victim: Victim) -> None:
         """An entry was removed for lack of room."""
-        self.evictions += 1
-        for tally in self._of(entry.tenant, entry.namespace):
-            tally.evictions += 1
+        self.evictions[victim.reason] += 1
+        for tally in self._of(victim.entry.tenant, victim.entry.namespace):
+            tally.evictions[victim.reason] += 1
 
     def gave_up(self, entry: Entry) -> None:
         """An entry stays in memory only: too many were waiting for the store."""

@@ -17,6 +17,7 @@ from services.cache.fills import Fills
 from services.cache.flight import Lease
 from services.cache.freshness import time_to_live
 from services.cache.ports import Tombstone, Write
+from services.cache.room import Victim
 from services.cache.scope import Address, Addresses
 from services.cache.storable import NotStored, semantically, unfit
 from services.cache.values import CommitResult, Policy, Query, Vector
@@ -44,7 +45,7 @@ class Storing:
         fills: Fills[Draft],
         writer: Writer,
         background: Background,
-        evicted: Callable[[Entry], None],
+        evicted: Callable[[Victim], None],
         version: str,
         ttl: float,
         max_entry_bytes: int,
@@ -131,14 +132,17 @@ class Storing:
         address = self._addresses.of(tenant, query)
         reason = unfit(address.question.text, answer, max_bytes=self._max_entry_bytes)
         if reason is not None:
-            raise InvalidRequest(f"answer: must not be stored ({reason.value})", field="answer")
+            raise _not_storable(reason)
         draft = self.draft(address, policy, None)
         if address.question.semantic and semantically(answer):
             within = min(PUT_SECONDS, deadline.remaining() - SPARE_SECONDS)
             draft = dataclasses.replace(draft, vector=(await self._embedding(address, within)).vector)
         write = self._write(draft, answer, Source.PUT, writer)
+        reason = self._keep(write)
+        if reason is NotStored.TOO_LARGE:
+            raise _not_storable(reason)
         # If the namespace was cleared meanwhile, the Put came before the clear.
-        if self._keep(write):
+        if reason is None:
             if durable:
                 await self._writer.durable(write)
             else:
@@ -159,7 +163,7 @@ class Storing:
     def take_up(self, writes: Sequence[Write]) -> None:
         """Go on with what an earlier process made and the store does not have yet."""
         for write in writes:
-            if write.entry.live(self._now()) and self._keep(write):
+            if write.entry.live(self._now()) and self._keep(write) is None:
                 self._writer.submit(write)
 
     def _store(self, draft: Draft, answer: Answer, writer: str) -> tuple[NotStored | None, Write | None]:
@@ -169,9 +173,8 @@ class Storing:
         if reason is not None:
             return reason, None
         write = self._write(draft, answer, Source.FILL, writer)
-        if not self._keep(write):
-            return NotStored.CLEARED, None
-        return None, write
+        reason = self._keep(write)
+        return reason, write if reason is None else None
 
     def _write(self, draft: Draft, answer: Answer, source: Source, writer: str) -> Write:
         now = self._now()
@@ -200,17 +203,19 @@ class Storing:
         )
         return Write(entry, draft.vector if semantically(answer) else None)
 
-    def _keep(self, write: Write) -> bool:
-        kept = self._entries.put(write.entry, write.vector)
+    def _keep(self, write: Write) -> NotStored | None:
+        if not self._entries.put(write.entry, write.vector):
+            return NotStored.CLEARED
         self._make_room()
-        return kept
+        # What is new goes at once only where its tenant or namespace may not have as many bytes as it takes.
+        return None if self._entries.current(write.entry) else NotStored.TOO_LARGE
 
     def _make_room(self) -> None:
-        surplus = self._entries.pop_surplus()
-        if surplus:
-            self._writer.remove(surplus)
-        for entry in surplus:
-            self._evicted(entry)
+        victims = self._entries.pop_surplus(int(self._clock.settled() * MICROSECONDS))
+        if victims:
+            self._writer.remove([victim.entry for victim in victims])
+        for victim in victims:
+            self._evicted(victim)
 
     async def _durably(self, lease: Lease[Draft], write: Write) -> CommitResult:
         try:
@@ -254,5 +259,9 @@ class Storing:
             if current is None or current.answer is not entry.answer:
                 return
             write = Write(dataclasses.replace(current, ver=self._entries.next_ver(current.updated_us)), vector)
-            if self._keep(write):
+            if self._keep(write) is None:
                 self._writer.submit(write)
+
+
+def _not_storable(reason: NotStored) -> InvalidRequest:
+    return InvalidRequest(f"answer: must not be stored ({reason.value})", field="answer")

@@ -10,17 +10,20 @@ from qdrant_client import grpc as pb
 from services.edgestore import translate
 from services.edgestore.fields import only
 from services.edgestore.refused import invalid, not_found, unimplemented
-from services.edgestore.shard import Schema, VectorParams
+from services.edgestore.shard import GONE_SHARE, LEAST_POINTS, Schema, VectorParams
 from services.edgestore.shards import Shards
 
 _LARGEST_VECTOR = 65_536
 """Qdrant's own limit."""
 
 _ENGINE_CONFIG = pb.CollectionConfig(
-    # No graph is built before `optimize()`, which is never called: the figures state what is.
+    # No graph is ever built: the figures state what is.
     hnsw_config=pb.HnswConfigDiff(m=0, ef_construct=100, full_scan_threshold=10_000, max_indexing_threads=0),
     optimizer_config=pb.OptimizersConfigDiff(
-        deleted_threshold=0.2, vacuum_min_vector_number=1_000, default_segment_number=0, flush_interval_sec=1
+        deleted_threshold=GONE_SHARE,
+        vacuum_min_vector_number=LEAST_POINTS,
+        default_segment_number=1,
+        flush_interval_sec=1,
     ),
     wal_config=pb.WalConfigDiff(wal_capacity_mb=32, wal_segments_ahead=0, wal_retain_closed=1),
 )

@@ -23,7 +23,7 @@ from antiphon.llm.v1 import llm_pb2
 from antiphon_client import AsyncCacheClient, AsyncCompletionClient
 from services.embedding.create import create
 from services.embedding.settings import EmbeddingSettings
-from tests.bench import crowded, searching
+from tests.bench import crowded, hydrating, searching
 from tests.bench.crowded import echoing
 from tests.bench.echo import METHOD
 from tests.bench.flooded import beside_a_flood
@@ -180,6 +180,7 @@ async def _run(rounds: int) -> dict[str, object]:
             flooded = await beside_a_flood(lookup_patiently, running.address("cache"), LOOKUP, rounds)
     with echoing() as echo_server:
         crowds = await crowded.measured(echo_server, rounds)
+    kept = await hydrating.measured(ENTRIES, rounds)
     embedding, search = await _embedding_cpu(), _search_cpu()
     searches = await searching.measured(rounds)
     floor = lines[0].best
@@ -199,6 +200,8 @@ async def _run(rounds: int) -> dict[str, object]:
     for kind, latency in flooded.items():
         median, name = min(latency.medians), f"Lookup EXACT, another connection: {kind}"
         print(f"{name:48}{median:10.0f}{median / idle:9.2f}{max(latency.worst):10.0f}")
+    print(f"embedded store, {ENTRIES:,} entries")
+    stored = hydrating.show(kept)
     return {
         "unit": "CPU microseconds per call, minimum of interleaved rounds",
         "rounds": rounds,
@@ -206,6 +209,7 @@ async def _run(rounds: int) -> dict[str, object]:
         "without embedding": shown,
         "embedding": round(embedding),
         "search": round(search),
+        "stored": stored,
         "searches": {name: round(microseconds) for name, microseconds in searches.items()},
         "Lookup EXACT beside a flood": {
             kind: {"median": round(min(latency.medians)), "worst": round(max(latency.worst))}

@@ -1,4 +1,7 @@
-"""`python -m tests.bench.hydrating`: how fast a cache reads what the embedded store has; JSON on the last line."""
+"""`python -m tests.bench.hydrating`: how fast a cache fills the embedded store and reads it, and what an entry takes.
+
+`--entries 100000` for more than the usual 10,000; JSON on the last line.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import argparse
 import asyncio
 import hashlib
 import json
+import random
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -21,7 +25,9 @@ from services.cache.adapters.entry_store import StoredEntries
 from services.cache.entries import Entries
 from services.cache.entry import MICROSECONDS, Entry, Source
 from services.cache.ports import Write
+from services.cache.room import Capacity, Room
 from services.cache.scope import entry_id
+from services.chassis.collector import building
 from services.llm.values import Answer, FinishReason
 from services.storage import Connection
 from tests.bench.questions import question
@@ -60,18 +66,21 @@ def _entries(count: int) -> Iterator[Write]:
         yield Write(entry, vector / np.linalg.norm(vector))
 
 
-async def _read(store: StoredEntries) -> tuple[int, float]:
-    """Read everything the way a start does; return how many, and the seconds in memory and index."""
+async def _read(store: StoredEntries) -> tuple[int, float, int]:
+    """Read everything the way a start does; return how many, the seconds in memory and index, and the bytes of both."""
+    before = psutil.Process().memory_info().rss
     with ThreadPoolExecutor(1) as executor:
-        entries = Entries(DIM, max_entries=100_000_000, threads=1, executor=executor)
+        room = Room(Capacity(100_000_000), dim=DIM, chance=random.random)
+        entries = Entries(DIM, room=room, threads=1, executor=executor)
         kept = 0.0
-        async with aclosing(store.load(now_us=int(time.time() * MICROSECONDS))) as pages:  # type: ignore[type-var]
-            async for page in pages:
-                begun = time.process_time()
-                entries.put_many([(write.entry, write.vector) for write in page])
-                kept += time.process_time() - begun
-                await asyncio.sleep(0)
-        return len(entries), kept
+        with building():
+            async with aclosing(store.load(now_us=int(time.time() * MICROSECONDS))) as pages:  # type: ignore[type-var]
+                async for page in pages:
+                    begun = time.process_time()
+                    entries.put_many([(write.entry, write.vector) for write in page])
+                    kept += time.process_time() - begun
+                    await asyncio.sleep(0)
+        return len(entries), kept, psutil.Process().memory_info().rss - before
 
 
 def _cpu(pid: int) -> float:
@@ -79,7 +88,8 @@ def _cpu(pid: int) -> float:
     return times.user + times.system
 
 
-async def _run(count: int, rounds: int) -> dict[str, float]:
+async def measured(count: int, rounds: int) -> dict[str, float]:
+    """Fill a store with so many entries and read them so often; return the best of each figure by its name."""
     with tempfile.TemporaryDirectory() as folder:
         process = StoreProcess(Path(folder) / "state")
         process.start()
@@ -89,19 +99,33 @@ async def _run(count: int, rounds: int) -> dict[str, float]:
         try:
             store = StoredEntries(connection, embedder="bench", dim=DIM)
             await store.is_empty()
-            left = _entries(count)
+            empty, seconds, left = disk(process.state_dir), 0.0, _entries(count)
             while batch := list(islice(left, WRITTEN)):
+                begun = time.perf_counter()
                 await store.save(batch)
-            return _best([await _round(store, pid) for _ in range(rounds)])
+                seconds += time.perf_counter() - begun
+            taken = (disk(process.state_dir) - empty) / count
+            read = [await _round(store, pid) for _ in range(rounds)]
+            # Later rounds get the memory that the first one has let go.
+            memory = {"bytes per entry, memory": read[0].pop("bytes"), "bytes per entry, disk": taken}
+            for one in read[1:]:
+                del one["bytes"]
+            return {"upserts per second": count / seconds, **_best(read), **memory}
         finally:
             await connection.aclose()
             process.close()
 
 
+def disk(folder: Path) -> int:
+    """Bytes that the files below a folder take."""
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+
+
 async def _round(store: StoredEntries, pid: int) -> dict[str, float]:
     wall, own, other = time.perf_counter(), time.process_time(), _cpu(pid)
-    count, kept = await _read(store)
+    count, kept, size = await _read(store)
     return {
+        "bytes": size / count,
         "entries per second": count / (time.perf_counter() - wall),
         "cache, CPU µs per entry": (time.process_time() - own) / count * 1e6,
         "  of it memory and index": kept / count * 1e6,
@@ -113,16 +137,21 @@ def _best(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: (max if "second" in name else min)(one[name] for one in rounds) for name in rounds[0]}
 
 
+def show(figures: dict[str, float]) -> dict[str, int]:
+    """Print them; return what goes into the JSON."""
+    for name, figure in figures.items():
+        print(f"{name:48}{figure:10,.0f}")
+    return {name.strip(): round(figure) for name, figure in figures.items()}
+
+
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--entries", type=int, default=20_000)
+    parser.add_argument("--entries", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     args = parser.parse_args()
-    figures = asyncio.run(_run(args.entries, args.rounds))
-    for name, figure in figures.items():
-        print(f"{name:32}{figure:10,.0f}")
-    print(json.dumps({"entries": args.entries, **{name.strip(): round(figure) for name, figure in figures.items()}}))
+    figures = asyncio.run(measured(args.entries, args.rounds))
+    print(json.dumps({"entries": args.entries, **show(figures)}))
 
 
 if __name__ == "__main__":

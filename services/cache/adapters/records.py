@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from enum import StrEnum
+from sys import intern
 from typing import Any
 
 import numpy as np
@@ -153,11 +154,12 @@ def _payload(one: Entry | Tombstone, fields: Mapping[str, Any], saved_us: int) -
 
 
 def _entry(record_id: str, fields: Mapping[str, Any]) -> Entry:
+    # Of what many entries have in common memory needs one copy.
     return Entry(
         id=record_id,
-        tenant=fields["tenant"],
-        namespace=fields["namespace"],
-        scope=fields["scope"],
+        tenant=intern(fields["tenant"]),
+        namespace=intern(fields["namespace"]),
+        scope=intern(fields["scope"]),
         key=fields["key"],
         question=fields["question"],
         answer=_answer(fields["answer"]),
@@ -167,9 +169,9 @@ def _entry(record_id: str, fields: Mapping[str, Any]) -> Entry:
         ver=fields["ver"],
         epoch=fields["epoch"],
         source=_SOURCES[fields["source"]],
-        tags=tuple(fields["tags"]),
-        decided_by=fields["decided_by"],
-        writer=fields["writer"],
+        tags=tuple(map(intern, fields["tags"])),
+        decided_by=intern(fields["decided_by"]),
+        writer=intern(fields["writer"]),
         sources=tuple((name, version) for name, version in fields.get("sources", ())),
         answered_us=fields.get("answered_us", 0),
         review=_review(fields["review"]) if "review" in fields else UNREVIEWED,
@@ -185,15 +187,13 @@ def _review(fields: dict[str, Any]) -> Review:
 
 
 def _answer(fields: dict[str, Any]) -> Answer:
-    return Answer(
-        **{
-            **fields,
-            "finish_reason": _FINISH_REASONS[fields["finish_reason"]],
-            "tool_calls": tuple(ToolCall(**call) for call in fields["tool_calls"]),
-            "usage": Usage(**fields["usage"]),
-            "cost": Cost(**fields["cost"]),
-        }
-    )
+    calls, cost = fields["tool_calls"], fields["cost"]
+    cost["price_version"] = intern(cost["price_version"])
+    fields["finish_reason"] = _FINISH_REASONS[fields["finish_reason"]]
+    fields["model"], fields["upstream"] = intern(fields["model"]), intern(fields["upstream"])
+    fields["tool_calls"] = tuple(ToolCall(**call) for call in calls) if calls else ()
+    fields["usage"], fields["cost"] = Usage(**fields["usage"]), Cost(**cost)
+    return Answer(**fields)
 
 
 def _checksum(record: bytes) -> str:

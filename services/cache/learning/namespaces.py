@@ -79,6 +79,10 @@ class Namespaces:
             self._learners[key] = learner
         return learner
 
+    def peek(self, key: Key) -> Learner | None:
+        """As `get`, without counting as use."""
+        return self._learners.get(key)
+
     def items(self) -> Iterable[tuple[Key, Learner]]:
         """Those in memory, the one used last at the end; looking does not count as use."""
         return list(self._learners.items())

@@ -14,6 +14,7 @@ from uuid import UUID
 from qdrant_client import grpc as pb
 
 from services.chassis.telemetry import Telemetry
+from services.edgestore import shard as shard_module
 from services.edgestore.points import PointsRpcs
 from services.edgestore.shard import Schema, VectorParams
 from services.edgestore.shards import Shards
@@ -62,8 +63,14 @@ class Flushing:
         self._points.delete(pb.DeletePoints(collection_name=NAME, points=older, wait=True))
 
 
+def segments(folder: Path) -> set[str]:
+    """The engine's, by name."""
+    return {path.name for path in (folder / NAME / "shard" / "segments").iterdir()}
+
+
 def main(folder: Path, seed: int) -> None:
-    """Until killed."""
+    """Until killed. Tidies, too, as if these few points were many."""
+    shard_module.LEAST_POINTS = 20
     chance = random.Random(seed)
     flushing = Flushing(folder)
     found = flushing.stored()
@@ -78,7 +85,10 @@ def main(folder: Path, seed: int) -> None:
         (flushing.delete if deletes else flushing.upsert_newer)(versions)
         print(json.dumps(["acknowledged", versions]), flush=True)
         if chance.random() < 0.2:
+            before = segments(folder)
             flushing.shards.flush()
+            if segments(folder) != before:
+                print(json.dumps(["tidied", {}]), flush=True)
 
 
 if __name__ == "__main__":

@@ -22,18 +22,22 @@ LONGEST_SECONDS = 0.02
 def test_a_kill_in_the_middle_of_a_flush_loses_no_conditional_write(tmp_path: Path) -> None:
     expected: Versions = dict.fromkeys(IDS)
     tried: Versions = {}
+    tidied = 0
     for round_ in range(KILLS + 1):
-        found, acknowledged, trying = written_until_killed(tmp_path, seed=round_)
+        found, acknowledged, trying, times = written_until_killed(tmp_path, seed=round_)
         wrong = {
             id_: (found[id_], ver) for id_, ver in expected.items() if found[id_] not in {ver, tried.get(id_, ver)}
         }
         assert not wrong, f"round {round_}: found and acknowledged"
         expected, tried = found | acknowledged, trying
+        tidied += times
+    assert tidied > 0
 
 
-def written_until_killed(folder: Path, *, seed: int) -> tuple[Versions, Versions, Versions]:
-    """What was there, what was acknowledged then, and what was being written when it was killed."""
+def written_until_killed(folder: Path, *, seed: int) -> tuple[Versions, Versions, Versions, int]:
+    """What was there, what was acknowledged then, what was being written at the kill, and how often it was tidied."""
     chance = random.Random(seed)
+    tidied = 0
     said: dict[str, Versions] = {"found": {}, "tried": {}, "acknowledged": {}}
     command = [sys.executable, "-m", Flushing.__module__, str(folder), str(seed)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -44,7 +48,10 @@ def written_until_killed(folder: Path, *, seed: int) -> tuple[Versions, Versions
                 process.kill()  # what it has said until then is read to its end
             if line.endswith("\n"):
                 kind, versions = json.loads(line)
+                if kind == "tidied":
+                    tidied += 1
+                    continue
                 said[kind] |= versions
                 if kind == "acknowledged":
                     said["tried"] = {}
-    return said["found"], said["acknowledged"], said["tried"]
+    return said["found"], said["acknowledged"], said["tried"], tidied

@@ -13,6 +13,7 @@ from services.cache import entries as entries_module
 from services.cache.fill_values import Filled, Granted, InProgress
 from services.cache.freshness import time_to_live
 from services.cache.recovery import Phase
+from services.cache.room import Capacity, Eviction
 from services.cache.values import BypassReason, LookupResult, Mode, Outcome, Policy, Query
 from services.chassis.errors import Aborted, InvalidRequest, NotFound, Reason, Unavailable
 from services.llm.values import FinishReason, GenerationOptions, Message, Role, TextPart, Tool, ToolCall
@@ -440,13 +441,41 @@ async def test_a_large_scope_is_searched_off_the_loop(bench: Bench, monkeypatch:
     assert (await bench.look(REWORDED)).entry.answer.text == "7"
 
 
-async def test_room_is_made_by_what_ends_first() -> None:
-    async with benched(max_entries=3) as bench:
-        for number, ttl in enumerate([500.0, 100.0, 900.0, 700.0]):
-            await bench.put(f"the question number {number}", policy=Policy(ttl=ttl))
+async def test_room_is_made_by_what_was_hit_least() -> None:
+    async with benched(capacity=Capacity(3)) as bench:
+        for number in range(3):
+            await bench.put(f"the question number {number}")
+        for number in (0, 2):
+            assert (await bench.look(f"the question number {number}", ONLY)).outcome is Outcome.EXACT
+        await bench.put("the question number 3")
         left = [(await bench.look(f"the question number {number}", ONLY)).outcome for number in range(4)]
         assert left == [Outcome.EXACT, Outcome.MISS, Outcome.EXACT, Outcome.EXACT]
-        assert (await bench.cache.report(TENANT, None)).tally.evictions == 1
+        assert (await bench.cache.report(TENANT, None)).tally.evictions == {Eviction.ENTRIES: 1}
+
+
+async def test_what_is_too_large_for_its_namespace_is_not_stored() -> None:
+    async with benched(capacity=Capacity(namespace_bytes=2_000)) as bench:
+        await bench.put("the question number 0")
+        with pytest.raises(InvalidRequest, match="too_large"):
+            await bench.put("the question number 1", "x" * 3_000)
+        missed = await bench.look("the question number 2")
+        committed = await bench.cache.commit(TENANT, lease(missed), answer("x" * 3_000), durable=False)
+        assert committed.not_stored == "too_large"
+        assert (await bench.look("the question number 0", ONLY)).outcome is Outcome.EXACT
+
+
+async def test_room_is_made_first_by_what_has_expired() -> None:
+    async with benched(capacity=Capacity(3)) as bench:
+        await bench.put("the question number 0", policy=Policy(ttl=10.0))
+        for number in (1, 2):
+            await bench.put(f"the question number {number}")
+        for _ in range(5):
+            await bench.look("the question number 0", ONLY)
+        bench.clock.advance(11)
+        await bench.put("the question number 3")
+        left = [(await bench.look(f"the question number {number}", ONLY)).outcome for number in range(4)]
+        assert left == [Outcome.MISS, Outcome.EXACT, Outcome.EXACT, Outcome.EXACT]
+        assert (await bench.cache.report(TENANT, None)).tally.evictions == {Eviction.EXPIRED: 1}
 
 
 # --- statistics ------------------------------------------------------------------------------------------------------

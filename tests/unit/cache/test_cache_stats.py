@@ -16,6 +16,7 @@ from services.cache.fill_values import Granted
 from services.cache.histogram import LATENCY_BOUNDS, SIMILARITY_BOUNDS, Histogram
 from services.cache.metrics import CacheMetrics
 from services.cache.proto import write_report
+from services.cache.room import Capacity
 from services.cache.stats import Stats
 from services.cache.values import BypassReason, LookupResult, Mode, Outcome, Policy, Vector
 from tests.unit.cache.cache_parts import TENANT, Bench, answer, ask, benched
@@ -75,12 +76,13 @@ async def test_what_the_store_did_not_take_is_its_owners() -> None:
 
 
 async def test_evictions_are_counted_for_whose_entry_went() -> None:
-    async with benched(max_entries=2) as bench:
-        await bench.put(ASKED, policy=Policy(ttl=10.0))
+    async with benched(capacity=Capacity(2)) as bench:
+        await bench.put(ASKED)
         for number in range(2):
             await bench.put(f"the question number {number}", tenant=OTHER)
-        assert ((await told(bench)).evictions, (await told(bench, OTHER)).evictions) == (1, 0)
-        assert (await told(bench)).entries_total == 0
+        assert ((await told(bench)).evictions, (await told(bench, OTHER)).evictions) == (0, 1)
+        assert (await told(bench, OTHER)).evictions_by_reason == {"entries": 1}
+        assert (await told(bench)).entries_total == 1
 
 
 async def test_a_namespace_leaves_with_its_last_entry() -> None:

@@ -1764,6 +1764,26 @@ class GetStatsResponse(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class EvictionsByReasonEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ENTRIES_TOTAL_FIELD_NUMBER: _builtins.int
     ENTRIES_VALID_FIELD_NUMBER: _builtins.int
     ENTRIES_EXPIRED_FIELD_NUMBER: _builtins.int
@@ -1786,6 +1806,7 @@ class GetStatsResponse(_message.Message):
     P_WRONG_HISTOGRAM_FIELD_NUMBER: _builtins.int
     NEAR_MISSES_FIELD_NUMBER: _builtins.int
     LEARNING_FIELD_NUMBER: _builtins.int
+    EVICTIONS_BY_REASON_FIELD_NUMBER: _builtins.int
     entries_total: _builtins.int
     """Entries in the index, expired ones included."""
     entries_valid: _builtins.int
@@ -1795,7 +1816,9 @@ class GetStatsResponse(_message.Message):
     bytes: _builtins.int
     """Bytes of questions, answers and vectors in memory."""
     evictions: _builtins.int
-    """Entries removed for lack of room, since `start_time`."""
+    """Entries removed for lack of room, since `start_time`: first those whose time is over, then those that are expected to
+    save least.
+    """
     store_healthy: _builtins.bool
     """Whether the store answers this server."""
     embedder: _builtins.str
@@ -1862,6 +1885,12 @@ class GetStatsResponse(_message.Message):
     def learning(self) -> Global___LearningStats:
         """What was learned."""
 
+    @_builtins.property
+    def evictions_by_reason(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """`evictions`, by reason: "expired", its time was over when room was needed; otherwise the limit that was reached,
+        "entries" (of the server), "tenant_entries", "tenant_bytes", "namespace_entries" or "namespace_bytes". More may come.
+        """
+
     def __init__(
         self,
         *,
@@ -1887,10 +1916,11 @@ class GetStatsResponse(_message.Message):
         p_wrong_histogram: Global___PWrongHistogram | None = ...,
         near_misses: _builtins.int = ...,
         learning: Global___LearningStats | None = ...,
+        evictions_by_reason: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audits", b"audits", "cost_saved", b"cost_saved", "error_budget", b"error_budget", "latency_histogram", b"latency_histogram", "learning", b"learning", "lookups", b"lookups", "p_wrong_histogram", b"p_wrong_histogram", "similarity_histogram", b"similarity_histogram", "start_time", b"start_time", "usage_saved", b"usage_saved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audits", b"audits", "bypasses", b"bypasses", "bytes", b"bytes", "cost_saved", b"cost_saved", "embedder", b"embedder", "entries_expired", b"entries_expired", "entries_quarantined", b"entries_quarantined", "entries_total", b"entries_total", "entries_valid", b"entries_valid", "error_budget", b"error_budget", "evictions", b"evictions", "latency_histogram", b"latency_histogram", "learning", b"learning", "lookups", b"lookups", "near_misses", b"near_misses", "p_wrong_histogram", b"p_wrong_histogram", "similarity_histogram", b"similarity_histogram", "start_time", b"start_time", "store_healthy", b"store_healthy", "usage_saved", b"usage_saved", "vetoes", b"vetoes", "writes_not_stored", b"writes_not_stored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audits", b"audits", "bypasses", b"bypasses", "bytes", b"bytes", "cost_saved", b"cost_saved", "embedder", b"embedder", "entries_expired", b"entries_expired", "entries_quarantined", b"entries_quarantined", "entries_total", b"entries_total", "entries_valid", b"entries_valid", "error_budget", b"error_budget", "evictions", b"evictions", "evictions_by_reason", b"evictions_by_reason", "latency_histogram", b"latency_histogram", "learning", b"learning", "lookups", b"lookups", "near_misses", b"near_misses", "p_wrong_histogram", b"p_wrong_histogram", "similarity_histogram", b"similarity_histogram", "start_time", b"start_time", "store_healthy", b"store_healthy", "usage_saved", b"usage_saved", "vetoes", b"vetoes", "writes_not_stored", b"writes_not_stored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from antiphon.cache.v1 import cache_pb2
@@ -20,9 +21,9 @@ def rows(stats: cache_pb2.GetStatsResponse) -> list[Row]:
             f"{hits:,}{_share(hits, hits + lookups.miss)}: {lookups.exact:,} exact, {lookups.semantic:,} semantic",
         ),
         ("misses", f"{lookups.miss:,}"),
-        ("bypassed", f"{lookups.bypass:,}{_reasons(stats)}"),
+        ("bypassed", f"{lookups.bypass:,}{_reasons(stats.bypasses)}"),
         ("saved", f"{money(stats.cost_saved.nano_usd)}, {stats.usage_saved.output_tokens:,} output tokens"),
-        ("evicted", f"{stats.evictions:,}"),
+        ("evicted", f"{stats.evictions:,}{_reasons(stats.evictions_by_reason)}"),
         ("embedder", stats.embedder),
         ("store", "answers" if stats.store_healthy else "does not answer"),
     ]
@@ -77,6 +78,6 @@ def _share(hits: int, asked: int) -> str:
     return f" ({hits / asked:.1%})" if asked else ""
 
 
-def _reasons(stats: cache_pb2.GetStatsResponse) -> str:
-    reasons = sorted(stats.bypasses.items())
+def _reasons(counts: Mapping[str, int]) -> str:
+    reasons = sorted(counts.items())
     return ": " + ", ".join(f"{count:,} {reason}" for reason, count in reasons) if reasons else ""
