@@ -74,7 +74,7 @@ class Recovery:
         self.rebuilds = 0
         """Times the index was rebuilt."""
         self.clearing: set[tuple[str, str]] = set()
-        """Tenant and namespace of what this process is clearing: it makes the entries invisible by itself, and counts them."""
+        """Tenant and namespace of what this process is clearing: it makes the entries invisible and counts them."""
 
     @property
     def hydrating(self) -> bool:
