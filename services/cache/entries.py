@@ -294,7 +294,7 @@ class Entries:
         return found
 
     def _heed_epochs(self, entries: Iterable[Entry]) -> None:
-        """An entry of an epoch proves that its namespace was cleared: it may be here before anyone tells of the clear."""
+        """An entry of an epoch proves that its namespace was cleared: it may be here before the news of the clear."""
         for entry in entries:
             if entry.epoch > self.epoch(entry.tenant, entry.namespace):
                 before = self.raise_epoch(entry.tenant, entry.namespace, entry.epoch)

@@ -197,6 +197,7 @@ class Storing:
             sources=draft.sources,
             decided_by=self._version,
             writer=writer,
+            origin=self._addresses.sealed(address.scope, address.origin),
         )
         return Write(entry, draft.vector if semantically(answer) else None)
 
