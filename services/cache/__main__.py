@@ -24,7 +24,7 @@ from services.cache.metrics import CacheMetrics
 from services.cache.outside import Limits, Outside
 from services.cache.ports import WrongKey
 from services.cache.scope import verifier
-from services.cache.servicer import LEASE_PLACES, LEASES, WAITERS, CacheServicer
+from services.cache.servicer import LEASE_PLACES, LEASES, TRANSFER_PLACES, TRANSFERS, WAITERS, CacheServicer
 from services.cache.settings import SERVICE, CacheSettings
 from services.chassis.errors import AntiphonError, FailedPrecondition
 from services.chassis.process import Process, run
@@ -90,7 +90,7 @@ async def main(settings: CacheSettings, process: Process) -> None:
         process,
         listen=settings.cache_listen,
         variable="ANTIPHON_CACHE_LISTEN",
-        limits={WAITERS: settings.max_waiters, LEASES: LEASE_PLACES},
+        limits={WAITERS: settings.max_waiters, LEASES: LEASE_PLACES, TRANSFERS: TRANSFER_PLACES},
     )
     servicer = CacheServicer(
         cache, metrics, embedder=identity.slug, version=judge.version, now=clock.now, monotonic=clock.monotonic

@@ -40,6 +40,7 @@ from services.cache.searching import Searching
 from services.cache.stats import Report, Stats
 from services.cache.storing import Storing
 from services.cache.tailing import Tailing
+from services.cache.transfers import Transfers
 from services.cache.values import Action, Asked, Chosen, CommitResult, LookupResult, Policy, Query
 from services.cache.waiting import Waiting, unknown
 from services.cache.writer import Writer
@@ -181,6 +182,16 @@ class Cache:
             chance=outside.chance,
             report=lambda error: outside.report("learning", error),
         )
+        self.transfers = Transfers(
+            addresses=addresses,
+            entries=self.entries,
+            embeddings=embeddings,
+            storing=self._storing,
+            writer=self.writer,
+            recovery=self.recovery,
+            limits=limits,
+            outside=outside,
+        )
         self._listing = Listing(entries=self.entries, recovery=self.recovery, now=outside.clock.now)
         searching = Searching(entries=self.entries, judge=outside.judge, executor=self._executor, now=outside.clock.now)
         joining = Joining(
@@ -221,6 +232,7 @@ class Cache:
             adapting=self.adapting,
             writer=self.writer,
             recovery=self.recovery,
+            late=self.transfers.late,
             embedder=outside.embedder_slug,
             now=outside.clock.now,
         )
@@ -246,6 +258,7 @@ class Cache:
             group.create_task(self.tailing.run())
             group.create_task(self.purging.run())
             group.create_task(self.adapting.run())
+            group.create_task(self.transfers.late.run())
 
     async def aclose(self) -> None:
         """Write what waits for the store, for a limited time; after `run` has been cancelled and calls have ended."""

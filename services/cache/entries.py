@@ -108,6 +108,10 @@ class Entries:
         """The namespaces of one tenant."""
         return [self._buckets[tenant, namespace] for namespace in self._namespaces.get(tenant, ())]
 
+    def all_buckets(self) -> list[Bucket]:
+        """The namespaces of all tenants."""
+        return list(self._buckets.values())
+
     def bucket(self, tenant: str, namespace: str) -> Bucket | None:
         """One namespace."""
         return self._buckets.get((tenant, namespace))

@@ -284,6 +284,7 @@ def write_report(report: Report) -> pb.GetStatsResponse:
             bounds=P_WRONG_BOUNDS, hits=tally.p_wrong_hits.counts, misses=tally.p_wrong_misses.counts
         ),
         near_misses=tally.near_misses,
+        embeddings_waiting=report.embeddings_waiting,
         learning=pb.LearningStats(
             namespaces=report.learning.namespaces,
             alarms=report.learning.alarms,

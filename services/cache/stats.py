@@ -221,4 +221,6 @@ class Report:
     writes_not_stored: int
     store_healthy: bool
     embedder: str
+    embeddings_waiting: int
+    """Entries that only their own words find yet."""
     learning: Learning = Learning()

@@ -1218,6 +1218,32 @@ class Tags(_message.Message):
 Global___Tags: _TypeAlias = Tags  # noqa: Y015
 
 @_typing.final
+class SourceVersion(_message.Message):
+    """A version of what answers were made from; see `CachePolicy.source_versions`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The source. Required."""
+    version: _builtins.str
+    """The version. Empty: any."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceVersion: _TypeAlias = SourceVersion  # noqa: Y015
+
+@_typing.final
 class DeleteRequest(_message.Message):
     """Request of `Delete`."""
 
@@ -1228,6 +1254,7 @@ class DeleteRequest(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     WRITER_FIELD_NUMBER: _builtins.int
+    SOURCE_VERSION_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     ALL_NAMESPACES_FIELD_NUMBER: _builtins.int
@@ -1253,6 +1280,10 @@ class DeleteRequest(_message.Message):
         """Entries with any of these tags."""
 
     @_builtins.property
+    def source_version(self) -> Global___SourceVersion:
+        """Entries that were made from this version of a source."""
+
+    @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Of those only what was written at this time or later. Absent: all."""
 
@@ -1264,16 +1295,17 @@ class DeleteRequest(_message.Message):
         tags: Global___Tags | None = ...,
         source: _builtins.str = ...,
         writer: _builtins.str = ...,
+        source_version: Global___SourceVersion | None = ...,
         dry_run: _builtins.bool = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
         all_namespaces: _builtins.bool = ...,
         action: Global___EntryAction.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["entry_ids", b"entry_ids", "selector", b"selector", "since", b"since", "source", b"source", "tags", b"tags", "writer", b"writer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry_ids", b"entry_ids", "selector", b"selector", "since", b"since", "source", b"source", "source_version", b"source_version", "tags", b"tags", "writer", b"writer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "all_namespaces", b"all_namespaces", "dry_run", b"dry_run", "entry_ids", b"entry_ids", "namespace", b"namespace", "selector", b"selector", "since", b"since", "source", b"source", "tags", b"tags", "writer", b"writer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "all_namespaces", b"all_namespaces", "dry_run", b"dry_run", "entry_ids", b"entry_ids", "namespace", b"namespace", "selector", b"selector", "since", b"since", "source", b"source", "source_version", b"source_version", "tags", b"tags", "writer", b"writer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_selector: _TypeAlias = _typing.Literal["entry_ids", "tags", "source", "writer"]  # noqa: Y015
+    _WhichOneofReturnType_selector: _TypeAlias = _typing.Literal["entry_ids", "tags", "source", "writer", "source_version"]  # noqa: Y015
     _WhichOneofArgType_selector: _TypeAlias = _typing.Literal["selector", b"selector"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_selector) -> _WhichOneofReturnType_selector | None: ...
 
@@ -1786,6 +1818,7 @@ class GetStatsResponse(_message.Message):
     P_WRONG_HISTOGRAM_FIELD_NUMBER: _builtins.int
     NEAR_MISSES_FIELD_NUMBER: _builtins.int
     LEARNING_FIELD_NUMBER: _builtins.int
+    EMBEDDINGS_WAITING_FIELD_NUMBER: _builtins.int
     entries_total: _builtins.int
     """Entries in the index, expired ones included."""
     entries_valid: _builtins.int
@@ -1809,6 +1842,10 @@ class GetStatsResponse(_message.Message):
     near_misses: _builtins.int
     """Lookups that ended as a MISS although the cosine of the nearest entry reached the threshold: its age, the verifier or
     the guard kept it from being served. Since `start_time`.
+    """
+    embeddings_waiting: _builtins.int
+    """Entries that wait to be embedded in the background, after an `Import` or because the embedder was down: only their own
+    words find them yet.
     """
     @_builtins.property
     def lookups(self) -> Global___LookupCounts:
@@ -1887,10 +1924,11 @@ class GetStatsResponse(_message.Message):
         p_wrong_histogram: Global___PWrongHistogram | None = ...,
         near_misses: _builtins.int = ...,
         learning: Global___LearningStats | None = ...,
+        embeddings_waiting: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audits", b"audits", "cost_saved", b"cost_saved", "error_budget", b"error_budget", "latency_histogram", b"latency_histogram", "learning", b"learning", "lookups", b"lookups", "p_wrong_histogram", b"p_wrong_histogram", "similarity_histogram", b"similarity_histogram", "start_time", b"start_time", "usage_saved", b"usage_saved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audits", b"audits", "bypasses", b"bypasses", "bytes", b"bytes", "cost_saved", b"cost_saved", "embedder", b"embedder", "entries_expired", b"entries_expired", "entries_quarantined", b"entries_quarantined", "entries_total", b"entries_total", "entries_valid", b"entries_valid", "error_budget", b"error_budget", "evictions", b"evictions", "latency_histogram", b"latency_histogram", "learning", b"learning", "lookups", b"lookups", "near_misses", b"near_misses", "p_wrong_histogram", b"p_wrong_histogram", "similarity_histogram", b"similarity_histogram", "start_time", b"start_time", "store_healthy", b"store_healthy", "usage_saved", b"usage_saved", "vetoes", b"vetoes", "writes_not_stored", b"writes_not_stored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audits", b"audits", "bypasses", b"bypasses", "bytes", b"bytes", "cost_saved", b"cost_saved", "embedder", b"embedder", "embeddings_waiting", b"embeddings_waiting", "entries_expired", b"entries_expired", "entries_quarantined", b"entries_quarantined", "entries_total", b"entries_total", "entries_valid", b"entries_valid", "error_budget", b"error_budget", "evictions", b"evictions", "latency_histogram", b"latency_histogram", "learning", b"learning", "lookups", b"lookups", "near_misses", b"near_misses", "p_wrong_histogram", b"p_wrong_histogram", "similarity_histogram", b"similarity_histogram", "start_time", b"start_time", "store_healthy", b"store_healthy", "usage_saved", b"usage_saved", "vetoes", b"vetoes", "writes_not_stored", b"writes_not_stored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
