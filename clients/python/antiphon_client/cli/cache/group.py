@@ -1,0 +1,19 @@
+"""The command group `antiphon cache`."""
+
+from __future__ import annotations
+
+import click
+
+from antiphon_client.cli.cache.export import export
+from antiphon_client.cli.cache.importing import import_
+from antiphon_client.cli.cache.invalidate import invalidate
+from antiphon_client.cli.cache.warm import warm
+
+
+@click.group()
+def cache() -> None:
+    """Move, fill and empty the cache. For operators."""
+
+
+for command in (export, import_, warm, invalidate):
+    cache.add_command(command)
