@@ -359,6 +359,8 @@ def _address(cache: StoredCache) -> object:
     return cache.cache.transfers.exporting._addresses.of(TENANT, ask(ASKED))
 
 
+@pytest.mark.fault(42)
+@pytest.mark.fault(45)
 async def test_nothing_moves_before_all_is_known_and_while_the_store_is_down(
     caches: Caches, fresh: Caches, second: StoreProcess
 ) -> None:
