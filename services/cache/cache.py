@@ -26,7 +26,7 @@ from services.cache.flying import Flying
 from services.cache.followers import Followers
 from services.cache.joining import Joining
 from services.cache.learning.labels import Source
-from services.cache.listing import Listing, Page, Place, Wanted
+from services.cache.listing import Listing
 from services.cache.lookup import Lookups
 from services.cache.outside import Limits, Outside
 from services.cache.purging import Purging
@@ -192,7 +192,9 @@ class Cache:
             limits=limits,
             outside=outside,
         )
-        self._listing = Listing(entries=self.entries, recovery=self.recovery, now=outside.clock.now)
+        self.listing = Listing(
+            entries=self.entries, recovery=self.recovery, traffic=self.stats.traffic, now=outside.clock.now
+        )
         searching = Searching(entries=self.entries, judge=outside.judge, executor=self._executor, now=outside.clock.now)
         joining = Joining(
             flying=flying, entries=self.entries, judge=outside.judge, executor=self._executor, now=outside.clock.now
@@ -360,10 +362,6 @@ class Cache:
     async def clear(self, tenant: str, namespace: str, *, dry_run: bool) -> tuple[int, int]:
         """Clear a namespace; how many live entries it had, and its epoch. Raises Unavailable."""
         return await self._removal.clear(tenant, namespace, dry_run=dry_run)
-
-    async def list_entries(self, tenant: str, wanted: Wanted, *, size: int, after: Place | None) -> Page:
-        """What is stored, page by page. Raises Unavailable."""
-        return await self._listing.page(tenant, wanted, size=size, after=after)
 
     async def report(self, tenant: str, namespace: str | None) -> Report:
         """Sizes and counts of one namespace, or of all of the tenant."""

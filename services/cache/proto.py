@@ -285,6 +285,16 @@ def write_report(report: Report) -> pb.GetStatsResponse:
         ),
         near_misses=tally.near_misses,
         embeddings_waiting=report.embeddings_waiting,
+        hours=[
+            pb.HourStats(
+                start_time=write_timestamp(hour.start),
+                hits=hour.hits,
+                misses=hour.misses,
+                bypasses=hour.bypasses,
+                cost_saved_nano_usd=hour.nano_usd,
+            )
+            for hour in report.hours
+        ],
         learning=pb.LearningStats(
             namespaces=report.learning.namespaces,
             alarms=report.learning.alarms,

@@ -70,6 +70,7 @@ class Reports:
             store_healthy=self._recovery.ready.is_set() and not self._writer.failing,
             embedder=self._embedder,
             embeddings_waiting=self._late.waiting(tenant, namespace),
+            hours=self._stats.traffic.hours(tenant),
             learning=self._learning(tenant, namespace),
         )
 

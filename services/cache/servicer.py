@@ -219,7 +219,12 @@ class CacheServicer:
         """List what is stored."""
         wanted, after = read_wanted(request), read_place(request.page_token)
         size = read_limit(request.page_size, default=PAGE_SIZE, most=MAX_PAGE_SIZE, path="page_size")
-        page = await self._cache.list_entries(call.caller.tenant, wanted, size=size, after=after)
+        if not request.most_served:
+            page = await self._cache.listing.page(call.caller.tenant, wanted, size=size, after=after)
+        elif after is None:
+            page = self._cache.listing.most_served(call.caller.tenant, wanted, size=size)
+        else:
+            raise invalid("page_token", "must be empty with most_served")
         return write_page(page, embedder=self._embedder)
 
     @unary(deadline=DEADLINE)

@@ -11,6 +11,7 @@ from services.cache.fill_values import Granted, InProgress
 from services.cache.histogram import LATENCY_BOUNDS, P_WRONG_BOUNDS, SIMILARITY_BOUNDS, Histogram
 from services.cache.learning.audited import Audited
 from services.cache.learning.budget import Budget
+from services.cache.traffic import Hour, Traffic
 from services.cache.values import BypassReason, LookupResult, Outcome
 from services.llm.values import Answer, Cost, Usage
 
@@ -133,6 +134,7 @@ class Stats:
         self._given_up = False
         self.evictions = 0
         """Of all tenants."""
+        self.traffic = Traffic(now)
 
     def __len__(self) -> int:
         """Tallies that are kept."""
@@ -140,6 +142,7 @@ class Stats:
 
     def count(self, tenant: str, namespace: str, result: LookupResult, seconds: float) -> None:
         """Count one lookup that took so long."""
+        self.traffic.count(tenant, result)
         for tally in self._of(tenant, namespace):
             tally.count(result, seconds)
 
@@ -223,4 +226,5 @@ class Report:
     embedder: str
     embeddings_waiting: int
     """Entries that only their own words find yet."""
+    hours: list[Hour]
     learning: Learning = Learning()

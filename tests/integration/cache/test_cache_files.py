@@ -14,6 +14,7 @@ import pytest
 
 from antiphon.cache.v1 import cache_pb2 as pb
 from antiphon_client import CacheClient
+from antiphon_client.errors import InvalidArgumentError
 from tests.integration.cache.cache_process import CacheProcess, until
 from tests.integration.tenants.methods import query
 
@@ -158,3 +159,25 @@ def test_what_is_out_of_date_is_invalidated(start: Callable[..., CacheProcess]) 
     assert count(cache) == 0
     for words in ((), ("--all", "--tag", "x"), ("--all", "--namespace", "x")):
         assert antiphon(cache, "invalidate", *words)[0] == USAGE
+
+
+def test_a_report_shows_what_the_cache_did(start: Callable[..., CacheProcess], tmp_path: Path) -> None:
+    cache, file = start().serving(), tmp_path / "report.html"
+    asked = {"question": "How do I <b>reset</b> my password?", "answer": "Click."}
+    assert antiphon(cache, "warm", "-", given=json.dumps(asked).encode())[0] == OK
+    with CacheClient(cache.address) as client:
+        only = pb.CachePolicy(mode=pb.CACHE_MODE_ONLY_IF_CACHED)
+        for text in (asked["question"], asked["question"], "Something else?"):
+            client.lookup(pb.LookupRequest(query=query(text), policy=only), timeout=SECONDS)
+        (hour,) = client.get_stats(pb.GetStatsRequest(), timeout=SECONDS).hours
+        assert (hour.hits, hour.misses + hour.bypasses) == (2, 1)
+        (first,) = client.list_entries(pb.ListEntriesRequest(most_served=True), timeout=SECONDS).entries
+        assert (first.prompt, first.hits) == (asked["question"], 2)
+        with pytest.raises(InvalidArgumentError, match="page_token"):
+            client.list_entries(pb.ListEntriesRequest(most_served=True, page_token="YXxi"), timeout=SECONDS)
+    assert antiphon(cache, "report", str(file))[:2] == (OK, f"wrote {file}\n")
+    page = file.read_text()
+    assert "How do I &lt;b&gt;reset&lt;/b&gt; my password?" in page
+    assert "<b>reset" not in page
+    assert "Share of hits, by hour" in page
+    assert antiphon(cache, "report", "-", "--namespace", "none", "--top", "0")[1].endswith("</html>\n")
