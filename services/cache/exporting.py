@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from services.cache.entries import Entries
@@ -70,7 +70,7 @@ class Exporting:
         names = wanted.namespaces
         return sum(len(one.entries) for one in self._entries.buckets(tenant) if not names or one.namespace in names)
 
-    async def pages(self, tenant: str, wanted: Exported) -> AsyncIterator[ExportPage]:
+    async def pages(self, tenant: str, wanted: Exported) -> AsyncGenerator[ExportPage, None]:
         """The live entries, each at most once: a namespace's ids are noted when its turn comes (8 bytes each).
 
         Raises Unavailable until all are known, and for embeddings while the store is down.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 
 from antiphon.cache.v1 import cache_pb2 as pb
 from antiphon.cache.v1 import transfer_pb2 as transfer
@@ -247,9 +248,10 @@ class CacheServicer:
         )
         yield transfer.ExportResponse(header=header)
         parts = ExportParts()
-        async for page in self._cache.transfers.exporting.pages(tenant, wanted):
-            for response in parts.of(page):
-                yield response
+        async with aclosing(self._cache.transfers.exporting.pages(tenant, wanted)) as pages:
+            async for page in pages:
+                for response in parts.of(page):
+                    yield response
         yield parts.end()
 
     @client_stream(deadline=TRANSFER_DEADLINE, limit=TRANSFERS, parts="lines")

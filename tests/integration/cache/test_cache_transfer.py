@@ -6,19 +6,20 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 
 import pytest
 
 from antiphon.cache.v1 import cache_pb2, transfer_pb2
 from antiphon.llm.v1 import llm_pb2
 from antiphon_client import AsyncCacheClient
-from antiphon_client.errors import InvalidArgumentError, UnavailableError
+from antiphon_client.errors import InvalidArgumentError, ResourceExhaustedError, UnavailableError
 from services.cache import late_embedding
 from services.cache.exporting import PAGE, Exported
 from services.cache.feedback import Feedback
 from services.cache.importing import Fate, Terms
 from services.cache.review import FeedbackSource
+from services.cache.servicer import TRANSFER_PLACES
 from services.cache.values import ByTags, Chosen, Outcome, Policy
 from services.chassis.errors import InvalidRequest, Unavailable
 from services.llm.values import Message, Role, TextPart
@@ -309,7 +310,7 @@ async def test_an_entry_comes_once_and_none_that_was_deleted_before(caches: Cach
     cache.cache.entries.remove(gone)
     seen: list[tuple[str, str]] = []
     pages = cache.cache.transfers.exporting.pages(TENANT, Exported())
-    async with aclosing(pages):  # type: ignore[type-var]  # it is a generator
+    async with aclosing(pages):
         async for page in pages:
             seen += [(entry.namespace, entry.question) for entry in page.entries]
             # All that is left to come is answered anew, one is deleted, and one is new.
@@ -324,6 +325,31 @@ async def test_an_entry_comes_once_and_none_that_was_deleted_before(caches: Cach
     assert len(set(seen)) == len(seen)
     assert {(f"ns{number % 2}", f"Question {number}?") for number in range(4 * PAGE - 1)} <= set(seen)
     assert not {"Gone?", f"Question {4 * PAGE - 1}?"} & {question for _, question in seen}
+
+
+async def test_exports_wait_for_their_readers_and_leave_with_them(start: Callable[..., CacheProcess]) -> None:
+    cache = start().serving()
+    async with AsyncCacheClient(cache.address) as client, AsyncExitStack() as readers:
+        for number in range(60):  # more than a connection takes that nobody reads from
+            put = cache_pb2.PutRequest(query=query(f"What is the number {number}?"), answer=answer("x" * 200_000))
+            await client.put(put, timeout=PATIENCE_S)
+        standing = []
+        for _ in range(TRANSFER_PLACES):
+            standing.append(await readers.enter_async_context(aclosing(client.export(transfer_pb2.ExportRequest()))))
+            await anext(standing[-1])
+        with pytest.raises(ResourceExhaustedError):
+            await exported(client)
+        await standing.pop().aclose()
+        async with asyncio.timeout(PATIENCE_S):
+            while True:  # until the server has heard of it
+                try:
+                    assert len(await exported(client)) == 60
+                except ResourceExhaustedError:
+                    await asyncio.sleep(0.01)
+                else:
+                    break
+        left = [part async for part in standing.pop()]
+        assert sum(len(part.entries.entries) for part in left) == left[-1].end.entries == 60
 
 
 @pytest.mark.fault(69)
