@@ -149,7 +149,7 @@ async def test_nobodys_name_is_stored(caches: Caches) -> None:
     entry = await cache.put(ASKED)
     done = await say(cache, entry, USER, user="ada@example.com", id="order-1843", key_id="key-of-ada")
     kept = str(to_payload(Write(done.entry, None), embedder="known_1", saved_us=1))
-    assert all(name not in kept for name in ("ada", "order-1843"))
+    assert all(name not in kept for name in ("ada@", "of-ada", "order-1843"))
 
 
 async def test_feedback_is_about_the_answer_that_is_meant(caches: Caches) -> None:
