@@ -25,6 +25,7 @@ from services.cache.values import Vector
 from services.chassis.errors import InvalidRequest
 from services.chassis.unknown_enums import finder, refuse_unknown
 from services.llm.proto import MAX_NAME, MAX_PARTS, invalid, is_blank, missing, read_answer
+from services.llm.values import TextPart
 
 MAX_LINES = 1_000
 MAX_MODEL = 1_024
@@ -98,7 +99,7 @@ def read_portable(entry: pb.PortableEntry) -> Portable:
             author=entry.author,
             in_words=not entry.last_message_hashed,
             follows=entry.in_conversation,
-            lengths=lengths_of(parts),
+            lengths=lengths_of(tuple(map(TextPart, parts))),
         ),
         version=entry.address_version,
         answer=read_answer(entry.answer),

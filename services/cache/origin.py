@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.llm.values import Part, TextPart
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -38,6 +40,7 @@ class Origin:
         return tuple(found)
 
 
-def lengths_of(parts: tuple[str, ...]) -> tuple[int, ...]:
-    """What `Origin.lengths` says of these parts."""
-    return tuple(map(len, parts)) if len(parts) > 1 else ()
+def lengths_of(parts: tuple[Part, ...]) -> tuple[int, ...]:
+    """What `Origin.lengths` says of a message of these parts."""
+    texts = [part.text for part in parts if isinstance(part, TextPart)]
+    return tuple(map(len, texts)) if len(texts) > 1 else ()

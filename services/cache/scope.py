@@ -19,7 +19,6 @@ from services.cache.encoding import encode
 from services.cache.origin import Origin, lengths_of
 from services.cache.question import Question, question_in_words, read_question
 from services.cache.values import Query
-from services.llm.values import TextPart
 
 VERSION = 2
 """Raise it whenever anything below, the encoding or the normal form changes."""
@@ -75,7 +74,7 @@ class Addresses:
             author=last.name if question.in_words else "",
             in_words=question.in_words,
             follows=question.follows,
-            lengths=lengths_of(tuple(part.text for part in last.parts if isinstance(part, TextPart))),
+            lengths=lengths_of(last.parts) if len(last.parts) > 1 else (),
         )
         return self._address(tenant, query.namespace, question, origin)
 

@@ -64,6 +64,25 @@ class Counter:
 class _Tenant:
     hours: OrderedDict[int, Hour] = field(default_factory=OrderedDict)
     counters: dict[tuple[str, str], Counter] = field(default_factory=dict)
+    floor: int = 0
+    """No counter has less; it never falls, so that a place is nearly always found at once."""
+
+    def served(self, entry: Entry) -> None:
+        """Space-Saving (Metwally, Agrawal, El Abbadi, 2005): a new one takes the place, and the count, of the least."""
+        key = entry.namespace, entry.id
+        counter = self.counters.get(key)
+        if counter is not None:
+            counter.hits += 1
+            return
+        surplus = self.counters.pop(self._least()).hits if len(self.counters) >= MAX_COUNTERS else 0
+        self.counters[key] = Counter(*key, surplus + 1, surplus)
+
+    def _least(self) -> tuple[str, str]:
+        found = next((key for key, counter in self.counters.items() if counter.hits <= self.floor), None)
+        if found is None:
+            found = min(self.counters, key=lambda key: self.counters[key].hits)
+            self.floor = self.counters[found].hits
+        return found
 
 
 class Traffic:
@@ -91,7 +110,7 @@ class Traffic:
                 kept.hours.popitem(last=False)
         hour.count(result)
         if result.entry is not None:
-            _served(kept.counters, result.entry)
+            kept.served(result.entry)
 
     def hours(self, tenant: str) -> list[Hour]:
         """The hours in which something was looked up, the last week's at most."""
@@ -103,17 +122,3 @@ class Traffic:
         kept = self._tenants.get(tenant)
         found = [counter for counter in kept.counters.values() if counter.least] if kept else []
         return sorted(found, key=lambda counter: (-counter.least, counter.namespace, counter.entry_id))
-
-
-def _served(counters: dict[tuple[str, str], Counter], entry: Entry) -> None:
-    """Space-Saving (Metwally, Agrawal, El Abbadi, 2005): who is new takes the place, and the count, of the least."""
-    key = entry.namespace, entry.id
-    counter = counters.get(key)
-    if counter is not None:
-        counter.hits += 1
-        return
-    surplus = 0
-    if len(counters) >= MAX_COUNTERS:
-        least = min(counters, key=lambda one: counters[one].hits)
-        surplus = counters.pop(least).hits
-    counters[key] = Counter(*key, surplus + 1, surplus)
