@@ -25,7 +25,7 @@ from services.chassis.errors import InvalidRequest
 BATCH = 256
 """Lines that are stored together."""
 
-STEP = 32
+STEP = 8
 """Lines that are looked at before others may run: about 2 ms."""
 
 MAX_TAGS = 16

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -102,6 +105,18 @@ def test_a_wrong_line_is_named_and_costs_no_other(start: Callable[..., CacheProc
         assert "line 4: model: is required" in why
         assert "no end of an export" in why
     assert json.loads(said)["refused"] == {"invalid": 3}
+
+
+def test_a_file_that_was_cut_is_taken_as_far_as_it_goes(start: Callable[..., CacheProcess], tmp_path: Path) -> None:
+    cache, file = start().serving(), tmp_path / "pairs.gz"
+    whole = gzip.compress(pairs(200, note=random.Random(1).randbytes(2_000).hex()))
+    file.write_bytes(whole)
+    assert antiphon(cache, "warm", str(file), "--dry-run")[:2] == (OK, "would have stored 200 entries\n")
+    file.write_bytes(whole[: len(whole) // 2])
+    code, said, why = antiphon(cache, "warm", str(file), "--dry-run")
+    assert (code, said) == (DATA, "")
+    assert "FILE cannot be read: the gzip file ends too early" in why
+    assert re.search(r"until then stored \d+ entries", why)
 
 
 WRONG_TYPE = "Failed to parse question field: repeated field question must be in [] which is 7 at PortableEntry."

@@ -8,6 +8,7 @@ import os
 import stat
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -27,8 +28,8 @@ _GZIP = b"\x1f\x8b"
 """How every gzip file begins (RFC 1952); no line of JSON does."""
 
 
-class LineTooLongError(Exception):
-    """A line that no message has room for; what follows it cannot be told from it."""
+class UnreadableError(Exception):
+    """What follows cannot be read."""
 
 
 class Input:
@@ -56,18 +57,23 @@ class Input:
         return self._raw.tell() if self.size is not None else 0
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
-        """Yield each line that is not blank, with its number from 1. Raises OSError, EOFError, LineTooLongError."""
-        if self._raw.seekable():
-            self._raw.seek(0)
-        begin = cast("io.BufferedReader", self._raw).peek(len(_GZIP))
-        file = gzip.GzipFile(fileobj=self._raw) if begin.startswith(_GZIP) else self._raw
+        """Yield each line that is not blank, with its number from 1. Raises UnreadableError."""
         number = 0
-        while line := file.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            if len(line) > MAX_LINE_BYTES:
-                raise LineTooLongError(f"line {number} is longer than {MAX_LINE_BYTES >> 20} MiB")
-            if line.strip():
-                yield number, line
+        try:
+            if self._raw.seekable():
+                self._raw.seek(0)
+            begin = cast("io.BufferedReader", self._raw).peek(len(_GZIP))
+            file = gzip.GzipFile(fileobj=self._raw) if begin.startswith(_GZIP) else self._raw
+            while line := file.readline(MAX_LINE_BYTES + 1):
+                number += 1
+                if len(line) > MAX_LINE_BYTES:
+                    raise UnreadableError(f"line {number} is longer than {MAX_LINE_BYTES >> 20} MiB")
+                if line.strip():
+                    yield number, line
+        except EOFError:
+            raise UnreadableError(f"the gzip file ends too early, after line {number}: it was cut") from None
+        except (OSError, zlib.error) as error:
+            raise UnreadableError(f"after line {number}: {error}") from error
 
     def _copied(self, pipe: BinaryIO) -> BinaryIO:
         copy = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 -- as above

@@ -13,7 +13,7 @@ from google.protobuf import json_format
 
 from antiphon.cache.v1 import transfer_pb2
 from antiphon_client.cli import exits, progress
-from antiphon_client.cli.cache.files import Input, LineTooLongError
+from antiphon_client.cli.cache.files import Input, UnreadableError
 from antiphon_client.cli.calls import OPERATOR, complain, run
 from antiphon_client.cli.connect import Connection
 from antiphon_client.cli.targets import CACHE
@@ -113,7 +113,7 @@ def import_(file: str, *, tags: tuple[str, ...], strict: bool, dry_run: bool, as
 
     try:
         run(body, CACHE, role=OPERATOR)
-    except (OSError, EOFError, LineTooLongError) as error:
+    except (OSError, UnreadableError) as error:
         complain(f"FILE cannot be read: {error}")
         click.echo(f"  until then {sums}", err=True)
         sys.exit(exits.DATA)

@@ -13,7 +13,7 @@ import click
 from antiphon.cache.v1 import cache_pb2
 from antiphon_client.cache import AsyncCacheClient
 from antiphon_client.cli import exits, progress
-from antiphon_client.cli.cache.files import Input, LineTooLongError
+from antiphon_client.cli.cache.files import Input, UnreadableError
 from antiphon_client.cli.cache.pairs import Terms, WrongLineError, read_pair
 from antiphon_client.cli.calls import OPERATOR, complain, run
 from antiphon_client.cli.connect import Connection
@@ -85,7 +85,7 @@ def warm(
 
     try:
         run(body, CACHE, role=OPERATOR)
-    except (OSError, EOFError, LineTooLongError) as error:
+    except (OSError, UnreadableError) as error:
         complain(f"FILE cannot be read: {error}")
         click.echo(f"  until then {sums}", err=True)
         sys.exit(exits.DATA)
