@@ -19,6 +19,7 @@ from services.cache.exporting import PAGE, Exported
 from services.cache.feedback import Feedback
 from services.cache.importing import Fate, Terms
 from services.cache.review import FeedbackSource
+from services.cache.scope import Address
 from services.cache.servicer import TRANSFER_PLACES
 from services.cache.values import ByTags, Chosen, Outcome, Policy
 from services.chassis.errors import InvalidRequest, Unavailable
@@ -240,6 +241,7 @@ async def test_what_is_wrong_is_told_by_line_and_field(
             await there.import_(late)
 
 
+@pytest.mark.fault(48)
 async def test_no_time_is_lengthened_and_no_newer_answer_gives_way(caches: Caches, fresh: Caches) -> None:
     cache, other = await caches().ready(), await fresh(ttl=3_600.0).ready()
     for text in ("Short?", "Long?", "Old?", "New?", "Over?"):
@@ -352,6 +354,7 @@ async def test_exports_wait_for_their_readers_and_leave_with_them(start: Callabl
         assert sum(len(part.entries.entries) for part in left) == left[-1].end.entries == 60
 
 
+@pytest.mark.fault(37)
 @pytest.mark.fault(69)
 async def test_another_embedder_embeds_anew_also_after_a_kill(
     caches: Caches, fresh: Caches, monkeypatch: pytest.MonkeyPatch
@@ -365,8 +368,10 @@ async def test_another_embedder_embeds_anew_also_after_a_kill(
     taken = await taken_by(other, await entries_of(cache, Exported(vectors=True)))
     assert (taken.fates, taken.late) == ({Fate.STORED: 11}, 10)
     other.embedder.alike(REWORDED, ASKED, 0.95)
+    await until(lambda: bool(other.embedder.calls), "nothing was to be embedded")
     other.embedder.error = None
-    await until(lambda: not other.cache.transfers.late.waiting(TENANT, None), "not all were embedded")
+    await until(lambda: not other.cache.transfers.late.waiting(TENANT, None), "not all were tried")
+    assert other.cache.entries.rows(_address(other)) == 10
     assert (await other.look(REWORDED)).outcome is Outcome.SEMANTIC
     assert earlier.messages[-1].text not in other.embedder.calls, "only its own words may find it"
 
@@ -381,7 +386,7 @@ async def test_another_embedder_embeds_anew_also_after_a_kill(
     assert len([text for text in fourth.embedder.calls if text != REWORDED]) == 10, "each once"
 
 
-def _address(cache: StoredCache) -> object:
+def _address(cache: StoredCache) -> Address:
     return cache.cache.transfers.exporting._addresses.of(TENANT, ask(ASKED))
 
 
