@@ -25,7 +25,7 @@ from services.cache.outside import Limits, Outside
 from services.cache.ports import WrongKey
 from services.cache.room import Capacity
 from services.cache.scope import verifier
-from services.cache.servicer import LEASE_PLACES, LEASES, WAITERS, CacheServicer
+from services.cache.servicer import LEASE_PLACES, LEASES, TRANSFER_PLACES, TRANSFERS, WAITERS, CacheServicer
 from services.cache.settings import SERVICE, CacheSettings
 from services.chassis.errors import AntiphonError, FailedPrecondition
 from services.chassis.process import Process, run
@@ -91,7 +91,7 @@ async def main(settings: CacheSettings, process: Process) -> None:
         process,
         listen=settings.cache_listen,
         variable="ANTIPHON_CACHE_LISTEN",
-        limits={WAITERS: settings.max_waiters, LEASES: LEASE_PLACES},
+        limits={WAITERS: settings.max_waiters, LEASES: LEASE_PLACES, TRANSFERS: TRANSFER_PLACES},
         spared={LEASES},  # what was bought is stored, or given back
     )
     servicer = CacheServicer(

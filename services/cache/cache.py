@@ -26,7 +26,7 @@ from services.cache.flying import Flying
 from services.cache.followers import Followers
 from services.cache.joining import Joining
 from services.cache.learning.labels import Source
-from services.cache.listing import Listing, Page, Place, Wanted
+from services.cache.listing import Listing
 from services.cache.lookup import Lookups
 from services.cache.outside import Limits, Outside
 from services.cache.purging import Purging
@@ -41,6 +41,7 @@ from services.cache.searching import Searching
 from services.cache.stats import Report, Stats
 from services.cache.storing import Storing
 from services.cache.tailing import Tailing
+from services.cache.transfers import Transfers
 from services.cache.values import Action, Asked, Chosen, CommitResult, LookupResult, Policy, Query
 from services.cache.waiting import Waiting, unknown
 from services.cache.writer import Writer
@@ -187,7 +188,19 @@ class Cache:
             chance=outside.chance,
             report=lambda error: outside.report("learning", error),
         )
-        self._listing = Listing(entries=self.entries, recovery=self.recovery, now=outside.clock.now)
+        self.transfers = Transfers(
+            addresses=addresses,
+            entries=self.entries,
+            embeddings=embeddings,
+            storing=self._storing,
+            writer=self.writer,
+            recovery=self.recovery,
+            limits=limits,
+            outside=outside,
+        )
+        self.listing = Listing(
+            entries=self.entries, recovery=self.recovery, traffic=self.stats.traffic, now=outside.clock.now
+        )
         searching = Searching(entries=self.entries, judge=outside.judge, executor=self._executor, now=outside.clock.now)
         joining = Joining(
             flying=flying, entries=self.entries, judge=outside.judge, executor=self._executor, now=outside.clock.now
@@ -227,6 +240,7 @@ class Cache:
             adapting=self.adapting,
             writer=self.writer,
             recovery=self.recovery,
+            late=self.transfers.late,
             embedder=outside.embedder_slug,
             now=outside.clock.now,
         )
@@ -252,6 +266,7 @@ class Cache:
             group.create_task(self.tailing.run())
             group.create_task(self.purging.run())
             group.create_task(self.adapting.run())
+            group.create_task(self.transfers.late.run())
 
     async def aclose(self) -> None:
         """Write what waits for the store, for a limited time; after `run` has been cancelled and calls have ended."""
@@ -354,10 +369,6 @@ class Cache:
     async def clear(self, tenant: str, namespace: str, *, dry_run: bool) -> tuple[int, int]:
         """Clear a namespace; how many live entries it had, and its epoch. Raises Unavailable."""
         return await self._removal.clear(tenant, namespace, dry_run=dry_run)
-
-    async def list_entries(self, tenant: str, wanted: Wanted, *, size: int, after: Place | None) -> Page:
-        """What is stored, page by page. Raises Unavailable."""
-        return await self._listing.page(tenant, wanted, size=size, after=after)
 
     async def report(self, tenant: str, namespace: str | None) -> Report:
         """Sizes and counts of one namespace, or of all of the tenant."""

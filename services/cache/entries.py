@@ -103,6 +103,10 @@ class Entries:
         """The namespaces of one tenant."""
         return [self._buckets[tenant, namespace] for namespace in self._namespaces.get(tenant, ())]
 
+    def all_buckets(self) -> list[Bucket]:
+        """The namespaces of all tenants."""
+        return list(self._buckets.values())
+
     def bucket(self, tenant: str, namespace: str) -> Bucket | None:
         """One namespace."""
         return self._buckets.get((tenant, namespace))
@@ -207,6 +211,12 @@ class Entries:
         for (place, _), row, score in zip(groups, rows.tolist(), scores.tolist(), strict=True):
             found[place] = self._candidates(sought[place], row, score)
         return found
+
+    def has_vector(self, tenant: str, namespace: str, entry_id: str) -> bool:
+        """Whether reworded questions may find the entry."""
+        bucket = self._buckets.get((tenant, namespace))
+        slot = bucket.slots.get(entry_id) if bucket else None
+        return slot is not None and slot.row in self._by_row
 
     def rows(self, address: Address) -> int:
         """Vectors in the question's scope."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from services.cache.origin import Origin
 from services.cache.review import UNREVIEWED, Review
 from services.llm.values import Answer
 
@@ -56,6 +57,8 @@ class Entry:
     answered_us: int = 0
     """When the entry was written, if something was said about it since; see `written_us`."""
     review: Review = UNREVIEWED
+    origin: Origin | None = None
+    """How it was asked, sealed; None in records from before it was kept, which cannot move to another cache."""
 
     @property
     def written_us(self) -> int:

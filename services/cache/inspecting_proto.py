@@ -109,6 +109,8 @@ def write_page(page: Page, *, embedder: str) -> pb.ListEntriesResponse:
             quarantine=write_quarantine(entry.review.quarantine),
             feedback=write_counts(entry.review),
         )
+    for written, hits in zip(response.entries, page.hits, strict=False):
+        written.hits = hits
     return response
 
 

@@ -12,6 +12,7 @@ from services.cache.bucket import Bucket
 from services.cache.entries import STEP, Entries
 from services.cache.entry import Entry
 from services.cache.recovery import Recovery
+from services.cache.traffic import Traffic
 
 _BY_ID = attrgetter("id")
 
@@ -50,13 +51,16 @@ class Page:
 
     entries: tuple[Entry, ...]
     next: Place | None
+    hits: tuple[int, ...] = ()
+    """Of each entry, where that was asked for."""
 
 
 class Listing:
     """Reads the memory; others run in between."""
 
-    def __init__(self, *, entries: Entries, recovery: Recovery, now: Callable[[], float]) -> None:
+    def __init__(self, *, entries: Entries, recovery: Recovery, traffic: Traffic, now: Callable[[], float]) -> None:
         self._entries = entries
+        self._traffic = traffic
         self._recovery = recovery
         self._now = now
 
@@ -73,6 +77,22 @@ class Listing:
                 last = found[size - 1]
                 return Page(tuple(found[:size]), Place(last.namespace, last.id))
         return Page(tuple(found), None)
+
+    def most_served(self, tenant: str, wanted: Wanted, *, size: int) -> Page:
+        """The live entries that were served most, with their hits. Raises Unavailable until all are known."""
+        self._recovery.require_all()
+        found, now = [], self._now()
+        for counter in self._traffic.most_served(tenant):
+            entry = self._entries.find(tenant, counter.namespace, counter.entry_id)
+            if (
+                entry is not None
+                and entry.live(now)
+                and wanted.namespace in {"", entry.namespace}
+                and wanted.takes(entry)
+            ):
+                found.append((entry, counter.least))
+        del found[size:]
+        return Page(tuple(entry for entry, _ in found), None, tuple(hits for _, hits in found))
 
     async def _smallest(self, bucket: Bucket, wanted: Wanted, behind: str, most: int) -> list[Entry]:
         """The `most` entries of a namespace with the smallest ids behind `behind`, by id."""

@@ -285,6 +285,17 @@ def write_report(report: Report) -> pb.GetStatsResponse:
             bounds=P_WRONG_BOUNDS, hits=tally.p_wrong_hits.counts, misses=tally.p_wrong_misses.counts
         ),
         near_misses=tally.near_misses,
+        embeddings_waiting=report.embeddings_waiting,
+        hours=[
+            pb.HourStats(
+                start_time=write_timestamp(hour.start),
+                hits=hour.hits,
+                misses=hour.misses,
+                bypasses=hour.bypasses,
+                cost_saved_nano_usd=hour.nano_usd,
+            )
+            for hour in report.hours
+        ],
         learning=pb.LearningStats(
             namespaces=report.learning.namespaces,
             alarms=report.learning.alarms,

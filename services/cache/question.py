@@ -26,13 +26,14 @@ class Question:
     """`text` is what is embedded and shown; `parts` is its normal form for the exact tier.
 
     `in_words`: the last message is a user's and all text, so it is left out of the fingerprint. `semantic`: a reworded
-    question may be served the same answer.
+    question may be served the same answer. `follows`: turns of a conversation come before it.
     """
 
     text: str
     parts: tuple[str, ...]
     in_words: bool
     semantic: bool
+    follows: bool = False
 
 
 def read_question(messages: tuple[Message, ...], *, longest: int) -> Question:
@@ -44,16 +45,24 @@ def read_question(messages: tuple[Message, ...], *, longest: int) -> Question:
     last = messages[-1]
     if last.role is not Role.USER or not last.text_only:
         return Question(text=last.text, parts=(), in_words=False, semantic=False)
-    text = last.text
+    return question_in_words(
+        tuple(part.text for part in last.parts if isinstance(part, TextPart)),
+        follows=any(message.role in _TURNS for message in messages[:-1]),
+        longest=longest,
+    )
+
+
+def question_in_words(texts: tuple[str, ...], *, follows: bool, longest: int) -> Question:
+    """The question that a user's message of these texts is; `follows`, `longest`: as above."""
+    text = "\n".join(texts)
     if len(text) > longest:
-        raw = tuple(part.text for part in last.parts if isinstance(part, TextPart))
-        return Question(text=text, parts=raw, in_words=True, semantic=False)
-    earlier = any(message.role in _TURNS for message in messages[:-1])
+        return Question(text=text, parts=texts, in_words=True, semantic=False, follows=follows)
     return Question(
         text=text,
-        parts=tuple(normalise(part.text) for part in last.parts if isinstance(part, TextPart)),
+        parts=tuple(map(normalise, texts)),
         in_words=True,
-        semantic=bool(text.strip()) and not refers_back(text, has_earlier_turns=earlier),
+        semantic=bool(text.strip()) and not refers_back(text, has_earlier_turns=follows),
+        follows=follows,
     )
 
 

@@ -15,7 +15,7 @@ from services.cache.ports import EntryStore, Epoch, EpochStore, Tombstone
 from services.cache.recovery import Recovery
 from services.cache.review import FeedbackSource
 from services.cache.reviewing import Reviewing
-from services.cache.values import Action, ByIds, BySource, ByTags, ByWriter, Chosen, Selector
+from services.cache.values import Action, ByIds, BySource, BySourceVersion, ByTags, ByWriter, Chosen, Selector
 from services.cache.writer import Writer
 from services.chassis.errors import NotFound, Unavailable
 
@@ -205,6 +205,8 @@ def _meant(entry: Entry, selector: Selector) -> bool:
             return entry.source == source
         case ByWriter(key_id):
             return entry.writer == key_id
+        case BySourceVersion(name, version):
+            return any(name == known and version in {"", made_from} for known, made_from in entry.sources)
 
 
 def _by_operator(entry: Entry) -> bool:

@@ -10,7 +10,7 @@ import re
 from antiphon.cache.v1 import cache_pb2 as pb
 from services.cache.entry import MICROSECONDS, Source
 from services.cache.proto import read_namespace, read_tags
-from services.cache.values import Action, ByIds, BySource, ByTags, ByWriter, Chosen, Selector
+from services.cache.values import Action, ByIds, BySource, BySourceVersion, ByTags, ByWriter, Chosen, Selector
 from services.llm.proto import invalid, missing, read_timestamp
 
 MAX_IDS = 1_000
@@ -60,5 +60,9 @@ def _selector(request: pb.DeleteRequest) -> Selector:
             if not _KEY_ID.fullmatch(request.writer):
                 raise invalid("writer", "must be the id of an API key: 1 to 64 of A-Z a-z 0-9 . _ : -")
             return ByWriter(request.writer)
+        case "source_version":
+            if not request.source_version.name:
+                raise missing("source_version.name", "is required")
+            return BySourceVersion(request.source_version.name, request.source_version.version)
         case _:
-            raise missing("selector", "one of entry_ids, tags, source, writer is required")
+            raise missing("selector", "one of entry_ids, tags, source, writer, source_version is required")

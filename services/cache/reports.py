@@ -8,6 +8,7 @@ from itertools import count
 
 from services.cache.adapting import Adapting
 from services.cache.entries import STEP, Entries
+from services.cache.late_embedding import LateEmbedding
 from services.cache.learning.labels import Source
 from services.cache.recovery import Recovery
 from services.cache.stats import Learning, Report, Stats
@@ -25,6 +26,7 @@ class Reports:
         adapting: Adapting,
         writer: Writer,
         recovery: Recovery,
+        late: LateEmbedding,
         embedder: str,
         now: Callable[[], float],
     ) -> None:
@@ -34,6 +36,7 @@ class Reports:
         self._adapting = adapting
         self._writer = writer
         self._recovery = recovery
+        self._late = late
         self._embedder = embedder
         self._now = now
 
@@ -66,6 +69,8 @@ class Reports:
             writes_not_stored=self._writes_not_stored(tenant, namespace),
             store_healthy=self._recovery.ready.is_set() and not self._writer.failing,
             embedder=self._embedder,
+            embeddings_waiting=self._late.waiting(tenant, namespace),
+            hours=self._stats.traffic.hours(tenant),
             learning=self._learning(tenant, namespace),
         )
 

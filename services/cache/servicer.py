@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 
 from antiphon.cache.v1 import cache_pb2 as pb
+from antiphon.cache.v1 import transfer_pb2 as transfer
 from services.cache.batch_proto import BatchResponse, read_batch
 from services.cache.cache import Cache
 from services.cache.decision import JUDGED
+from services.cache.exporting_proto import ExportParts, read_exported
 from services.cache.feedback_proto import read_feedback, write_reviewed
 from services.cache.fill_values import Granted
+from services.cache.importing import Taken, Terms
+from services.cache.importing_proto import read_lines, read_terms, write_taken
 from services.cache.inspecting_proto import read_limit, read_place, read_wanted, write_explanation, write_page
 from services.cache.metrics import CacheMetrics
 from services.cache.proto import (
@@ -29,10 +34,11 @@ from services.cache.proto import (
     write_wait,
 )
 from services.cache.removing_proto import read_action, read_chosen
+from services.cache.scope import VERSION
 from services.cache.values import Asked, LookupResult
 from services.chassis.call import Call
 from services.chassis.errors import InvalidRequest
-from services.chassis.handler import unary
+from services.chassis.handler import client_stream, server_stream, unary
 from services.llm.proto import invalid, write_timestamp
 
 DEADLINE = 5.0
@@ -47,6 +53,17 @@ LEASE_PLACES = 512
 
 WAITERS = "waiters"
 """Group of places for those who wait."""
+
+TRANSFERS = "transfers"
+"""Group of places for those who export and import."""
+
+TRANSFER_PLACES = 4
+"""Each has some pages in memory and takes a share of the loop; a fifth comes again later."""
+
+TRANSFER_DEADLINE = 3_600.0
+
+READER_SECONDS = 60.0
+"""That an export waits for a reader who reads nothing."""
 
 MAX_ABORT_REASON = 64
 
@@ -203,7 +220,12 @@ class CacheServicer:
         """List what is stored."""
         wanted, after = read_wanted(request), read_place(request.page_token)
         size = read_limit(request.page_size, default=PAGE_SIZE, most=MAX_PAGE_SIZE, path="page_size")
-        page = await self._cache.list_entries(call.caller.tenant, wanted, size=size, after=after)
+        if not request.most_served:
+            page = await self._cache.listing.page(call.caller.tenant, wanted, size=size, after=after)
+        elif after is None:
+            page = self._cache.listing.most_served(call.caller.tenant, wanted, size=size)
+        else:
+            raise invalid("page_token", "must be empty with most_served")
         return write_page(page, embedder=self._embedder)
 
     @unary(deadline=DEADLINE)
@@ -211,6 +233,42 @@ class CacheServicer:
         """Take what is said about an entry."""
         feedback = read_feedback(request, call.caller.key_id)
         return write_reviewed(await self._cache.feedback(call.caller.tenant, feedback))
+
+    @server_stream(deadline=TRANSFER_DEADLINE, limit=TRANSFERS, patience=READER_SECONDS)
+    async def Export(  # noqa: N802
+        self, request: transfer.ExportRequest, call: Call
+    ) -> AsyncIterator[transfer.ExportResponse]:
+        """Send everything that is stored."""
+        wanted, tenant = read_exported(request), call.caller.tenant
+        header = transfer.ExportHeader(
+            start_time=write_timestamp(self._now()),
+            embedder=self._embedder,
+            address_version=VERSION,
+            most_entries=self._cache.transfers.exporting.most(tenant, wanted),
+        )
+        yield transfer.ExportResponse(header=header)
+        parts = ExportParts()
+        async with aclosing(self._cache.transfers.exporting.pages(tenant, wanted)) as pages:
+            async for page in pages:
+                for response in parts.of(page):
+                    yield response
+        yield parts.end()
+
+    @client_stream(deadline=TRANSFER_DEADLINE, limit=TRANSFERS, parts="lines")
+    async def Import(  # noqa: N802
+        self, requests: AsyncIterator[transfer.ImportRequest], call: Call
+    ) -> transfer.ImportResponse:
+        """Take over what another cache has sent."""
+        terms, taken, lines, first = Terms(), Taken(), 0, True
+        async for request in requests:
+            if first:
+                terms = read_terms(request.options)
+            elif request.HasField("options"):
+                raise invalid("options", "only in the first message")
+            read = await read_lines(request.lines, lines)
+            await self._cache.transfers.importing.take(call.caller.tenant, read, terms, taken)
+            lines, first = lines + len(read), False
+        return write_taken(taken)
 
     def _lookup_response(self, result: LookupResult) -> pb.LookupResponse:
         response = write_lookup(result, lookup_id=secrets.token_hex(12), version=self._version, lease=self._lease)

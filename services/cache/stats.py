@@ -12,6 +12,7 @@ from services.cache.histogram import LATENCY_BOUNDS, P_WRONG_BOUNDS, SIMILARITY_
 from services.cache.learning.audited import Audited
 from services.cache.learning.budget import Budget
 from services.cache.room import Eviction, Victim
+from services.cache.traffic import Hour, Traffic
 from services.cache.values import BypassReason, LookupResult, Outcome
 from services.llm.values import Answer, Cost, Usage
 
@@ -133,6 +134,7 @@ class Stats:
         self._given_up = False
         self.evictions: Counter[Eviction] = Counter()
         """Of all tenants."""
+        self.traffic = Traffic(now)
 
     def __len__(self) -> int:
         """Tallies that are kept."""
@@ -140,6 +142,7 @@ class Stats:
 
     def count(self, tenant: str, namespace: str, result: LookupResult, seconds: float) -> None:
         """Count one lookup that took so long."""
+        self.traffic.count(tenant, result)
         for tally in self._of(tenant, namespace):
             tally.count(result, seconds)
 
@@ -221,4 +224,7 @@ class Report:
     writes_not_stored: int
     store_healthy: bool
     embedder: str
+    embeddings_waiting: int
+    """Entries that only their own words find yet."""
+    hours: list[Hour]
     learning: Learning = Learning()

@@ -200,6 +200,7 @@ class Storing:
             sources=draft.sources,
             decided_by=self._version,
             writer=writer,
+            origin=self._addresses.sealed(address.scope, address.origin),
         )
         return Write(entry, draft.vector if semantically(answer) else None)
 
@@ -251,8 +252,11 @@ class Storing:
     async def _embed_later(self, entry: Entry, address: Address) -> None:
         """Let reworded questions find an entry whose lookup had no use for the embedding."""
         vector = (await self._embedding(address, PUT_SECONDS)).vector
-        if vector is None:
-            return
+        if vector is not None:
+            await self.give_vector(entry, vector)
+
+    async def give_vector(self, entry: Entry, vector: Vector) -> None:
+        """Let reworded questions find an entry that has none, unless another answer is in its place by now."""
         # A delete under way has chosen the entry as it is: in a newer version the same answer would outlive it.
         async with self._writer.exclusive():
             current = self._entries.find(entry.tenant, entry.namespace, entry.id)

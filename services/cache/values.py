@@ -165,7 +165,15 @@ class ByWriter:
     key_id: str
 
 
-Selector = ByIds | ByTags | BySource | ByWriter
+@dataclass(frozen=True, slots=True)
+class BySourceVersion:
+    """Entries that were made from this version of a source, or if `version` is empty from any of it."""
+
+    name: str
+    version: str
+
+
+Selector = ByIds | ByTags | BySource | ByWriter | BySourceVersion
 
 
 class Action(StrEnum):

@@ -4,8 +4,11 @@
         @unary(deadline=5.0)
         async def Lookup(self, request: cache_pb2.LookupRequest, call: Call) -> cache_pb2.LookupResponse: ...
 
-        @server_stream(deadline=60.0, limit="exports")
-        async def Export(self, request: cache_pb2.ExportRequest, call: Call) -> AsyncIterator[cache_pb2.Exported]: ...
+        @server_stream(deadline=3600.0, limit="transfers")
+        async def Export(self, request: transfer_pb2.ExportRequest, call: Call) -> AsyncIterator[…ExportResponse]: ...
+
+        @client_stream(deadline=3600.0, limit="transfers")
+        async def Import(self, requests: AsyncIterator[…ImportRequest], call: Call) -> transfer_pb2.ImportResponse: ...
 
     bind(server, CacheServicer(), cache_pb2.DESCRIPTOR.services_by_name["CacheService"], telemetry=…, limits=…)
 
@@ -22,6 +25,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Never, TypeVar
 
 import grpc
@@ -33,7 +37,7 @@ from services.chassis.auth.access import Access, Admit
 from services.chassis.call import Call, PeerGone
 from services.chassis.deadline import Deadline
 from services.chassis.door import Door
-from services.chassis.errors import DeadlineExceeded, InvalidRequest, Reason
+from services.chassis.errors import DeadlineExceeded, Exhausted, InvalidRequest, Reason
 from services.chassis.limits import DEFAULT_GROUP, Limits
 from services.chassis.status import Outcome, outcome
 from services.chassis.telemetry import Telemetry
@@ -55,16 +59,32 @@ RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
 UnaryMethod = Callable[[ServicerT, RequestT, Call], Awaitable[ResponseT]]
 StreamMethod = Callable[[ServicerT, RequestT, Call], AsyncIterator[ResponseT]]
+CollectMethod = Callable[[ServicerT, AsyncIterator[RequestT], Call], Awaitable[ResponseT]]
+
+
+class _Kind(Enum):
+    """Which side of a method is a stream."""
+
+    UNARY = "unary"
+    ANSWERS = "answers"
+    REQUESTS = "requests"
+
+    @classmethod
+    def of(cls, method: MethodDescriptor) -> _Kind | None:
+        if method.client_streaming:
+            return None if method.server_streaming else cls.REQUESTS
+        return cls.ANSWERS if method.server_streaming else cls.UNARY
 
 
 @dataclass(frozen=True, slots=True)
 class _Spec:
-    streaming: bool
+    kind: _Kind
     deadline: float
     limit: str
     slow: float
-    metered: bool
+    metered: bool = False
     parts: str = ""
+    patience: float = math.inf
 
 
 def unary(
@@ -83,19 +103,39 @@ def unary(
     """
 
     def mark(method: UnaryMethod[ServicerT, RequestT, ResponseT]) -> UnaryMethod[ServicerT, RequestT, ResponseT]:
-        setattr(method, _SPEC, _Spec(False, deadline, limit, slow, metered, parts))
+        setattr(method, _SPEC, _Spec(_Kind.UNARY, deadline, limit, slow, metered, parts))
         return method
 
     return mark
 
 
 def server_stream(
-    *, deadline: float, limit: str = DEFAULT_GROUP, slow: float = math.inf, metered: bool = False
+    *,
+    deadline: float,
+    limit: str = DEFAULT_GROUP,
+    slow: float = math.inf,
+    metered: bool = False,
+    patience: float = math.inf,
 ) -> Callable[[StreamMethod[ServicerT, RequestT, ResponseT]], StreamMethod[ServicerT, RequestT, ResponseT]]:
-    """Mark an async generator that answers with a stream; it is closed as soon as its caller has gone."""
+    """Mark an async generator that answers with a stream; it is closed as soon as its caller has gone.
+
+    A caller that does not read for `patience` seconds gets RESOURCE_EXHAUSTED (READER_TOO_SLOW).
+    """
 
     def mark(method: StreamMethod[ServicerT, RequestT, ResponseT]) -> StreamMethod[ServicerT, RequestT, ResponseT]:
-        setattr(method, _SPEC, _Spec(True, deadline, limit, slow, metered))
+        setattr(method, _SPEC, _Spec(_Kind.ANSWERS, deadline, limit, slow, metered, patience=patience))
+        return method
+
+    return mark
+
+
+def client_stream(
+    *, deadline: float, limit: str = DEFAULT_GROUP, slow: float = math.inf, parts: str = ""
+) -> Callable[[CollectMethod[ServicerT, RequestT, ResponseT]], CollectMethod[ServicerT, RequestT, ResponseT]]:
+    """Mark a method that reads a stream and answers with one message; `parts` as for `unary`, of each request."""
+
+    def mark(method: CollectMethod[ServicerT, RequestT, ResponseT]) -> CollectMethod[ServicerT, RequestT, ResponseT]:
+        setattr(method, _SPEC, _Spec(_Kind.REQUESTS, deadline, limit, slow, parts=parts))
         return method
 
     return mark
@@ -125,7 +165,7 @@ def bind(
     for method in descriptor.methods:
         body = getattr(servicer, method.name)
         spec: _Spec = getattr(body, _SPEC)
-        if method.client_streaming or method.server_streaming != spec.streaming:
+        if spec.kind is not _Kind.of(method):
             raise TypeError(f"{descriptor.full_name}.{method.name} is marked as another kind of method than it is")
         rpc = _Rpc(
             method,
@@ -137,10 +177,13 @@ def bind(
             admit=access.method(f"{descriptor.full_name}/{method.name}", metered=spec.metered) if access else None,
             monotonic=monotonic,
         )
-        if spec.streaming:
-            handlers[method.name] = grpc.unary_stream_rpc_method_handler(rpc.stream)
-        else:
-            handlers[method.name] = grpc.unary_unary_rpc_method_handler(rpc.unary)
+        match spec.kind:
+            case _Kind.ANSWERS:
+                handlers[method.name] = grpc.unary_stream_rpc_method_handler(rpc.stream)
+            case _Kind.REQUESTS:
+                handlers[method.name] = grpc.stream_unary_rpc_method_handler(rpc.collect)
+            case _Kind.UNARY:
+                handlers[method.name] = grpc.unary_unary_rpc_method_handler(rpc.unary)
     # Not `add_registered_method_handlers`: with it the server waits on one future per method and call.
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(descriptor.full_name, handlers),))
 
@@ -177,6 +220,12 @@ class _Rpc:
         self._monotonic = monotonic
 
     async def unary(self, raw: bytes, context: Any) -> bytes:
+        return await self._answered(lambda call: self._parse(raw, call), context)
+
+    async def collect(self, raws: AsyncIterator[bytes], context: Any) -> bytes:
+        return await self._answered(lambda call: self._parsed(raws, call), context)
+
+    async def _answered(self, request_of: Callable[[Call], Any], context: Any) -> bytes:
         started = self._monotonic()
         self._metrics.started()
         limited, call = self._open(context, started)
@@ -186,7 +235,7 @@ class _Rpc:
             if self._admit is not None:
                 call.caller = self._admit(call.sent)
             with self._places:
-                request = self._parse(raw, call)
+                request = request_of(call)
                 if limited:
                     response = await self._body(request, call)
                 else:
@@ -226,9 +275,19 @@ class _Rpc:
             async for message in messages:
                 payload = self._serialise(message)
                 try:
-                    await context.write(payload)
+                    await self._write(payload, context)
+                except TimeoutError:
+                    slow = "the caller did not read what was sent to it"
+                    raise Exhausted(slow, reason=Reason.READER_TOO_SLOW) from None
                 except Exception as error:
                     raise PeerGone from error
+
+    async def _write(self, payload: bytes, context: Any) -> None:
+        if self._spec.patience == math.inf:
+            await context.write(payload)
+            return
+        async with asyncio.timeout(self._spec.patience):
+            await context.write(payload)
 
     def _open(self, context: Any, started: float) -> tuple[bool, Call]:
         """The call, and whether its caller has set a deadline; gRPC itself cancels the handler at that one."""
@@ -249,6 +308,10 @@ class _Rpc:
             ) from None
         refuse_unknown(self._unknown_enum, request)
         return request
+
+    async def _parsed(self, raws: AsyncIterator[bytes], call: Call) -> AsyncIterator[Message]:
+        async for raw in raws:
+            yield self._parse(raw, call)
 
     def _serialise(self, response: object) -> bytes:
         if not isinstance(response, self._response):

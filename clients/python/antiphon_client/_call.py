@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from antiphon_client.tls import Tls
 
+Q = TypeVar("Q")
 R = TypeVar("R")
 
 
@@ -103,6 +104,20 @@ async def unary(call: Awaitable[R]) -> R:
     except asyncio.CancelledError:
         raise_unless_task_cancelled()
         raise
+
+
+async def streamed(call: grpc.aio.UnaryStreamCall[Q, R]) -> AsyncIterator[R]:
+    """Yield the responses of a streaming call, which ends with the iterator; raise as `unary`."""
+    try:
+        async for response in call:
+            yield response
+    except grpc.RpcError as error:
+        raise from_rpc_error(error) from None
+    except asyncio.CancelledError:
+        raise_unless_task_cancelled()
+        raise
+    finally:
+        call.cancel()
 
 
 @contextmanager

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING
 
-from antiphon.cache.v1 import cache_pb2, cache_pb2_grpc
-from antiphon_client._call import AsyncChannelOwner, SyncChannelOwner, raised, unary
+from antiphon.cache.v1 import cache_pb2, cache_pb2_grpc, transfer_pb2
+from antiphon_client._call import AsyncChannelOwner, SyncChannelOwner, raised, streamed, unary
 from antiphon_client._credential import ApiKey, Metadata
 
 if TYPE_CHECKING:
@@ -124,6 +125,24 @@ class AsyncCacheClient(AsyncChannelOwner):
         """Say whether an entry's answer was right."""
         return await unary(self._stub.Feedback(request, timeout=timeout, metadata=self._credential.metadata(metadata)))
 
+    async def export(
+        self, request: transfer_pb2.ExportRequest, *, timeout: float = 3_600.0, metadata: Metadata = ()
+    ) -> AsyncGenerator[transfer_pb2.ExportResponse, None]:
+        """Read all entries, in parts; whoever stops early closes the iterator (`aclosing`, `closing`)."""
+        call = self._stub.Export(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+        async for response in streamed(call):
+            yield response
+
+    async def import_(
+        self,
+        requests: AsyncIterator[transfer_pb2.ImportRequest] | Iterator[transfer_pb2.ImportRequest],
+        *,
+        timeout: float = 3_600.0,
+        metadata: Metadata = (),
+    ) -> transfer_pb2.ImportResponse:
+        """Store entries of an export; they are asked for as fast as the server takes them."""
+        return await unary(self._stub.Import(requests, timeout=timeout, metadata=self._credential.metadata(metadata)))
+
 
 class CacheClient(SyncChannelOwner):
     """One method per rpc: its request message, a `timeout` in seconds, `metadata`; raises `AntiphonError`.
@@ -239,3 +258,25 @@ class CacheClient(SyncChannelOwner):
         """Say whether an entry's answer was right."""
         with raised():
             return self._stub.Feedback(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+
+    def export(
+        self, request: transfer_pb2.ExportRequest, *, timeout: float = 3_600.0, metadata: Metadata = ()
+    ) -> Generator[transfer_pb2.ExportResponse, None, None]:
+        """Read all entries, in parts; whoever stops early closes the iterator (`aclosing`, `closing`)."""
+        call = self._stub.Export(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+        try:
+            with raised():
+                yield from call
+        finally:
+            call.cancel()
+
+    def import_(
+        self,
+        requests: Iterator[transfer_pb2.ImportRequest],
+        *,
+        timeout: float = 3_600.0,
+        metadata: Metadata = (),
+    ) -> transfer_pb2.ImportResponse:
+        """Store entries of an export; they are asked for as fast as the server takes them."""
+        with raised():
+            return self._stub.Import(requests, timeout=timeout, metadata=self._credential.metadata(metadata))

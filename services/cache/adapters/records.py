@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from enum import StrEnum
+from functools import lru_cache
 from sys import intern
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 import orjson
 
 from services.cache.entry import Entry, Source
+from services.cache.origin import Origin
 from services.cache.ports import Head, Tombstone, Write
 from services.cache.review import UNREVIEWED, FeedbackSource, Quarantine, Review, Said
 from services.cache.scope import entry_id
@@ -35,6 +37,9 @@ WHOLE = ("schema", "record", "ver")
 
 HEAD = ("schema", "ns", "ver", "epoch", "buried", "saved_us")
 """The fields of a `Head`."""
+
+KEPT_ORIGINS = 4_096
+"""Origins that entries share in memory: within a scope most are equal."""
 
 NORM_TOLERANCE = 1e-3
 """Of a stored vector's norm from 1; rounding to f32 costs less than 1e-6."""
@@ -84,6 +89,8 @@ def to_payload(write: Write | Tombstone, *, embedder: str, saved_us: int) -> dic
     }
     if entry.sources:
         fields["sources"] = entry.sources
+    if entry.origin is not None:
+        fields["origin"] = asdict(entry.origin) | {"digest": entry.origin.digest.hex()}
     if entry.review.said:
         fields["answered_us"] = entry.answered_us
         fields["review"] = asdict(entry.review)
@@ -175,7 +182,15 @@ def _entry(record_id: str, fields: Mapping[str, Any]) -> Entry:
         sources=tuple((name, version) for name, version in fields.get("sources", ())),
         answered_us=fields.get("answered_us", 0),
         review=_review(fields["review"]) if "review" in fields else UNREVIEWED,
+        origin=_origin(**{**fields["origin"], "lengths": tuple(fields["origin"]["lengths"])})
+        if "origin" in fields
+        else None,
     )
+
+
+@lru_cache(maxsize=KEPT_ORIGINS)
+def _origin(*, digest: str, **fields: Any) -> Origin:
+    return Origin(digest=bytes.fromhex(digest), **fields)
 
 
 def _review(fields: dict[str, Any]) -> Review:

@@ -33,6 +33,8 @@ TABLE: Table = {
     "antiphon.cache.v1.CacheService/Explain": _OPERATORS,
     "antiphon.cache.v1.CacheService/ListEntries": _OPERATORS,
     "antiphon.cache.v1.CacheService/Feedback": _SUITE,
+    "antiphon.cache.v1.CacheService/Export": _OPERATORS,
+    "antiphon.cache.v1.CacheService/Import": _OPERATORS,
     "antiphon.router.v1.RouterService/Route": _SUITE,
     "antiphon.router.v1.RouterService/RecordOutcome": _SUITE,
     "antiphon.router.v1.RouterService/ListModels": _ALL,

@@ -149,7 +149,7 @@ async def test_nobodys_name_is_stored(caches: Caches) -> None:
     entry = await cache.put(ASKED)
     done = await say(cache, entry, USER, user="ada@example.com", id="order-1843", key_id="key-of-ada")
     kept = str(to_payload(Write(done.entry, None), embedder="known_1", saved_us=1))
-    assert all(name not in kept for name in ("ada", "order-1843"))
+    assert all(name not in kept for name in ("ada@", "of-ada", "order-1843"))
 
 
 async def test_feedback_is_about_the_answer_that_is_meant(caches: Caches) -> None:
@@ -278,7 +278,7 @@ async def test_what_a_writer_wrote_since_a_time_is_rolled_back(caches: Caches) -
         await cache.cache.put(
             TENANT, query, Policy(tags=("t",)), answer(), durable=True, writer=writer, deadline=Deadline.after(10)
         )
-    everything = (await cache.cache.list_entries(TENANT, Wanted(), size=9, after=None)).entries
+    everything = (await cache.cache.listing.page(TENANT, Wanted(), size=9, after=None)).entries
     assert sorted(entry.writer for entry in everything) == ["bad", "bad", "bad", "good"]
     early = next(entry for entry in everything if entry.question.endswith("1"))
     now[0] += 100
@@ -291,7 +291,7 @@ async def test_what_a_writer_wrote_since_a_time_is_rolled_back(caches: Caches) -
     assert await cache.cache.remove(TENANT, bad, Action.QUARANTINE) == 0
     assert cache.cache.entries.quarantined == 2
     quarantined = Wanted(quarantined=True)
-    page = await cache.cache.list_entries(TENANT, quarantined, size=9, after=None)
+    page = await cache.cache.listing.page(TENANT, quarantined, size=9, after=None)
     assert {entry.question[-1] for entry in page.entries} == {"2", "3"}
     assert await cache.cache.remove("another", bad, Action.RELEASE) == 0
     assert await cache.cache.remove(TENANT, dataclasses.replace(bad, namespace="b"), Action.RELEASE) == 1
@@ -318,7 +318,7 @@ async def test_a_release_gives_back_what_operators_took_and_nothing_else(caches:
     assert cache.cache.entries.quarantined == 3
     assert await cache.cache.remove(TENANT, chosen, Action.RELEASE, dry_run=True) == 1
     assert await cache.cache.remove(TENANT, chosen, Action.RELEASE) == 1
-    left = await cache.cache.list_entries(TENANT, Wanted(quarantined=True), size=9, after=None)
+    left = await cache.cache.listing.page(TENANT, Wanted(quarantined=True), size=9, after=None)
     assert {entry.id for entry in left.entries} == {judged.id, asked_for.id}
     assert taken.id not in {entry.id for entry in left.entries}
     assert await cache.cache.remove(TENANT, Chosen(ByIds((asked_for.id,))), Action.RELEASE) == 1, "by its id, knowingly"

@@ -17,7 +17,7 @@ from grpc_status.rpc_status import GRPC_DETAILS_METADATA_KEY
 
 from services.chassis.auth.values import Role
 from services.chassis.call import Call
-from services.chassis.handler import server_stream, unary
+from services.chassis.handler import client_stream, server_stream, unary
 from services.chassis.lifetime import Shutdown
 from services.chassis.memory import Memory
 from services.chassis.process import Process
@@ -61,6 +61,9 @@ def _build() -> Any:
     service.method.add(
         name="Count", input_type=".antiphon_test.Ping", output_type=".antiphon_test.Ping", server_streaming=True
     )
+    service.method.add(
+        name="Collect", input_type=".antiphon_test.Ping", output_type=".antiphon_test.Ping", client_streaming=True
+    )
     pool = descriptor_pool.Default()
     pool.AddSerializedFile(file.SerializeToString())
     return pool.FindFileByName(_FILE)
@@ -70,14 +73,17 @@ _DESCRIPTOR = _build()
 PROBE = _DESCRIPTOR.services_by_name["Probe"]
 Ping: Any = GetMessageClass(_DESCRIPTOR.message_types_by_name["Ping"])
 
-TABLE = {f"antiphon_test.Probe/{name}": frozenset({Role.CLIENT}) for name in ("Echo", "Wait", "Count")}
+TABLE = {f"antiphon_test.Probe/{name}": frozenset({Role.CLIENT}) for name in ("Echo", "Wait", "Count", "Collect")}
 
-ECHO, WAIT, COUNT = (f"/antiphon_test.Probe/{name}" for name in ("Echo", "Wait", "Count"))
+ECHO, WAIT, COUNT, COLLECT = (f"/antiphon_test.Probe/{name}" for name in ("Echo", "Wait", "Count", "Collect"))
 
 GUARD_SECONDS = 10.0
 
 WAIT_SECONDS = 0.1
 """The default deadline of Wait and Count: short, since tests wait for it."""
+
+READER_SECONDS = 2.0
+"""That a reader of Count may take for a message."""
 
 Body = Callable[[Any, Call], Awaitable[Any]]
 
@@ -86,12 +92,17 @@ async def _same(request: Any, _call: Call) -> Any:
     return request
 
 
+async def _last(requests: AsyncIterator[Any], _call: Call) -> Any:
+    return [request async for request in requests][-1]
+
+
 class Probe:
     """Does what the test says; Echo answers with its request otherwise."""
 
     def __init__(self) -> None:
         self.echo: Body = _same
         self.wait: Body = _same
+        self.collect: Callable[[AsyncIterator[Any], Call], Awaitable[Any]] = _last
         self.count: Callable[[Any, Call], AsyncIterator[Any]] | None = None
         self.calls: list[Call] = []
 
@@ -105,7 +116,12 @@ class Probe:
         self.calls.append(call)
         return await self.wait(request, call)
 
-    @server_stream(deadline=WAIT_SECONDS)
+    @client_stream(deadline=5.0)
+    async def Collect(self, requests: AsyncIterator[Any], call: Call) -> Any:  # noqa: N802
+        self.calls.append(call)
+        return await self.collect(requests, call)
+
+    @server_stream(deadline=WAIT_SECONDS, patience=READER_SECONDS)
     async def Count(self, request: Any, call: Call) -> AsyncIterator[Any]:  # noqa: N802
         self.calls.append(call)
         assert self.count is not None

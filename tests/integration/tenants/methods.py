@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 import antiphon
-from antiphon.cache.v1 import cache_pb2
+from antiphon.cache.v1 import cache_pb2, transfer_pb2
 from antiphon.completion.v1 import completion_pb2
 from antiphon.llm.v1 import llm_pb2
 from antiphon.router.v1 import router_pb2
@@ -91,6 +91,8 @@ REQUESTS: Mapping[str, Callable[[], Message]] = {
     "CacheService/GetStats": cache_pb2.GetStatsRequest,
     "CacheService/ListEntries": cache_pb2.ListEntriesRequest,
     "CacheService/Feedback": lambda: feedback("none"),
+    "CacheService/Export": transfer_pb2.ExportRequest,
+    "CacheService/Import": transfer_pb2.ImportRequest,
     "CacheService/Explain": lambda: cache_pb2.ExplainRequest(query=query("?")),
     "RouterService/Route": lambda: router_pb2.RouteRequest(messages=messages("?")),
     "RouterService/ListModels": router_pb2.ListModelsRequest,
@@ -130,6 +132,9 @@ async def call(channel: grpc.aio.Channel, name: str, request: Message, metadata:
         if method.server_streaming:
             streaming = channel.unary_stream(path, type(request).SerializeToString, read)
             return [each async for each in streaming(request, metadata=metadata, timeout=SECONDS)]
+        if method.client_streaming:
+            collecting = channel.stream_unary(path, type(request).SerializeToString, read)
+            return [await collecting(iter((request,)), metadata=metadata, timeout=SECONDS)]
         unary = channel.unary_unary(path, type(request).SerializeToString, read)
         return [await unary(request, metadata=metadata, timeout=SECONDS)]
     except grpc.RpcError as error:

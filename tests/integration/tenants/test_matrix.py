@@ -56,6 +56,8 @@ ALLOWED = {
     "CacheService/Explain": {Role.OPERATOR},
     "CacheService/ListEntries": {Role.OPERATOR},
     "CacheService/Feedback": SUITE,
+    "CacheService/Export": {Role.OPERATOR},
+    "CacheService/Import": {Role.OPERATOR},
     "RouterService/Route": SUITE,
     "RouterService/RecordOutcome": SUITE,
     "RouterService/ListModels": set(Role),
@@ -86,6 +88,8 @@ LABELS = {
     # An audit is a hit of its own tenant; whose it is not learns that it is not open.
     "CacheService/ReportAudit": {"audit_id", "answer.tool_calls.id"},
     "CacheService/Feedback": {"feedback_id", "lookup_id"},
+    # Hashes of who said what, which nothing is found by.
+    "CacheService/Import": {"lines.entry.answer.tool_calls.id", "lines.entry.verdicts.id"},
     "RouterService/Route": {"messages.tool_call_id", "messages.tool_calls.id"},
 }
 """Fields that name nothing that is kept here: parts of the conversation, and the caller's own marks."""

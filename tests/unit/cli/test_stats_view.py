@@ -135,6 +135,15 @@ def test_what_is_left_of_the_promise_is_told_where_something_is_known() -> None:
     assert told["audited"] == "10.0% wrong (2.0% to 40.0%) of 10"
 
 
+def test_a_stale_answer_is_a_hit() -> None:
+    told = dict(rows(statistics(exact=4, semantic=3, stale=2, miss=3)))
+    assert told["hits"] == "9 (75.0%): 4 exact, 3 semantic, 2 stale"
+    assert "stale" not in dict(rows(statistics(exact=4)))["hits"]
+    grown = growth(statistics(exact=4, stale=2), statistics(exact=4, stale=6, miss=4), 2.0)
+    assert grown is not None
+    assert (grown.hits, grown.hit_share) == (2.0, 0.5)
+
+
 def test_growth_is_counted_per_second_and_starts_anew_with_the_server() -> None:
     before = statistics(exact=10, semantic=10, miss=20, bypass=2)
     now = statistics(exact=16, semantic=14, miss=30, bypass=4)

@@ -193,12 +193,12 @@ def test_no_pause_reaches_over_the_deadline() -> None:
     assert (repeats.remaining(), repeats.pause(errors.UnavailableError("x"))) == (0.0, None)
 
 
-def test_every_method_has_a_timeout_and_only_waiting_is_not_retried() -> None:
+def test_every_method_has_a_timeout_and_only_waiting_and_importing_are_not_retried() -> None:
     retried = {
         f"{name['service']}/{name['method']}": "retryPolicy" in method
         for method in packaged()["methodConfig"]
         for name in method["name"]
     }
     assert set(retried) == set(default_timeouts())
-    assert [name for name, policy in retried.items() if not policy] == ["antiphon.cache.v1.CacheService/WaitFill"]
+    assert [name.rpartition("/")[2] for name, policy in retried.items() if not policy] == ["WaitFill", "Import"]
     assert '"timeout"' not in service_config()

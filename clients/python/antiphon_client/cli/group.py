@@ -9,6 +9,7 @@ import click
 
 from antiphon_client.cli import exits
 from antiphon_client.cli.ask import ask
+from antiphon_client.cli.cache.group import cache
 from antiphon_client.cli.clear import clear
 from antiphon_client.cli.entries import entries
 from antiphon_client.cli.explain import explain
@@ -44,7 +45,7 @@ def antiphon() -> None:
 
 def run() -> None:
     """Run the command line with the commands of every installed package."""
-    for command in (ask, stats, explain, entries, feedback, rollback, clear, replay):
+    for command in (ask, stats, explain, entries, feedback, rollback, clear, cache, replay):
         antiphon.add_command(command)
     for point in sorted(entry_points(group=COMMANDS), key=lambda p: p.name):
         antiphon.add_command(point.load(), point.name)

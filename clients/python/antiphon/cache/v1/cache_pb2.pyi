@@ -1218,6 +1218,32 @@ class Tags(_message.Message):
 Global___Tags: _TypeAlias = Tags  # noqa: Y015
 
 @_typing.final
+class SourceVersion(_message.Message):
+    """A version of what answers were made from; see `CachePolicy.source_versions`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The source. Required."""
+    version: _builtins.str
+    """The version. Empty: any."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceVersion: _TypeAlias = SourceVersion  # noqa: Y015
+
+@_typing.final
 class DeleteRequest(_message.Message):
     """Request of `Delete`."""
 
@@ -1228,6 +1254,7 @@ class DeleteRequest(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     WRITER_FIELD_NUMBER: _builtins.int
+    SOURCE_VERSION_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     ALL_NAMESPACES_FIELD_NUMBER: _builtins.int
@@ -1253,6 +1280,10 @@ class DeleteRequest(_message.Message):
         """Entries with any of these tags."""
 
     @_builtins.property
+    def source_version(self) -> Global___SourceVersion:
+        """Entries that were made from this version of a source."""
+
+    @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Of those only what was written at this time or later. Absent: all."""
 
@@ -1264,16 +1295,17 @@ class DeleteRequest(_message.Message):
         tags: Global___Tags | None = ...,
         source: _builtins.str = ...,
         writer: _builtins.str = ...,
+        source_version: Global___SourceVersion | None = ...,
         dry_run: _builtins.bool = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
         all_namespaces: _builtins.bool = ...,
         action: Global___EntryAction.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["entry_ids", b"entry_ids", "selector", b"selector", "since", b"since", "source", b"source", "tags", b"tags", "writer", b"writer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry_ids", b"entry_ids", "selector", b"selector", "since", b"since", "source", b"source", "source_version", b"source_version", "tags", b"tags", "writer", b"writer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "all_namespaces", b"all_namespaces", "dry_run", b"dry_run", "entry_ids", b"entry_ids", "namespace", b"namespace", "selector", b"selector", "since", b"since", "source", b"source", "tags", b"tags", "writer", b"writer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "all_namespaces", b"all_namespaces", "dry_run", b"dry_run", "entry_ids", b"entry_ids", "namespace", b"namespace", "selector", b"selector", "since", b"since", "source", b"source", "source_version", b"source_version", "tags", b"tags", "writer", b"writer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_selector: _TypeAlias = _typing.Literal["entry_ids", "tags", "source", "writer"]  # noqa: Y015
+    _WhichOneofReturnType_selector: _TypeAlias = _typing.Literal["entry_ids", "tags", "source", "writer", "source_version"]  # noqa: Y015
     _WhichOneofArgType_selector: _TypeAlias = _typing.Literal["selector", b"selector"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_selector) -> _WhichOneofReturnType_selector | None: ...
 
@@ -1719,6 +1751,46 @@ class LearningStats(_message.Message):
 Global___LearningStats: _TypeAlias = LearningStats  # noqa: Y015
 
 @_typing.final
+class HourStats(_message.Message):
+    """Lookups of one hour."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    MISSES_FIELD_NUMBER: _builtins.int
+    BYPASSES_FIELD_NUMBER: _builtins.int
+    COST_SAVED_NANO_USD_FIELD_NUMBER: _builtins.int
+    hits: _builtins.int
+    """Lookups that ended EXACT, SEMANTIC or STALE."""
+    misses: _builtins.int
+    """Lookups that ended as a MISS."""
+    bypasses: _builtins.int
+    """Lookups that ended as a BYPASS."""
+    cost_saved_nano_usd: _builtins.int
+    """Money that hits did not spend again, in nano-USD."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When it began: a full hour, UTC."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        hits: _builtins.int = ...,
+        misses: _builtins.int = ...,
+        bypasses: _builtins.int = ...,
+        cost_saved_nano_usd: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypasses", b"bypasses", "cost_saved_nano_usd", b"cost_saved_nano_usd", "hits", b"hits", "misses", b"misses", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HourStats: _TypeAlias = HourStats  # noqa: Y015
+
+@_typing.final
 class GetStatsResponse(_message.Message):
     """Response of `GetStats`. Where nothing else is said, of this tenant, or of the namespace that was asked for."""
 
@@ -1807,6 +1879,8 @@ class GetStatsResponse(_message.Message):
     NEAR_MISSES_FIELD_NUMBER: _builtins.int
     LEARNING_FIELD_NUMBER: _builtins.int
     EVICTIONS_BY_REASON_FIELD_NUMBER: _builtins.int
+    EMBEDDINGS_WAITING_FIELD_NUMBER: _builtins.int
+    HOURS_FIELD_NUMBER: _builtins.int
     entries_total: _builtins.int
     """Entries in the index, expired ones included."""
     entries_valid: _builtins.int
@@ -1832,6 +1906,10 @@ class GetStatsResponse(_message.Message):
     near_misses: _builtins.int
     """Lookups that ended as a MISS although the cosine of the nearest entry reached the threshold: its age, the verifier or
     the guard kept it from being served. Since `start_time`.
+    """
+    embeddings_waiting: _builtins.int
+    """Entries that wait to be embedded in the background, after an `Import` or because the embedder was down: only their own
+    words find them yet.
     """
     @_builtins.property
     def lookups(self) -> Global___LookupCounts:
@@ -1891,6 +1969,12 @@ class GetStatsResponse(_message.Message):
         "entries" (of the server), "tenant_entries", "tenant_bytes", "namespace_entries" or "namespace_bytes". More may come.
         """
 
+    @_builtins.property
+    def hours(self) -> _containers.RepeatedCompositeFieldContainer[Global___HourStats]:
+        """Hours in which something was looked up, the last week's at most, since `start_time`; rising. Of the tenant, also if one
+        namespace was asked for. Later than that for a tenant that was quiet while 1,000 others called.
+        """
+
     def __init__(
         self,
         *,
@@ -1917,10 +2001,12 @@ class GetStatsResponse(_message.Message):
         near_misses: _builtins.int = ...,
         learning: Global___LearningStats | None = ...,
         evictions_by_reason: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        embeddings_waiting: _builtins.int = ...,
+        hours: _abc.Iterable[Global___HourStats] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audits", b"audits", "cost_saved", b"cost_saved", "error_budget", b"error_budget", "latency_histogram", b"latency_histogram", "learning", b"learning", "lookups", b"lookups", "p_wrong_histogram", b"p_wrong_histogram", "similarity_histogram", b"similarity_histogram", "start_time", b"start_time", "usage_saved", b"usage_saved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audits", b"audits", "bypasses", b"bypasses", "bytes", b"bytes", "cost_saved", b"cost_saved", "embedder", b"embedder", "entries_expired", b"entries_expired", "entries_quarantined", b"entries_quarantined", "entries_total", b"entries_total", "entries_valid", b"entries_valid", "error_budget", b"error_budget", "evictions", b"evictions", "evictions_by_reason", b"evictions_by_reason", "latency_histogram", b"latency_histogram", "learning", b"learning", "lookups", b"lookups", "near_misses", b"near_misses", "p_wrong_histogram", b"p_wrong_histogram", "similarity_histogram", b"similarity_histogram", "start_time", b"start_time", "store_healthy", b"store_healthy", "usage_saved", b"usage_saved", "vetoes", b"vetoes", "writes_not_stored", b"writes_not_stored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audits", b"audits", "bypasses", b"bypasses", "bytes", b"bytes", "cost_saved", b"cost_saved", "embedder", b"embedder", "embeddings_waiting", b"embeddings_waiting", "entries_expired", b"entries_expired", "entries_quarantined", b"entries_quarantined", "entries_total", b"entries_total", "entries_valid", b"entries_valid", "error_budget", b"error_budget", "evictions", b"evictions", "evictions_by_reason", b"evictions_by_reason", "hours", b"hours", "latency_histogram", b"latency_histogram", "learning", b"learning", "lookups", b"lookups", "near_misses", b"near_misses", "p_wrong_histogram", b"p_wrong_histogram", "similarity_histogram", b"similarity_histogram", "start_time", b"start_time", "store_healthy", b"store_healthy", "usage_saved", b"usage_saved", "vetoes", b"vetoes", "writes_not_stored", b"writes_not_stored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2166,6 +2252,7 @@ class ListEntriesRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     WRITER_FIELD_NUMBER: _builtins.int
     QUARANTINED_FIELD_NUMBER: _builtins.int
+    MOST_SERVED_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """Only this namespace. Empty: all of the tenant."""
     model: _builtins.str
@@ -2180,6 +2267,10 @@ class ListEntriesRequest(_message.Message):
     """Only entries that were written for the API key with this id. Empty: any."""
     quarantined: _builtins.bool
     """Only entries that are, or are not, quarantined. Absent: both."""
+    most_served: _builtins.bool
+    """Instead of all the entries that this server has served most since its start, most first: one page, of at most 128.
+    With it `page_token` must be empty.
+    """
     def __init__(
         self,
         *,
@@ -2190,10 +2281,11 @@ class ListEntriesRequest(_message.Message):
         page_token: _builtins.str = ...,
         writer: _builtins.str = ...,
         quarantined: _builtins.bool | None = ...,
+        most_served: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_quarantined", b"_quarantined", "quarantined", b"quarantined"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quarantined", b"_quarantined", "model", b"model", "namespace", b"namespace", "page_size", b"page_size", "page_token", b"page_token", "quarantined", b"quarantined", "tag", b"tag", "writer", b"writer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quarantined", b"_quarantined", "model", b"model", "most_served", b"most_served", "namespace", b"namespace", "page_size", b"page_size", "page_token", b"page_token", "quarantined", b"quarantined", "tag", b"tag", "writer", b"writer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__quarantined: _TypeAlias = _typing.Literal["quarantined"]  # noqa: Y015
     _WhichOneofArgType__quarantined: _TypeAlias = _typing.Literal["_quarantined", b"_quarantined"]  # noqa: Y015
@@ -2254,6 +2346,7 @@ class Entry(_message.Message):
     WRITER_FIELD_NUMBER: _builtins.int
     QUARANTINE_FIELD_NUMBER: _builtins.int
     FEEDBACK_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
     entry_id: _builtins.str
     """Its id."""
     namespace: _builtins.str
@@ -2274,6 +2367,8 @@ class Entry(_message.Message):
     """Id of the API key that it was written for, behind completion that of its caller. Empty without credentials, and if it
     is not known.
     """
+    hits: _builtins.int
+    """How often this server has served it at least, since its start. Only with `ListEntriesRequest.most_served`."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Its tags."""
@@ -2316,10 +2411,11 @@ class Entry(_message.Message):
         writer: _builtins.str = ...,
         quarantine: Global___Quarantine | None = ...,
         feedback: _abc.Iterable[Global___FeedbackCount] | None = ...,
+        hits: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "quarantine", b"quarantine", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "create_time", b"create_time", "decision_version", b"decision_version", "embedder", b"embedder", "entry_id", b"entry_id", "expire_time", b"expire_time", "feedback", b"feedback", "model", b"model", "namespace", b"namespace", "prompt", b"prompt", "quarantine", b"quarantine", "source", b"source", "tags", b"tags", "update_time", b"update_time", "writer", b"writer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "create_time", b"create_time", "decision_version", b"decision_version", "embedder", b"embedder", "entry_id", b"entry_id", "expire_time", b"expire_time", "feedback", b"feedback", "hits", b"hits", "model", b"model", "namespace", b"namespace", "prompt", b"prompt", "quarantine", b"quarantine", "source", b"source", "tags", b"tags", "update_time", b"update_time", "writer", b"writer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2367,7 +2463,7 @@ class ListEntriesResponse(_message.Message):
     """Gets the next page. Empty: there is none."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entry]:
-        """By namespace and id."""
+        """By namespace and id, or with `most_served` by hits."""
 
     def __init__(
         self,

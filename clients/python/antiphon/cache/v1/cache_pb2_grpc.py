@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from antiphon.cache.v1 import cache_pb2 as antiphon_dot_cache_dot_v1_dot_cache__pb2
+from antiphon.cache.v1 import transfer_pb2 as antiphon_dot_cache_dot_v1_dot_transfer__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
@@ -31,7 +32,7 @@ class CacheServiceStub(object):
     Scope before similarity: an answer is served only inside the tenant, namespace, requested model, embedder and
     fingerprint (tools, options and all messages except the last) that it was stored under.
 
-    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s.
+    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s, `Export` and `Import` 1 h.
     """
 
     def __init__(self, channel):
@@ -110,6 +111,16 @@ class CacheServiceStub(object):
                 request_serializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.FeedbackRequest.SerializeToString,
                 response_deserializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.FeedbackResponse.FromString,
                 _registered_method=True)
+        self.Export = channel.unary_stream(
+                '/antiphon.cache.v1.CacheService/Export',
+                request_serializer=antiphon_dot_cache_dot_v1_dot_transfer__pb2.ExportRequest.SerializeToString,
+                response_deserializer=antiphon_dot_cache_dot_v1_dot_transfer__pb2.ExportResponse.FromString,
+                _registered_method=True)
+        self.Import = channel.stream_unary(
+                '/antiphon.cache.v1.CacheService/Import',
+                request_serializer=antiphon_dot_cache_dot_v1_dot_transfer__pb2.ImportRequest.SerializeToString,
+                response_deserializer=antiphon_dot_cache_dot_v1_dot_transfer__pb2.ImportResponse.FromString,
+                _registered_method=True)
 
 
 class CacheServiceServicer(object):
@@ -118,7 +129,7 @@ class CacheServiceServicer(object):
     Scope before similarity: an answer is served only inside the tenant, namespace, requested model, embedder and
     fingerprint (tools, options and all messages except the last) that it was stored under.
 
-    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s.
+    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s, `Export` and `Import` 1 h.
     """
 
     def Lookup(self, request, context):
@@ -298,6 +309,40 @@ class CacheServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Export(self, request, context):
+        """Sends every entry of the caller's tenant that has not expired, quarantined ones too, in a form that `Import` takes in
+        any cache. Read-only. For operators.
+
+        An entry comes at most once. What was deleted or cleared before the call began, as far as this server knew, never
+        comes; what is stored or deleted meanwhile may come or not; everything else comes. The server holds some pages, never
+        all: it waits for its reader, and gives up one that reads nothing for a minute.
+
+        Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) until everything stored has been read, and if embeddings are
+        wanted while the store is down. RESOURCE_EXHAUSTED if 4 transfers are under way, or (READER_TOO_SLOW). A stream that
+        breaks off is not complete: begin again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Import(self, request_iterator, context):
+        """Takes over entries of `Export`. Durable, line by line. Idempotent: what is there is not stored twice, so an import that
+        broke off is repeated as a whole. For operators.
+
+        No time is lengthened: an entry expires when it would have where it came from, or when the operator's TTL is over if
+        that is sooner. No newer answer gives way to an older one; of the same answer the one about which something was said
+        last stays. Limits of size hold. An entry that was deleted or cleared here comes back, for that is what restoring a
+        backup means. Verdicts, quarantines and the writer's key come with it. Embeddings are taken over if the embedder has the
+        same identity; other entries are embedded in the background, for at most a quarter of a core's time.
+
+        Errors: INVALID_ARGUMENT for options, and with `strict` for the first line that is wrong; UNAVAILABLE
+        (STORE_UNAVAILABLE) until everything stored has been read, and while the store is down: lines of the same message may
+        be stored then. RESOURCE_EXHAUSTED if 4 transfers are under way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CacheServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -371,6 +416,16 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     request_deserializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.FeedbackRequest.FromString,
                     response_serializer=antiphon_dot_cache_dot_v1_dot_cache__pb2.FeedbackResponse.SerializeToString,
             ),
+            'Export': grpc.unary_stream_rpc_method_handler(
+                    servicer.Export,
+                    request_deserializer=antiphon_dot_cache_dot_v1_dot_transfer__pb2.ExportRequest.FromString,
+                    response_serializer=antiphon_dot_cache_dot_v1_dot_transfer__pb2.ExportResponse.SerializeToString,
+            ),
+            'Import': grpc.stream_unary_rpc_method_handler(
+                    servicer.Import,
+                    request_deserializer=antiphon_dot_cache_dot_v1_dot_transfer__pb2.ImportRequest.FromString,
+                    response_serializer=antiphon_dot_cache_dot_v1_dot_transfer__pb2.ImportResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'antiphon.cache.v1.CacheService', rpc_method_handlers)
@@ -385,7 +440,7 @@ class CacheService(object):
     Scope before similarity: an answer is served only inside the tenant, namespace, requested model, embedder and
     fingerprint (tools, options and all messages except the last) that it was stored under.
 
-    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s.
+    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s, `Export` and `Import` 1 h.
     """
 
     @staticmethod
@@ -756,6 +811,60 @@ class CacheService(object):
             '/antiphon.cache.v1.CacheService/Feedback',
             antiphon_dot_cache_dot_v1_dot_cache__pb2.FeedbackRequest.SerializeToString,
             antiphon_dot_cache_dot_v1_dot_cache__pb2.FeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Export(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/antiphon.cache.v1.CacheService/Export',
+            antiphon_dot_cache_dot_v1_dot_transfer__pb2.ExportRequest.SerializeToString,
+            antiphon_dot_cache_dot_v1_dot_transfer__pb2.ExportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Import(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/antiphon.cache.v1.CacheService/Import',
+            antiphon_dot_cache_dot_v1_dot_transfer__pb2.ImportRequest.SerializeToString,
+            antiphon_dot_cache_dot_v1_dot_transfer__pb2.ImportResponse.FromString,
             options,
             channel_credentials,
             insecure,

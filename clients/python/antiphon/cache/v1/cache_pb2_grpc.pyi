@@ -4,6 +4,7 @@ isort:skip_file
 The semantic cache."""
 
 from antiphon.cache.v1 import cache_pb2 as _cache_pb2
+from antiphon.cache.v1 import transfer_pb2 as _transfer_pb2
 from collections import abc as _abc
 from grpc import aio as _aio
 import abc as _abc_1
@@ -32,7 +33,7 @@ class CacheServiceStub:
     Scope before similarity: an answer is served only inside the tenant, namespace, requested model, embedder and
     fingerprint (tools, options and all messages except the last) that it was stored under.
 
-    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s.
+    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s, `Export` and `Import` 1 h.
     """
 
     @_typing.overload
@@ -160,6 +161,32 @@ class CacheServiceStub:
     Errors: INVALID_ARGUMENT; NOT_FOUND (ENTRY_NOT_FOUND) if the caller's tenant has no such entry, or another answer in it
     than the one that is meant. UNAVAILABLE (STORE_UNAVAILABLE): nothing has changed.
     """
+    Export: _grpc.UnaryStreamMultiCallable[_transfer_pb2.ExportRequest, _transfer_pb2.ExportResponse]
+    """Sends every entry of the caller's tenant that has not expired, quarantined ones too, in a form that `Import` takes in
+    any cache. Read-only. For operators.
+
+    An entry comes at most once. What was deleted or cleared before the call began, as far as this server knew, never
+    comes; what is stored or deleted meanwhile may come or not; everything else comes. The server holds some pages, never
+    all: it waits for its reader, and gives up one that reads nothing for a minute.
+
+    Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) until everything stored has been read, and if embeddings are
+    wanted while the store is down. RESOURCE_EXHAUSTED if 4 transfers are under way, or (READER_TOO_SLOW). A stream that
+    breaks off is not complete: begin again.
+    """
+    Import: _grpc.StreamUnaryMultiCallable[_transfer_pb2.ImportRequest, _transfer_pb2.ImportResponse]
+    """Takes over entries of `Export`. Durable, line by line. Idempotent: what is there is not stored twice, so an import that
+    broke off is repeated as a whole. For operators.
+
+    No time is lengthened: an entry expires when it would have where it came from, or when the operator's TTL is over if
+    that is sooner. No newer answer gives way to an older one; of the same answer the one about which something was said
+    last stays. Limits of size hold. An entry that was deleted or cleared here comes back, for that is what restoring a
+    backup means. Verdicts, quarantines and the writer's key come with it. Embeddings are taken over if the embedder has the
+    same identity; other entries are embedded in the background, for at most a quarter of a core's time.
+
+    Errors: INVALID_ARGUMENT for options, and with `strict` for the first line that is wrong; UNAVAILABLE
+    (STORE_UNAVAILABLE) until everything stored has been read, and while the store is down: lines of the same message may
+    be stored then. RESOURCE_EXHAUSTED if 4 transfers are under way.
+    """
 
 @_typing.type_check_only
 class CacheServiceAsyncStub(CacheServiceStub):
@@ -168,7 +195,7 @@ class CacheServiceAsyncStub(CacheServiceStub):
     Scope before similarity: an answer is served only inside the tenant, namespace, requested model, embedder and
     fingerprint (tools, options and all messages except the last) that it was stored under.
 
-    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s.
+    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s, `Export` and `Import` 1 h.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -293,6 +320,32 @@ class CacheServiceAsyncStub(CacheServiceStub):
     Errors: INVALID_ARGUMENT; NOT_FOUND (ENTRY_NOT_FOUND) if the caller's tenant has no such entry, or another answer in it
     than the one that is meant. UNAVAILABLE (STORE_UNAVAILABLE): nothing has changed.
     """
+    Export: _aio.UnaryStreamMultiCallable[_transfer_pb2.ExportRequest, _transfer_pb2.ExportResponse]  # type: ignore[assignment]
+    """Sends every entry of the caller's tenant that has not expired, quarantined ones too, in a form that `Import` takes in
+    any cache. Read-only. For operators.
+
+    An entry comes at most once. What was deleted or cleared before the call began, as far as this server knew, never
+    comes; what is stored or deleted meanwhile may come or not; everything else comes. The server holds some pages, never
+    all: it waits for its reader, and gives up one that reads nothing for a minute.
+
+    Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) until everything stored has been read, and if embeddings are
+    wanted while the store is down. RESOURCE_EXHAUSTED if 4 transfers are under way, or (READER_TOO_SLOW). A stream that
+    breaks off is not complete: begin again.
+    """
+    Import: _aio.StreamUnaryMultiCallable[_transfer_pb2.ImportRequest, _transfer_pb2.ImportResponse]  # type: ignore[assignment]
+    """Takes over entries of `Export`. Durable, line by line. Idempotent: what is there is not stored twice, so an import that
+    broke off is repeated as a whole. For operators.
+
+    No time is lengthened: an entry expires when it would have where it came from, or when the operator's TTL is over if
+    that is sooner. No newer answer gives way to an older one; of the same answer the one about which something was said
+    last stays. Limits of size hold. An entry that was deleted or cleared here comes back, for that is what restoring a
+    backup means. Verdicts, quarantines and the writer's key come with it. Embeddings are taken over if the embedder has the
+    same identity; other entries are embedded in the background, for at most a quarter of a core's time.
+
+    Errors: INVALID_ARGUMENT for options, and with `strict` for the first line that is wrong; UNAVAILABLE
+    (STORE_UNAVAILABLE) until everything stored has been read, and while the store is down: lines of the same message may
+    be stored then. RESOURCE_EXHAUSTED if 4 transfers are under way.
+    """
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     """Stores answers and serves them to equal and to reworded questions.
@@ -300,7 +353,7 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     Scope before similarity: an answer is served only inside the tenant, namespace, requested model, embedder and
     fingerprint (tools, options and all messages except the last) that it was stored under.
 
-    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s.
+    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s, `Export` and `Import` 1 h.
     """
 
     @_abc_1.abstractmethod
@@ -506,6 +559,44 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: INVALID_ARGUMENT; NOT_FOUND (ENTRY_NOT_FOUND) if the caller's tenant has no such entry, or another answer in it
         than the one that is meant. UNAVAILABLE (STORE_UNAVAILABLE): nothing has changed.
+        """
+
+    @_abc_1.abstractmethod
+    def Export(
+        self,
+        request: _transfer_pb2.ExportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_transfer_pb2.ExportResponse], _abc.AsyncIterator[_transfer_pb2.ExportResponse]]:
+        """Sends every entry of the caller's tenant that has not expired, quarantined ones too, in a form that `Import` takes in
+        any cache. Read-only. For operators.
+
+        An entry comes at most once. What was deleted or cleared before the call began, as far as this server knew, never
+        comes; what is stored or deleted meanwhile may come or not; everything else comes. The server holds some pages, never
+        all: it waits for its reader, and gives up one that reads nothing for a minute.
+
+        Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) until everything stored has been read, and if embeddings are
+        wanted while the store is down. RESOURCE_EXHAUSTED if 4 transfers are under way, or (READER_TOO_SLOW). A stream that
+        breaks off is not complete: begin again.
+        """
+
+    @_abc_1.abstractmethod
+    def Import(
+        self,
+        request_iterator: _MaybeAsyncIterator[_transfer_pb2.ImportRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_transfer_pb2.ImportResponse, _abc.Awaitable[_transfer_pb2.ImportResponse]]:
+        """Takes over entries of `Export`. Durable, line by line. Idempotent: what is there is not stored twice, so an import that
+        broke off is repeated as a whole. For operators.
+
+        No time is lengthened: an entry expires when it would have where it came from, or when the operator's TTL is over if
+        that is sooner. No newer answer gives way to an older one; of the same answer the one about which something was said
+        last stays. Limits of size hold. An entry that was deleted or cleared here comes back, for that is what restoring a
+        backup means. Verdicts, quarantines and the writer's key come with it. Embeddings are taken over if the embedder has the
+        same identity; other entries are embedded in the background, for at most a quarter of a core's time.
+
+        Errors: INVALID_ARGUMENT for options, and with `strict` for the first line that is wrong; UNAVAILABLE
+        (STORE_UNAVAILABLE) until everything stored has been read, and while the store is down: lines of the same message may
+        be stored then. RESOURCE_EXHAUSTED if 4 transfers are under way.
         """
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

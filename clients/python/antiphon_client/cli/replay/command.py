@@ -17,6 +17,7 @@ from antiphon_client.cli import exits
 from antiphon_client.cli.calls import CLIENT, complain, report, reported_settings
 from antiphon_client.cli.connect import Connection
 from antiphon_client.cli.hints import next_step, unreachable
+from antiphon_client.cli.progress import bar_wanted
 from antiphon_client.cli.replay import progress
 from antiphon_client.cli.replay.report import rows
 from antiphon_client.cli.replay.run import Replay
@@ -129,7 +130,7 @@ def _outcome(
 ) -> int:
     """Replay, with progress on stderr; return the exit code."""
     try:
-        with progress.shown(tally, total, bar=progress.bar_wanted()) as changed:
+        with progress.shown(tally, total, bar=bar_wanted()) as changed:
             asyncio.run(body(changed))
     except KeyboardInterrupt:
         return exits.INTERRUPTED

@@ -12,13 +12,15 @@ from antiphon_client.cli.show import Row, money
 def rows(stats: cache_pb2.GetStatsResponse) -> list[Row]:
     """Return the statistics as rows."""
     lookups = stats.lookups
-    hits = lookups.exact + lookups.semantic
+    hits = hits_of(lookups)
+    tiers = f"{lookups.exact:,} exact, {lookups.semantic:,} semantic"
+    tiers += f", {lookups.stale:,} stale" if lookups.stale else ""
     found = [
         ("entries", f"{stats.entries_valid:,} valid, {stats.entries_expired:,} expired"),
         ("in memory", f"{stats.bytes / 1e6:,.1f} MB"),
         (
             "hits",
-            f"{hits:,}{_share(hits, hits + lookups.miss)}: {lookups.exact:,} exact, {lookups.semantic:,} semantic",
+            f"{hits:,}{_share(hits, hits + lookups.miss)}: {tiers}",
         ),
         ("misses", f"{lookups.miss:,}"),
         ("bypassed", f"{lookups.bypass:,}{_reasons(stats.bypasses)}"),
@@ -34,10 +36,17 @@ def rows(stats: cache_pb2.GetStatsResponse) -> list[Row]:
         audits = stats.audits
         share = f"{audits.wrong_share:.1%} wrong ({audits.wrong_share_low:.1%} to {audits.wrong_share_high:.1%})"
         found.append(("audited", f"{share} of {audits.agreed + audits.differed:,}"))
+    if stats.embeddings_waiting:
+        found.append(("to be embedded", f"{stats.embeddings_waiting:,} entries, until then found by their own words"))
     if stats.writes_not_stored:
         found.append(("not stored", f"{stats.writes_not_stored:,} writes while the store was down"))
     found += [(f"not served: {reason}", f"{count:,}") for reason, count in sorted(stats.vetoes.items())]
     return found
+
+
+def hits_of(lookups: cache_pb2.LookupCounts) -> int:
+    """Lookups that were answered from the cache; a stale answer is one, too."""
+    return lookups.exact + lookups.semantic + lookups.stale
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +74,7 @@ def growth(before: cache_pb2.GetStatsResponse | None, now: cache_pb2.GetStatsRes
     if before is None or before.start_time != now.start_time or seconds <= 0:
         return None
     a, b = before.lookups, now.lookups
-    hits = b.exact + b.semantic - a.exact - a.semantic
+    hits = hits_of(b) - hits_of(a)
     misses = b.miss - a.miss
     bypasses = b.bypass - a.bypass
     answered = hits + misses

@@ -1,0 +1,1 @@
+"""`antiphon cache`: what operators do with the entries of a cache."""
