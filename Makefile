@@ -22,9 +22,9 @@ help: ## show this list
 run: setup model ## start the whole suite and show its main job; EXIT=1 drains and exits afterwards
 	ANTIPHON_OFFLINE_PACE=$${ANTIPHON_OFFLINE_PACE:-0.02} $(BIN)/antiphon up --demo $(if $(EXIT),--exit)
 
-test: setup model ## run all tests
+test: setup model ## run all tests, by files on WORKERS=2 processes
 	$(CARGO) test --quiet --locked $(MANIFEST)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadfile
 
 test-pythons: setup ## install and try the client on every other Python of this machine, 3.11 or newer
 	ANTIPHON_TEST_PYTHONS=1 $(BIN)/python -m pytest tests/packaging/test_packaging_pythons.py

@@ -21,6 +21,14 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONG = ("tests/integration/suite/", "tests/integration/tenants/", "tests/integration/cache/", "tests/integration/cli/")
+"""Where files take longest. They come first, so that at the end no process waits for another with a long one."""
+
+
+def _place(item: pytest.Item) -> int:
+    return next((place for place, folder in enumerate(LONG) if item.nodeid.startswith(folder)), len(LONG))
+
+
 def _rows(item: pytest.Item) -> set[int]:
     rows: set[int] = set()
     for marker in item.iter_markers("fault"):
@@ -35,6 +43,7 @@ def _rows(item: pytest.Item) -> set[int]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=_place)
     rows = {item: _rows(item) for item in items}
     wanted = config.getoption("--fault-row")
     if wanted is None:

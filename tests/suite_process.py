@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import queue
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from services.chassis import runfile
@@ -20,6 +22,9 @@ NAMES = ("edgestore", "cache", "router", "completion")
 SERVICES = ("cache", "router", "completion")
 GUARD = 60.0
 """Seconds that nothing here may take."""
+
+PORTS = range(10_000, 32_768)
+"""Below those that Linux takes for connections, and for listeners that want any (ip_local_port_range)."""
 
 CATALOGUE = """
 include_default = false
@@ -50,11 +55,12 @@ quality = {{ tier = "complex" }}
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that were free a moment ago."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(s.getsockname()[1]) for s in sockets]
-    for s in sockets:
-        s.close()
+    """Return ports that were free a moment ago, and that the kernel gives to nobody who does not name them."""
+    ports: list[int] = []
+    while len(ports) < count:
+        port = secrets.choice(PORTS)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            ports.append(port)
     return ports
 
 
@@ -110,6 +116,7 @@ class SuiteProcess:
         while (line := self._queue.get(timeout=seconds)) is not None:
             if text in line:
                 return line
+        self.wait()
         raise AssertionError(f"ended without {text!r}: {self.lines}\n{self.errors}")
 
     def wait(self) -> int:
