@@ -68,6 +68,7 @@ class Tailing:
         self._seen_us: int | None = None
         """Up to where, by those times, everything was looked at; None: up to the start."""
         self._sealed: OrderedDict[str, int] = OrderedDict()
+        self._looking = asyncio.Lock()
         self.failing = False
         """Whether the last look failed: others' writes are not seen."""
         self.taken = 0
@@ -96,6 +97,11 @@ class Tailing:
 
     async def look(self, *, everything: bool = False) -> None:
         """Take over what is new in the store. Raises Unavailable."""
+        # One at a time: what one has read and not taken over yet, another cannot know to be deleted since.
+        async with self._looking:
+            await self._look(everything=everything)
+
+    async def _look(self, *, everything: bool) -> None:
         seen_us = self._recovery.began_us if self._seen_us is None else self._seen_us
         since = None if everything else seen_us - WINDOW_US
         began_us = self._monotonic_us()
