@@ -24,7 +24,7 @@ run: setup model ## start the whole suite and show its main job; EXIT=1 drains a
 
 test: setup model ## run all tests, by files on WORKERS=2 processes
 	$(CARGO) test --quiet --locked $(MANIFEST)
-	$(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadfile
+	$(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder
 
 test-pythons: setup ## install and try the client on every other Python of this machine, 3.11 or newer
 	ANTIPHON_TEST_PYTHONS=1 $(BIN)/python -m pytest tests/packaging/test_packaging_pythons.py

@@ -39,7 +39,7 @@ def test_the_extra_gives_the_commands_of_a_caller(client_wheel: Wheel, tmp_path:
     assert shown.returncode == 0, shown.stderr
     commands = shown.stdout.partition("Commands:\n")[2].partition("\n\n")[0]
     assert re.findall(r"^  (\w+)", commands, re.MULTILINE) == [
-        *("ask", "clear", "entries", "explain", "feedback", "replay", "rollback", "stats")
+        *("ask", "cache", "clear", "entries", "explain", "feedback", "replay", "rollback", "stats")
     ]
     (version,) = client_wheel.metadata("Version")
     assert version in run(environment.bin / "antiphon", "--version").stdout
