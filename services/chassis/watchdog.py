@@ -25,6 +25,9 @@ BLOCKED_SECONDS = 0.2
 LOOK_SECONDS = 0.1
 """Between two notes, and between two looks at them."""
 
+TOLD_SECONDS = 1.0
+"""That it stands still before the log tells where; shorter times are counted only."""
+
 QUIET_SECONDS = 10.0
 """Between two lines of the log; all are counted."""
 
@@ -43,8 +46,15 @@ class Clocks:
 class Watchdog:
     """Of one loop. Within `watching`, call nothing of it."""
 
-    def __init__(self, telemetry: Telemetry, *, blocked: float = BLOCKED_SECONDS, clocks: Clocks = Clocks()) -> None:
-        """`blocked`: seconds that the loop may stand still."""
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        *,
+        blocked: float = BLOCKED_SECONDS,
+        told: float = TOLD_SECONDS,
+        clocks: Clocks = Clocks(),
+    ) -> None:
+        """`blocked`: seconds that the loop may stand still; `told`: after so many the log tells where it does."""
         self._log = telemetry.log
         self._seconds = Histogram(
             "antiphon_loop_blocked_seconds",
@@ -58,6 +68,7 @@ class Watchdog:
             registry=telemetry.registry,
         )
         self._blocked = blocked
+        self._told_after = told
         self._clocks = clocks
         self._noted = self._looked = clocks.monotonic()
         self._used = clocks.used()
@@ -93,9 +104,9 @@ class Watchdog:
     def note(self) -> None:
         """The loop runs."""
         now = self._clocks.monotonic()
-        if self._told:
+        if now - self._noted > self._blocked + LOOK_SECONDS:
             self._seconds.observe(now - self._noted)
-            self._told = False
+        self._told = False
         self._noted = now
 
     def look(self) -> None:
@@ -105,16 +116,17 @@ class Watchdog:
         self._looked, self._used = now, used
         if late > self._blocked and worked < late / 2:  # this thread did not run either, and no other one did
             self._starved.inc()
-            self._noted = max(self._noted, now - LOOK_SECONDS)
-        elif not self._told and now - self._noted > self._blocked:
+            self._noted += late  # the loop is not to blame for it
+        stood = now - self._noted
+        if stood > self._told_after and not self._told:
             self._told = True
-            self._tell(now)
+            self._tell(now, stood)
 
-    def _tell(self, now: float) -> None:
+    def _tell(self, now: float, stood: float) -> None:
         if now - self._logged < QUIET_SECONDS:
             return
         self._logged = now
         frame = sys._current_frames().get(self._thread)  # as `faulthandler` does; there is no other way
         stack = traceback.extract_stack(frame)[-FRAMES:] if frame is not None else []
         where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(stack)]
-        self._log.warning("event loop blocked", seconds=round(now - self._noted, 3), at=where)
+        self._log.warning("event loop blocked", seconds=round(stood, 3), at=where)

@@ -12,6 +12,7 @@ from services.chassis.telemetry import Telemetry
 from services.chassis.watchdog import LOOK_SECONDS, QUIET_SECONDS, Clocks, Watchdog
 
 BLOCKED = 0.2
+TOLD = 0.7
 
 
 class Bench:
@@ -22,7 +23,7 @@ class Bench:
         self.log = io.BytesIO()
         self.telemetry = Telemetry("test", stream=self.log)
         clocks = Clocks(lambda: self.now, lambda: self.used)
-        self.watchdog = Watchdog(self.telemetry, blocked=BLOCKED, clocks=clocks)
+        self.watchdog = Watchdog(self.telemetry, blocked=BLOCKED, told=TOLD, clocks=clocks)
 
     def pass_by(self, seconds: float, *, notes: bool, works: float = 0.0) -> None:
         """Let time pass: the loop notes it or not, and the process works for a share of it."""
@@ -50,6 +51,16 @@ def test_a_loop_with_nothing_to_do_is_not_told_of(bench: Bench) -> None:
     bench.pass_by(60, notes=True)
     assert bench.lines() == []
     assert bench.counted("antiphon_loop_blocked_seconds_count") == 0
+
+
+@pytest.mark.fault(56)
+def test_a_short_stand_is_counted_and_not_told_of(bench: Bench) -> None:
+    bench.pass_by(1, notes=True)
+    bench.pass_by(0.5, notes=False)
+    bench.pass_by(1, notes=True)
+    assert bench.lines() == []
+    assert bench.counted("antiphon_loop_blocked_seconds_count") == 1
+    assert bench.counted("antiphon_loop_blocked_seconds_sum") == pytest.approx(0.5 + LOOK_SECONDS)
 
 
 @pytest.mark.fault(56)
@@ -85,7 +96,7 @@ def test_a_process_that_did_not_run_is_not_told_of_as_one_that_held_all_up(
 async def test_the_log_names_the_place() -> None:
     log = io.BytesIO()
     telemetry = Telemetry("test", stream=log)
-    watchdog = Watchdog(telemetry, blocked=0.05)
+    watchdog = Watchdog(telemetry, blocked=0.05, told=0.3)
 
     def culprit() -> None:
         while b"event loop blocked" not in log.getvalue():
