@@ -136,10 +136,14 @@ class AsyncCompletionStream:
 
     @property
     async def text_stream(self) -> AsyncIterator[str]:
-        """Only the pieces of the answer's text."""
+        """Only the pieces of the answer's text; sentences, if the events have no deltas."""
+        deltas = False
         async for event in self:
             if event.HasField("delta"):
+                deltas = True
                 yield event.delta.text
+            elif event.HasField("sentence") and not deltas:
+                yield event.sentence.text
 
     @property
     async def sentence_stream(self) -> AsyncIterator[str]:
@@ -208,10 +212,14 @@ class CompletionStream:
 
     @property
     def text_stream(self) -> Iterator[str]:
-        """Only the pieces of the answer's text."""
+        """Only the pieces of the answer's text; sentences, if the events have no deltas."""
+        deltas = False
         for event in self:
             if event.HasField("delta"):
+                deltas = True
                 yield event.delta.text
+            elif event.HasField("sentence") and not deltas:
+                yield event.sentence.text
 
     @property
     def sentence_stream(self) -> Iterator[str]:

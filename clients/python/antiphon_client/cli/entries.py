@@ -17,6 +17,8 @@ from antiphon_client.cli.show import as_json, console, seconds
 from antiphon_client.cli.targets import CACHE
 
 PAGE = 1_000
+ID_WIDTH = 36
+MIN_PROMPT = 20
 MOST_PROMPT = 80
 """Characters of a question in the table."""
 
@@ -61,9 +63,11 @@ def entries(
 def view(found: list[cache_pb2.Entry], *, now: float) -> Table:
     """Lay entries out for a person."""
     laid_out = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("entry", "namespace", "by", "model", "age", "left"):
-        laid_out.add_column(name, no_wrap=True)
-    laid_out.add_column("question", overflow="fold")
+    # An id is copied from here, and what is asked is what entries are told apart by: neither gives way to the others.
+    laid_out.add_column("entry", no_wrap=True, min_width=ID_WIDTH)
+    for name in ("namespace", "by", "model", "age", "left"):
+        laid_out.add_column(name, no_wrap=True, overflow="ellipsis")
+    laid_out.add_column("question", overflow="fold", min_width=MIN_PROMPT)
     for entry in found:
         by = f"{entry.source} {entry.writer}".rstrip()
         laid_out.add_row(

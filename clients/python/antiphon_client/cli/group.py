@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import entry_points
 
@@ -10,6 +11,7 @@ import click
 from antiphon_client.cli import exits
 from antiphon_client.cli.ask import ask
 from antiphon_client.cli.cache.group import cache
+from antiphon_client.cli.calls import complain
 from antiphon_client.cli.clear import clear
 from antiphon_client.cli.entries import entries
 from antiphon_client.cli.explain import explain
@@ -23,14 +25,26 @@ COMMANDS = "antiphon.commands"
 
 
 class Group(click.Group):
-    """A group in which Ctrl-C ends every command the same way."""
+    """A group in which Ctrl-C, a full disk and arguments that are no text end every command the same way."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command."""
         try:
-            return super().invoke(ctx)
+            found = super().invoke(ctx)
+            sys.stdout.flush()
         except KeyboardInterrupt:
             sys.exit(exits.INTERRUPTED)
+        except UnicodeEncodeError:
+            # Bytes of the command line that are no text of this locale (PEP 383).
+            complain("an argument is not UTF-8")
+            sys.exit(exits.USAGE)
+        except BrokenPipeError:
+            raise  # click's: whoever read has gone
+        except OSError as error:
+            complain(f"the output cannot be written: {error.strerror or error}")
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter tries again at its end
+            sys.exit(exits.CANNOT_WRITE)
+        return found
 
 
 @click.group(cls=Group, epilog=exits.table(), context_settings={"help_option_names": ["-h", "--help"]})

@@ -221,7 +221,8 @@ class CacheServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Put(self, request, context):
-        """Stores an answer directly, without a lease. Replaces an older answer to the same question in the same scope.
+        """Stores an answer directly, without a lease. Replaces an older answer to the same question in the same scope; the same
+        answer as one that is quarantined stays so until it is released.
         Idempotent: repeating it stores the same entry again.
 
         Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) if `durable` cannot be promised now.

@@ -101,7 +101,8 @@ class CacheServiceStub:
     changes nothing and is no error. Errors: INVALID_ARGUMENT.
     """
     Put: _grpc.UnaryUnaryMultiCallable[_cache_pb2.PutRequest, _cache_pb2.PutResponse]
-    """Stores an answer directly, without a lease. Replaces an older answer to the same question in the same scope.
+    """Stores an answer directly, without a lease. Replaces an older answer to the same question in the same scope; the same
+    answer as one that is quarantined stays so until it is released.
     Idempotent: repeating it stores the same entry again.
 
     Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) if `durable` cannot be promised now.
@@ -260,7 +261,8 @@ class CacheServiceAsyncStub(CacheServiceStub):
     changes nothing and is no error. Errors: INVALID_ARGUMENT.
     """
     Put: _aio.UnaryUnaryMultiCallable[_cache_pb2.PutRequest, _cache_pb2.PutResponse]  # type: ignore[assignment]
-    """Stores an answer directly, without a lease. Replaces an older answer to the same question in the same scope.
+    """Stores an answer directly, without a lease. Replaces an older answer to the same question in the same scope; the same
+    answer as one that is quarantined stays so until it is released.
     Idempotent: repeating it stores the same entry again.
 
     Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) if `durable` cannot be promised now.
@@ -464,7 +466,8 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.PutRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.PutResponse, _abc.Awaitable[_cache_pb2.PutResponse]]:
-        """Stores an answer directly, without a lease. Replaces an older answer to the same question in the same scope.
+        """Stores an answer directly, without a lease. Replaces an older answer to the same question in the same scope; the same
+        answer as one that is quarantined stays so until it is released.
         Idempotent: repeating it stores the same entry again.
 
         Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) if `durable` cannot be promised now.

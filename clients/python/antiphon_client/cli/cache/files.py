@@ -86,13 +86,17 @@ class Input:
 def whole(path: str) -> Iterator[BinaryIO]:
     """A file that takes its place when the block ends well, and else leaves what was there; `-` is stdout.
 
-    Raises OSError.
+    What is no regular file, a pipe or a device, is written to as it is. A link stays one. Raises OSError.
     """
     if path == STDIO:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    target = Path(path)
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file():
+        with target.open("wb") as special:
+            yield special
+        return
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     beside = Path(name)
     try:

@@ -42,8 +42,8 @@ class Sums:
     embeddings_waiting: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
-    complete: bool = False
-    """The file has the end of an export."""
+    told: int | None = None
+    """Entries by the end of the export; None: it has none."""
 
     def add(self, response: transfer_pb2.ImportResponse) -> None:
         """Add what one call has done."""
@@ -97,7 +97,7 @@ def import_(file: str, *, tags: tuple[str, ...], strict: bool, dry_run: bool, as
     costs the others nothing. An import that broke off is simply repeated: what is there is not stored twice.
 
     \b
-    Exit codes: 0 all lines were taken; 65 some were refused; the others as for every command.
+    Exit codes: 0 all lines were taken; 65 some were refused, or are missing; the others as for every command.
     """
     sums = Sums()
 
@@ -131,9 +131,11 @@ def import_(file: str, *, tags: tuple[str, ...], strict: bool, dry_run: bool, as
         click.echo(f"  {problem}", err=True)
     if sums.refused.total() > SHOWN_PROBLEMS:
         click.echo(f"  and {sums.refused.total() - SHOWN_PROBLEMS:,} more", err=True)
-    if not sums.complete:
-        click.echo("  FILE has no end of an export: perhaps it was cut", err=True)
-    sys.exit(exits.DATA if sums.refused else 0)
+    if sums.told is None:
+        click.echo("  FILE has no end of an export: it was cut, or is no export", err=True)
+    elif sums.told != sums.lines:
+        click.echo(f"  FILE was written with {sums.told:,} entries, and has {sums.lines:,} lines", err=True)
+    sys.exit(exits.DATA if sums.refused or sums.told != sums.lines else 0)
 
 
 async def _sent(
@@ -161,7 +163,7 @@ def _read(given: Input, sums: Sums) -> Iterator[transfer_pb2.ImportLine]:
         elif "header" in found:
             continue
         elif "end" in found:
-            sums.complete = True
+            sums.told = (sums.told or 0) + _told(found["end"])
         else:
             try:
                 entry = json_format.ParseDict(found, transfer_pb2.PortableEntry(), ignore_unknown_fields=True)
@@ -208,5 +210,14 @@ def _as_json(sums: Sums, *, stored: bool) -> dict[str, object]:
         "refused": dict(sums.refused),
         "problems": sums.problems,
         "embeddings_waiting": sums.embeddings_waiting,
-        "complete": sums.complete,
+        "complete": sums.told == sums.lines,
     }
+
+
+def _told(end: object) -> int:
+    """Return how many entries an export's last line tells of; -1 if it does not."""
+    count = end.get("entries", 0) if isinstance(end, dict) else -1
+    try:
+        return int(count)  # as text, as JSON has numbers of 64 bits
+    except (TypeError, ValueError):
+        return -1
