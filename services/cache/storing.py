@@ -137,7 +137,7 @@ class Storing:
         if address.question.semantic and semantically(answer):
             within = min(PUT_SECONDS, deadline.remaining() - SPARE_SECONDS)
             draft = dataclasses.replace(draft, vector=(await self._embedding(address, within)).vector)
-        write = self._write(draft, answer, Source.PUT, writer)
+        write = self._still_held(self._write(draft, answer, Source.PUT, writer))
         reason = self._keep(write)
         if reason is NotStored.TOO_LARGE:
             raise _not_storable(reason)
@@ -148,6 +148,16 @@ class Storing:
             else:
                 self._writer.submit(write)
         return write.entry
+
+    def _still_held(self, write: Write) -> Write:
+        """Whoever stores once more what was said to be wrong has not said that it is right."""
+        entry = write.entry
+        known = self._entries.find(entry.tenant, entry.namespace, entry.id)
+        if known is None or known.review.quarantine is None:
+            return write
+        if (known.answer.text, known.answer.tool_calls) != (entry.answer.text, entry.answer.tool_calls):
+            return write
+        return Write(dataclasses.replace(entry, review=known.review), write.vector)
 
     def adopt(self, stored: Sequence[Write | Tombstone]) -> None:
         """Take over what is in the store, wherever it is newer than what is here."""

@@ -356,7 +356,7 @@ def write_answer(answer: Answer) -> llm_pb2.Answer:
         refusal=answer.refusal,
         usage=write_usage(answer.usage),
         cost=write_cost(answer.cost),
-        create_time=write_timestamp(answer.created_at),
+        create_time=write_timestamp(answer.created_at) if answer.created_at > 0 else None,
     )
 
 

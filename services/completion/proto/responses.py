@@ -50,7 +50,7 @@ def write_finished(
         latency=write_duration(delivered.latency),
         time_to_first_token=write_duration(delivered.time_to_first_token),
         degraded=completed.degraded,
-        create_time=write_timestamp(completed.answer.created_at),
+        create_time=write_timestamp(completed.answer.created_at) if completed.answer.created_at > 0 else None,
     )
     return answer, info
 

@@ -58,6 +58,16 @@ async def outcomes(cache: StoredCache) -> tuple[Outcome, Outcome]:
 # --- what is served --------------------------------------------------------------------------------------------------
 
 
+async def test_storing_the_same_answer_once_more_does_not_take_back_that_it_is_wrong(caches: Caches) -> None:
+    cache = await made(caches)
+    entry = await cache.put(ASKED)
+    await say(cache, entry)
+    await cache.put(ASKED)
+    assert await outcomes(cache) == (Outcome.MISS, Outcome.MISS)
+    await cache.put(ASKED, "a better answer")
+    assert await outcomes(cache) == (Outcome.EXACT, Outcome.SEMANTIC)
+
+
 async def test_what_an_operator_calls_wrong_is_not_served_until_released(caches: Caches) -> None:
     first = await made(caches)
     entry = await first.put(ASKED)
