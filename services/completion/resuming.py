@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +21,13 @@ from services.completion.streaming.recording import Recording
 
 OVERHEAD = 512
 """Bytes that a message takes beside its own, roughly."""
+
+STREAM_BYTES = 16 * 1024
+"""Of a stream beside its messages: tasks, and the request."""
+
+UNREAD = 32
+"""Streams of one tenant whose answer is still being made though nobody reads: each holds a call of a model. When there
+are more, the one that was left first is given up."""
 
 
 class Measured(Protocol):
@@ -64,7 +71,8 @@ class Resuming(Generic[T]):
         self._process = secrets.token_hex(6)
         self._streams: OrderedDict[str, Stream[T]] = OrderedDict()
         """By id; those that were left last stand last."""
-        self._used = 0
+        self._used: Counter[str] = Counter()
+        """Bytes by tenant."""
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -73,6 +81,9 @@ class Resuming(Generic[T]):
         """Start a stream."""
         stream: Stream[T] = Stream(f"{self._process}.{secrets.token_hex(16)}", tenant)
         self._streams[stream.id] = stream
+        stream.recording.size = STREAM_BYTES
+        self._used[tenant] += STREAM_BYTES
+        self._make_room()
         stream.task = self._background.spawn(self._record(stream, messages(stream.id)), "resumable stream")
         self._wait(stream)
         return stream
@@ -136,7 +147,7 @@ class Resuming(Generic[T]):
         size = message.ByteSize() + OVERHEAD
         stream.recording.append(message, size)
         if stream.id in self._streams:
-            self._used += size
+            self._used[stream.tenant] += size
             self._make_room()
 
     @contextmanager
@@ -159,15 +170,21 @@ class Resuming(Generic[T]):
             return
         self._streams.move_to_end(stream.id)
         stream.end = asyncio.get_running_loop().call_later(self.keep, self._drop, stream)
+        if not stream.recording.ended:
+            unread = [one for one in self._of(stream.tenant) if not (one.recording.ended or one.recording.readers)]
+            for one in unread[:-UNREAD]:
+                self._drop(one)
 
     def _make_room(self) -> None:
-        """Those without a reader go first; the readers of another read on, but cannot come back to it."""
-        if self._used <= self._room:
-            return
-        for stream in sorted(self._streams.values(), key=lambda one: one.recording.readers > 0):
-            self._drop(stream)
-            if self._used <= self._room:
-                return
+        """Who has most makes room, first what nobody reads. Who reads what has to go reads on, and cannot come back."""
+        while self._used.total() > self._room:
+            tenant, _ = self._used.most_common(1)[0]
+            theirs = self._of(tenant)
+            self._drop(next((one for one in theirs if not one.recording.readers), theirs[0]))
+
+    def _of(self, tenant: str) -> list[Stream[T]]:
+        """The streams of a tenant, those that were left first first."""
+        return [one for one in self._streams.values() if one.tenant == tenant]
 
     def _drop(self, stream: Stream[T]) -> None:
         self._forget(stream)
@@ -176,7 +193,9 @@ class Resuming(Generic[T]):
 
     def _forget(self, stream: Stream[T]) -> None:
         if self._streams.pop(stream.id, None) is not None:
-            self._used -= stream.recording.size
+            self._used[stream.tenant] -= stream.recording.size
+            if not self._used[stream.tenant]:
+                del self._used[stream.tenant]
         if stream.end is not None:
             stream.end.cancel()
             stream.end = None

@@ -217,7 +217,8 @@ def sending(*sizes: int) -> Callable[[str], AsyncIterator[Message | Called]]:
     return messages
 
 
-async def test_streams_without_a_reader_make_room_for_others() -> None:
+async def test_streams_without_a_reader_make_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resuming, "STREAM_BYTES", 0)
     failed: list[str] = []
     kept: Resuming[Message] = Resuming(Background(lambda work, _: failed.append(work)), keep=60, room=10_000)
     streams = []
@@ -228,6 +229,41 @@ async def test_streams_without_a_reader_make_room_for_others() -> None:
     assert [kept._streams.get(stream.id) is stream for stream in streams] == [False, False, True, True, True]
     large = kept.begin("t", sending(6_000, 6_000, 6_000))
     assert len([message async for message in kept.read(large, 0, 60.0)]) == 3, "its reader has all of it"
-    assert kept._used == sum(stream.recording.size for stream in kept._streams.values()) <= 10_000
+    assert kept._used.total() == sum(stream.recording.size for stream in kept._streams.values()) <= 10_000
     kept.close()
-    assert (len(kept), kept._used, failed) == (0, 0, [])
+    assert (len(kept), kept._used.total(), failed) == (0, 0, [])
+
+
+async def test_whoever_has_most_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resuming, "STREAM_BYTES", 0)
+    kept: Resuming[Message] = Resuming(Background(lambda *_: None), keep=60, room=20_000)
+    small = kept.begin("small", sending(1_000))
+    assert len([message async for message in kept.read(small, 0, 60.0)]) == 1
+    for _ in range(20):
+        large = kept.begin("large", sending(3_000, 3_000))
+        assert len([message async for message in kept.read(large, 0, 60.0)]) == 2
+    assert small.id in kept._streams
+    assert kept._used.total() <= 20_000
+    kept.close()
+
+
+async def test_of_answers_that_nobody_reads_a_tenant_has_only_so_many_in_the_making(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resuming, "UNREAD", 3)
+    background = Background(lambda *_: None)
+    kept: Resuming[Message] = Resuming(background, keep=60, room=1 << 30)
+
+    async def endless(_: str) -> AsyncIterator[Message | Called]:
+        yield Message(1)
+        await asyncio.Event().wait()
+
+    for tenant in ("a", "b"):
+        for _ in range(8):
+            messages = kept.read(kept.begin(tenant, endless), 0, 60.0)
+            await anext(messages)
+            await messages.aclose()
+    await until(lambda: len(background) == 6)
+    assert [stream.tenant for stream in kept._streams.values()] == ["a"] * 3 + ["b"] * 3
+    kept.close()
+    await until(lambda: len(background) == 0)
