@@ -25,9 +25,19 @@ from services.cache.outside import Limits, Outside
 from services.cache.ports import WrongKey
 from services.cache.room import Capacity
 from services.cache.scope import verifier
-from services.cache.servicer import LEASE_PLACES, LEASES, TRANSFER_PLACES, TRANSFERS, WAITERS, CacheServicer
+from services.cache.servicer import (
+    LEASE_PLACES,
+    LEASES,
+    OPERATING,
+    OPERATING_PLACES,
+    TRANSFER_PLACES,
+    TRANSFERS,
+    WAITERS,
+    CacheServicer,
+)
 from services.cache.settings import SERVICE, CacheSettings
 from services.chassis.errors import AntiphonError, FailedPrecondition
+from services.chassis.memory import memory_limit
 from services.chassis.process import Process, run
 from services.chassis.server import Server
 from services.chassis.settings import SettingsError
@@ -91,8 +101,13 @@ async def main(settings: CacheSettings, process: Process) -> None:
         process,
         listen=settings.cache_listen,
         variable="ANTIPHON_CACHE_LISTEN",
-        limits={WAITERS: settings.max_waiters, LEASES: LEASE_PLACES, TRANSFERS: TRANSFER_PLACES},
-        spared={LEASES},  # what was bought is stored, or given back
+        limits={
+            WAITERS: settings.max_waiters,
+            LEASES: LEASE_PLACES,
+            TRANSFERS: TRANSFER_PLACES,
+            OPERATING: OPERATING_PLACES,
+        },
+        spared={LEASES, OPERATING},  # what was bought is stored, or given back, and memory can be freed
     )
     servicer = CacheServicer(
         cache, metrics, embedder=identity.slug, version=judge.version, now=clock.now, monotonic=clock.monotonic
@@ -189,6 +204,12 @@ def _learning(settings: CacheSettings, judge: Judge, embedder: MicroBatcher, sto
     return Setup(terms, comparer, store, settings.audit_share)
 
 
+def _affordable() -> int:
+    """Bytes of a tenant's texts and vectors that fit where memory is limited: small entries take five times as much."""
+    limit = memory_limit()
+    return sys.maxsize if limit is None else limit // 5
+
+
 def _limits(settings: CacheSettings) -> Limits:
     return Limits(
         ttl=settings.ttl,
@@ -196,7 +217,7 @@ def _limits(settings: CacheSettings) -> Limits:
         capacity=Capacity(
             entries=settings.max_entries,
             tenant_entries=settings.max_tenant_entries,
-            tenant_bytes=settings.max_tenant_bytes,
+            tenant_bytes=min(settings.max_tenant_bytes, _affordable()),
             namespace_entries=settings.max_namespace_entries,
             namespace_bytes=settings.max_namespace_bytes,
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from services.cache.entries import Entries
@@ -138,6 +138,9 @@ class Importing:
                 await asyncio.sleep(0)
             try:
                 fate, write = self._decide(tenant, line.entry, terms)
+                if write is not None:
+                    # In memory before the next line is looked at: it may be the same question's.
+                    self._take_up(write)
             except _RefusedError as refused:
                 problem = Problem(line.number, refused.reason, refused.field, refused.message)
                 taken.refused[problem.reason] += 1
@@ -148,8 +151,6 @@ class Importing:
                 continue
             taken.fates[fate] += 1
             if write is not None:
-                # In memory before the next line is looked at: it may be the same question's.
-                self._storing.take_up([write])
                 stored.append(write)
         await self._keep(stored)
         taken.late += sum(self._late.want(write.entry) for write in stored if write.vector is None)
@@ -181,6 +182,7 @@ class Importing:
         except ValueError as error:
             raise _RefusedError(INVALID, "question", str(error)) from None
         now_us = int(self._now() * MICROSECONDS)
+        line = replace(line, review=_past(line.review, now_us))
         created_us = min(line.created_us, now_us)
         expires_us = min(line.expires_us, now_us + int(self._ttl * MICROSECONDS))
         if expires_us <= now_us:
@@ -196,6 +198,11 @@ class Importing:
             return Fate.STORED, None
         entry = self._entry(address, line, tags, created_us=created_us, expires_us=expires_us, now_us=now_us)
         return Fate.STORED, Write(entry, self._vector(address, line))
+
+    def _take_up(self, write: Write) -> None:
+        (reason,) = self._storing.take_up([write])
+        if reason is not None:
+            raise _RefusedError(reason.value, "answer", f"must not be stored ({reason.value})")
 
     def _entry(
         self, address: Address, line: Portable, tags: tuple[str, ...], *, created_us: int, expires_us: int, now_us: int
@@ -238,6 +245,15 @@ class _RefusedError(Exception):
         self.reason = reason
         self.field = field
         self.message = message
+
+
+def _past(review: Review, now_us: int) -> Review:
+    """The same, none of it said in the future: that would stand against whatever is said from now on."""
+    said = tuple(replace(one, at_us=min(one.at_us, now_us)) for one in review.said)
+    held = review.quarantine
+    if held is not None:
+        held = replace(held, at_us=min(held.at_us, now_us))
+    return replace(review, said=said, quarantine=held)
 
 
 def _beside(before: Entry, line: Portable, created_us: int) -> Fate:

@@ -54,6 +54,11 @@ LEASE_PLACES = 512
 WAITERS = "waiters"
 """Group of places for those who wait."""
 
+OPERATING = "operating"
+"""Group of places for what frees memory, or says how much is used: it is never refused for lack of memory."""
+
+OPERATING_PLACES = 64
+
 TRANSFERS = "transfers"
 """Group of places for those who export and import."""
 
@@ -186,14 +191,14 @@ class CacheServicer:
         )
         return pb.PutResponse(entry_id=entry.id, expire_time=write_timestamp(entry.expires_at))
 
-    @unary(deadline=DEADLINE)
+    @unary(deadline=DEADLINE, limit=OPERATING)
     async def Delete(self, request: pb.DeleteRequest, call: Call) -> pb.DeleteResponse:  # noqa: N802
         """Delete, quarantine or release entries."""
         chosen, action, caller = read_chosen(request), read_action(request), call.caller
         removed = await self._cache.remove(caller.tenant, chosen, action, by=caller.key_id, dry_run=request.dry_run)
         return pb.DeleteResponse(deleted=removed)
 
-    @unary(deadline=DEADLINE)
+    @unary(deadline=DEADLINE, limit=OPERATING)
     async def Clear(self, request: pb.ClearRequest, call: Call) -> pb.ClearResponse:  # noqa: N802
         """Clear a namespace."""
         cleared, epoch = await self._cache.clear(
@@ -201,7 +206,7 @@ class CacheServicer:
         )
         return pb.ClearResponse(cleared=cleared, epoch=epoch)
 
-    @unary(deadline=DEADLINE)
+    @unary(deadline=DEADLINE, limit=OPERATING)
     async def GetStats(self, request: pb.GetStatsRequest, call: Call) -> pb.GetStatsResponse:  # noqa: N802
         """Read counters and sizes."""
         namespace = read_namespace(request.namespace) if request.namespace else None

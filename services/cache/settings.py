@@ -85,7 +85,7 @@ class CacheSettings(SuiteSettings):
         ge=1_048_576,
         le=1 << 46,
         description="Bytes of one tenant's questions, answers and vectors; beyond that those make room that save "
-        "least for their size.",
+        "least for their size. At most a fifth of the process's memory limit, if its cgroup has one.",
     )
     max_namespace_entries: int = Field(
         default=1_000_000,

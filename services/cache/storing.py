@@ -170,11 +170,15 @@ class Storing:
                 self._entries.bury(one)
         self._make_room()
 
-    def take_up(self, writes: Sequence[Write]) -> None:
-        """Go on with what an earlier process made and the store does not have yet."""
+    def take_up(self, writes: Sequence[Write]) -> list[NotStored | None]:
+        """Go on with what was made elsewhere and the store does not have yet; returns why it is not kept, for each."""
+        reasons: list[NotStored | None] = []
         for write in writes:
-            if write.entry.live(self._now()) and self._keep(write) is None:
+            reason = self._keep(write) if write.entry.live(self._now()) else None
+            reasons.append(reason)
+            if reason is None and write.entry.live(self._now()):
                 self._writer.submit(write)
+        return reasons
 
     def _store(self, draft: Draft, answer: Answer, writer: str) -> tuple[NotStored | None, Write | None]:
         reason = unfit(draft.address.question.text, answer, max_bytes=self._max_entry_bytes)

@@ -34,14 +34,20 @@ class _Files:
     inactive: str
     """The line of `stat` with the file cache that can be dropped."""
 
+    def most(self) -> int | None:
+        """The limit in bytes, if there is one."""
+        text = self.limit.read_text().strip()
+        # Version 1 says "none" by a number beyond all memory.
+        return None if text == "max" or int(text) >= 1 << 60 else int(text)
+
     def share(self) -> float | None:
         """The working set by the limit; None if there is no limit."""
-        text = self.limit.read_text().strip()
-        if text == "max" or int(text) >= 1 << 60:  # version 1 says "none" by a number beyond all memory
+        most = self.most()
+        if most is None:
             return None
         lines = (line.partition(" ") for line in self.stat.read_text().splitlines())
         inactive = next((int(value) for name, _, value in lines if name == self.inactive), 0)
-        return max(int(self.usage.read_text()) - inactive, 0) / int(text)
+        return max(int(self.usage.read_text()) - inactive, 0) / most
 
 
 class Memory:
@@ -60,10 +66,12 @@ class Memory:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> bool:
-        """See how much is used; False if that cannot be known, or there is no limit."""
+        """See how much is used; False if there is no limit. What cannot be read now is looked at again."""
         try:
             share = await asyncio.to_thread(self._files.share) if self._files is not None else None
-        except (OSError, ValueError):
+        except (OSError, RuntimeError):  # no descriptor or no thread is left: all the more reason to look on
+            return True
+        except ValueError:
             share = None
         if share is None:
             self.short = False
@@ -71,6 +79,15 @@ class Memory:
         self._gauge.set(share)
         self.short = share >= (TAKE_SHARE if self.short else SHED_SHARE)
         return True
+
+
+def memory_limit(*, root: Path = ROOT, own: Path = OWN) -> int | None:
+    """Bytes that this process's cgroup may use; None without a limit, and where it cannot be read."""
+    files = _found(root, own)
+    try:
+        return None if files is None else files.most()
+    except (OSError, ValueError):
+        return None
 
 
 def _found(root: Path, own: Path) -> _Files | None:

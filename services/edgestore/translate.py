@@ -20,10 +20,10 @@ PointId = int | UUID | str
 
 
 def point_id(message: pb.PointId) -> PointId:
-    """An id for the engine; a malformed UUID is refused by the engine itself (ValueError)."""
+    """An id for the engine; ValueError for a malformed UUID."""
     match message.WhichOneof("point_id_options"):
         case "uuid":
-            return message.uuid
+            return UUID(message.uuid)  # in whatever form it is written
         case "num":
             return message.num
         case _:

@@ -274,6 +274,29 @@ async def test_limits_of_size_hold(caches: Caches, fresh: Caches) -> None:
     assert len(other.cache.entries) == 3
 
 
+async def test_what_is_larger_than_a_tenant_may_have_is_refused_and_not_said_to_be_stored(
+    caches: Caches, fresh: Caches
+) -> None:
+    cache = await caches().ready()
+    await cache.put("Large?", "x" * 100_000)
+    await cache.put("Small?")
+    other = await fresh(capacity=Capacity(tenant_bytes=50_000)).ready()
+    taken = await taken_by(other, await entries_of(cache))
+    assert (taken.fates, taken.refused) == ({Fate.STORED: 1}, {"too_large": 1})
+
+
+async def test_a_verdict_from_the_future_does_not_stand_against_later_ones(caches: Caches, fresh: Caches) -> None:
+    cache, other = await caches().ready(), await fresh().ready()
+    entry = await cache.put(ASKED)
+    await cache.cache.feedback(TENANT, Feedback(entry.id, FeedbackSource.JUDGE, right=True, semantic=False))
+    (line,) = await entries_of(cache)
+    line.verdicts[0].time.FromSeconds(253_402_300_000)  # in the year 9999
+    assert (await taken_by(other, [line])).fates == {Fate.STORED: 1}
+    await cache.cache.feedback(TENANT, Feedback(entry.id, FeedbackSource.JUDGE, right=False, semantic=False))
+    await taken_by(other, await entries_of(cache))
+    assert await other.text(ASKED) is None
+
+
 async def test_what_was_said_comes_along_and_the_last_word_counts(caches: Caches, fresh: Caches) -> None:
     cache, other = await caches().ready(), await fresh().ready()
     entry = await cache.put(ASKED)
