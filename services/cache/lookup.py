@@ -242,7 +242,9 @@ class Lookups:
     async def _join(self, ask: Ask, vector: Vector | None, before: Near, within: float) -> InProgress | None:
         """A place behind the question whose answer will do, if one is in flight."""
         # Who fills this very question is found by its key; also this caller, who asks again.
-        near = [] if self._fills.filling(self._storing.fill_key(ask.address, ask.policy)) else self._near(ask, vector)
+        if self._fills.filling(self._storing.fill_key(ask.address, ask.policy)):
+            return None
+        near = self._near(ask, vector)
         if not (before or near) or ask.rule.bar is None or vector is None:
             return None
         flight: Flight[Draft] | None = None

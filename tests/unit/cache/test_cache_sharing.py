@@ -239,6 +239,13 @@ async def test_an_answer_older_than_the_caller_allows_is_not_served_to_it(bench:
     lease(await bench.cache.wait(TENANT, behind, "b", bench.deadline()))
 
 
+async def test_who_asks_again_has_its_own_fill_whatever_like_it_is_in_flight(bench: Bench) -> None:
+    bench.embedder.alike(REWORDED, ASKED, 0.95)
+    mine = lease(await bench.look(ASKED, token="a"))
+    assert lease(await bench.look(REWORDED)) != mine, "who has no token waits for nobody"
+    assert lease(await bench.look(ASKED, token="a")) == mine
+
+
 async def test_waiting_again_gets_the_same(bench: Bench) -> None:
     first, (waiting,) = await begin(bench, ASKED, REWORDED)
     behind = place(await bench.look(REWORDED, token=REWORDED))
