@@ -21,7 +21,7 @@ FLUSH_AFTER_WRITES = 1_000
 
 GONE_SHARE = 0.5
 """Of a segment's points that were deleted, above which `tidy` writes anew those that are left: the disk holds up to
-twice what is needed."""
+twice what is needed, and more of a collection that is too large to be tidied while it serves."""
 
 LEAST_POINTS = 1_000
 """In a segment, deleted ones included, before that is worth while: some megabytes."""
