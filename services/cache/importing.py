@@ -200,7 +200,7 @@ class Importing:
         return Fate.STORED, Write(entry, self._vector(address, line))
 
     def _take_up(self, write: Write) -> None:
-        (reason,) = self._storing.take_up([write])
+        reason = self._storing.take_up(write)
         if reason is not None:
             raise _RefusedError(reason.value, "answer", f"must not be stored ({reason.value})")
 

@@ -139,7 +139,8 @@ class Recovery:
             return
         for clear in self._writer.backlog.clears():
             self._entries.raise_epoch(clear.tenant, clear.namespace, clear.number)
-        self._storing.take_up(writes)
+        for write in writes:
+            self._storing.take_up(write)
 
     async def cleared(self, clear: Epoch, epoch: Epoch) -> None:
         """The store has heard of a clear that waited: by now its epoch is `epoch`, perhaps that of a later clear."""

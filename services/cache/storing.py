@@ -170,15 +170,17 @@ class Storing:
                 self._entries.bury(one)
         self._make_room()
 
-    def take_up(self, writes: Sequence[Write]) -> list[NotStored | None]:
-        """Go on with what was made elsewhere and the store does not have yet; returns why it is not kept, for each."""
-        reasons: list[NotStored | None] = []
-        for write in writes:
-            reason = self._keep(write) if write.entry.live(self._now()) else None
-            reasons.append(reason)
-            if reason is None and write.entry.live(self._now()):
-                self._writer.submit(write)
-        return reasons
+    def take_up(self, write: Write) -> NotStored | None:
+        """Go on with what was made elsewhere and the store does not have yet; returns why it is not kept.
+
+        What is over is left out without a reason.
+        """
+        if not write.entry.live(self._now()):
+            return None
+        reason = self._keep(write)
+        if reason is None:
+            self._writer.submit(write)
+        return reason
 
     def _store(self, draft: Draft, answer: Answer, writer: str) -> tuple[NotStored | None, Write | None]:
         reason = unfit(draft.address.question.text, answer, max_bytes=self._max_entry_bytes)

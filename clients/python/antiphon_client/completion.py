@@ -141,9 +141,7 @@ class AsyncCompletionClient(AsyncChannelOwner):
             stream.cancel()
 
     def _resumed(self, place: Place, heartbeat_interval: float | None, seconds: float, metadata: Metadata) -> AsyncCall:
-        request = completion_pb2.ResumeStreamRequest(stream_id=place.stream_id, after_sequence=place.sequence)
-        if heartbeat_interval is not None:
-            request.heartbeat_interval.FromMicroseconds(round(heartbeat_interval * 1e6))
+        request = _resume_request(place, heartbeat_interval)
         return self._stub.ResumeStream(request, timeout=seconds, metadata=self._credential.metadata(metadata))
 
     async def submit_feedback(
@@ -270,9 +268,7 @@ class CompletionClient(SyncChannelOwner):
             stream.cancel()
 
     def _resumed(self, place: Place, heartbeat_interval: float | None, seconds: float, metadata: Metadata) -> Call:
-        request = completion_pb2.ResumeStreamRequest(stream_id=place.stream_id, after_sequence=place.sequence)
-        if heartbeat_interval is not None:
-            request.heartbeat_interval.FromMicroseconds(round(heartbeat_interval * 1e6))
+        request = _resume_request(place, heartbeat_interval)
         return self._stub.ResumeStream(request, timeout=seconds, metadata=self._credential.metadata(metadata))
 
     def submit_feedback(
@@ -349,7 +345,19 @@ def _stream_request(
     streamed = completion_pb2.StreamCompleteRequest(
         request=request, text_events=text_events or completion_pb2.TEXT_EVENTS_UNSPECIFIED
     )
-    if heartbeat_interval is not None:
-        _require("heartbeat_interval", heartbeat_interval, int, float)
-        streamed.heartbeat_interval.FromMicroseconds(round(heartbeat_interval * 1e6))
+    _set_heartbeat(streamed, heartbeat_interval)
     return streamed
+
+
+def _resume_request(place: Place, heartbeat_interval: float | None) -> completion_pb2.ResumeStreamRequest:
+    resumed = completion_pb2.ResumeStreamRequest(stream_id=place.stream_id, after_sequence=place.sequence)
+    _set_heartbeat(resumed, heartbeat_interval)
+    return resumed
+
+
+def _set_heartbeat(
+    request: completion_pb2.StreamCompleteRequest | completion_pb2.ResumeStreamRequest, seconds: float | None
+) -> None:
+    if seconds is not None:
+        _require("heartbeat_interval", seconds, int, float)
+        request.heartbeat_interval.FromMicroseconds(round(seconds * 1e6))
