@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Fit the verifier of the cache: `python -m tools.fit_decision DATA --scratch FOLDER`; prints a table, JSON last.
 
-DATA holds `*.pairs.jsonl.gz` and `*.stream.jsonl.gz`; none of it is part of the project. The pairs of
-`tools/decision/templates.txt` and those that `tools/decision/exchanged.py` makes are added, for what such sets hardly
-hold. Questions that are ever paired or share a class are one cluster, a cluster is in one of five folds, and every
-figure is of a verdict whose verifier did not see the query's cluster. The presets are chosen on those verdicts, so they
-are a little optimistic.
+DATA holds `*.pairs.jsonl.gz` and `*.stream.jsonl.gz`; none of it is part of the project. What such sets hardly hold is
+added: the pairs of `tools/decision/templates.txt` and `written.jsonl`, and what `exchanged.py` makes of questions.
+Questions that are ever paired or share a class are one cluster, a cluster is in one of five folds, and every figure is
+of a verdict whose verifier did not see the query's cluster. The presets are chosen on those verdicts, so they are a
+little optimistic.
 
 `--write` replaces services/cache/verifier/minilm.json by the verifier of all folds. `--folds-to` writes `fold-0.json` …
 and `folds.json` (the fold of every text, by the SHA-256 of the text) for an evaluation through the service.
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from simcore import GUARD_VERSION
-from tools.decision import boosting, calibrating, examples, exchanged, replay, sets, templates, trees, vectors
+from tools.decision import boosting, calibrating, examples, exchanged, replay, sets, templates, trees, vectors, written
 from tools.decision.examples import NAMES, Examples, Floats, Ints
 from tools.decision.replay import Result, Rule
 
@@ -34,7 +34,7 @@ FOLDS, SEED = 5, 1
 
 WEIGHTS = {
     "pairs": {"qqp": 3.0, "mqp": 1.0, "gptcache_mock": 0.7, "adversarial": 6.0, "real_edits": 6.0, "longctx": 2.0}
-    | {"checklist": 2.0, "paws_qqp": 2.0, "squad_para": 5.0, "templates": 15.0, "exchanged": 6.0},
+    | {"checklist": 2.0, "paws_qqp": 2.0, "squad_para": 7.0, "templates": 15.0, "exchanged": 6.0, "written": 20.0},
     "stream": {"mixed": 4.0, "qqp": 2.0, "banking77": 0.5, "clinc150": 0.5, "covidq": 1.0, "adversarial": 2.0}
     | {"arena_hard": 0.5},
 }
@@ -56,12 +56,12 @@ class Wanted:
 
 
 PRESETS = {
-    "strict": Wanted(0.01, 1.2, {"real_edits": 0.2, "templates": 0.6, "adversarial": 0.5, "paws_qqp": 3.0}),
-    "default": Wanted(0.02, 1.8, {"real_edits": 0.4, "templates": 0.95, "adversarial": 1.0, "paws_qqp": 3.0}),
-    "balanced": Wanted(0.03, 3.0, {"real_edits": 0.5, "templates": 5.0, "adversarial": 1.5, "paws_qqp": 8.0}),
-    "loose": Wanted(0.05, 4.5, {"real_edits": 1.0, "templates": 9.0, "adversarial": 2.5, "paws_qqp": 12.0}),
+    "strict": Wanted(0.01, 1.2, {"real_edits": 0.2, "templates": 0.5, "written": 1.7, "paws_qqp": 3.0}),
+    "default": Wanted(0.02, 1.8, {"real_edits": 0.4, "templates": 0.8, "written": 2.5, "paws_qqp": 3.3}),
+    "balanced": Wanted(0.03, 3.0, {"real_edits": 0.5, "templates": 3.0, "written": 6.5, "paws_qqp": 8.0}),
+    "loose": Wanted(0.05, 4.5, {"real_edits": 2.0, "templates": 8.0, "written": 13.5, "paws_qqp": 12.0}),
 }
-V_GRID, COSINE_GRID = np.arange(0.60, 0.985, 0.01), np.arange(0.82, 0.955, 0.01)
+V_GRID, COSINE_GRID = np.arange(0.50, 0.985, 0.01), np.arange(0.82, 0.955, 0.01)
 
 
 @dataclass
@@ -96,7 +96,7 @@ class Measured:
 def measure(data: Path, scratch: Path) -> tuple[list[Measured], examples.Texts, str]:
     """Read, embed, compare: every set with its features, the clusters, and the embedder's identity."""
     pairs, streams = sets.read(data)
-    pairs += [exchanged.pairs(pairs, SEED), templates.pairs(SEED)]
+    pairs += [exchanged.pairs(pairs, SEED), templates.pairs(SEED), written.pairs(SEED)]
     texts = [text for group in pairs for text in group.a + group.b] + [t for stream in streams for t in stream.text]
     rows = vectors.embedded(scratch, texts)
     clusters = examples.cluster(pairs, streams)

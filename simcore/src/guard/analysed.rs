@@ -3,6 +3,7 @@
 use super::asking::{MOODS, asks, moods, passive};
 use super::language::{self, Language};
 use super::lexicon::{Classes, flag};
+use super::literal::literals;
 use super::reader::Reader;
 use super::scan::scan;
 
@@ -56,6 +57,8 @@ pub struct Analysed {
     pub passive: bool,
     /// How often each group of [`MOODS`] occurs.
     pub moods: [u16; MOODS.len()],
+    /// Keys of the chunks that are meant letter for letter.
+    pub literals: Vec<u64>,
 }
 
 impl Analysed {
@@ -69,7 +72,8 @@ impl Analysed {
         let asks = asks(&tokens);
         let passive = passive(&tokens, &lower);
         let moods = moods(&tokens);
-        Self { tokens, lower, sentences: scanned.sentences, language, asks, passive, moods }
+        let literals = literals(&scanned.text);
+        Self { tokens, lower, sentences: scanned.sentences, language, asks, passive, moods, literals }
     }
 
     /// Whether the lists of English apply.

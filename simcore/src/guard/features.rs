@@ -75,6 +75,7 @@ features! {
     Rotated "rotated" Down "1 if one text is the other with its beginning, two words or more, put at its end; what is asked has not moved then.";
     RoleDir "role_dir" Down "A shared word is governed by another preposition of direction; at most 2.";
     DirOne "dir_one" Down "Prepositions of direction that one text has more of; at most 3.";
+    Stranded "stranded" Down "A preposition governs a shared word in one text and the question word, or nothing, in the other; at most 2.";
     PrepSub "prep_sub" Down "Both sides have a preposition that the other lacks: how many pairs, at most 2.";
     Modal "modal" Down "Must, may, can or should on one side stands for another of them on the other.";
     ModalOne "modal_one" Down "Must, may or should on one side only; at most 2.";
@@ -86,6 +87,7 @@ features! {
     WhSoft "wh_soft" Down "Different question words otherwise.";
     Passive "passive" Down "One side is passive with \"by\", and yet the order of what both name is the same.";
     Pronoun "pronoun" Down "A person on one side is another on the other: his, her, their, my.";
+    PronounSub "pronoun_sub" Down "Both sides have a possessive pronoun or an object that the other lacks: my and his, him and me; at most 2.";
     Person "person" Down "What is mine on one side is yours on the other.";
     ModOne "mod_one" Down "Content without partner right behind a preposition that narrows: on a budget, without sugar; at most 3.";
     Degree "degree" Down "One-sided words that narrow or turn a question by themselves: free, online, worst; at most 3.";
@@ -93,6 +95,8 @@ features! {
     CodeSub "code_sub" Down "Both sides have code that the other lacks: how many pairs of tokens, at most 3.";
     CodeOne "code_one" Down "Exactly one side has code that the other lacks: how many tokens, at most 3.";
     CodeOrder "code_order" Down "The same tokens of code in another order.";
+    LiteralSub "literal_sub" Down "Both sides have a chunk that is meant letter for letter and that the other lacks: how many pairs, at most 2.";
+    LiteralOne "literal_one" Down "Exactly one side has such chunks that the other lacks: how many, at most 2.";
     Quoted "quoted" Down "Content without partner inside quotation marks; at most 3.";
     TailOut "tail_out" Down "Content without partner in the last sentence of either text; at most 6.";
     HeadNoun "head_noun" Down "The last content token of each text has no partner in the other.";

@@ -186,6 +186,10 @@ fn at_with<'a>(text: &'a Analysed, positions: &'a [usize]) -> impl Iterator<Item
     positions.iter().take(LOOKED_AT).filter_map(|at| text.tokens.get(*at).map(|token| (*at, token)))
 }
 
+/// Pronouns that say whose something is or who is acted on.
+const BOUND: [&str; 15] =
+    ["my", "mine", "me", "your", "yours", "his", "him", "her", "hers", "our", "ours", "us", "their", "theirs", "them"];
+
 fn pronouns(a: &Analysed, b: &Analysed, features: &mut Features) {
     let counts = |text: &Analysed| {
         let mut counts = [0_usize; 6];
@@ -232,6 +236,13 @@ fn pronouns(a: &Analysed, b: &Analysed, features: &mut Features) {
     });
     let other = other || turned;
     features.set(Feature::Pronoun, f32::from(u8::from(other)));
+    // "I" and "you" as subjects stand for anybody; whose something is, and who is acted on, does not.
+    let bound = BOUND.map(key);
+    let held = |text: &Analysed| -> Vec<(u64, usize)> {
+        text.tokens.iter().map(|token| token.key).filter(|word| bound.contains(word)).map(|word| (word, 0)).collect()
+    };
+    let (only_a, only_b) = unmatched(&held(a), &held(b));
+    features.count(Feature::PronounSub, only_a.len().min(only_b.len()), 2);
     // "You" and "I" stand for anybody in a question; whose something is does not.
     let [my, your, our] = ["my", "your", "our"].map(key).map(|word| (count(a, word), count(b, word)));
     let others = [he, she, they].into_iter().any(|third| moved(your, third) || moved(our, third));

@@ -13,6 +13,7 @@ mod code;
 mod features;
 mod language;
 mod lexicon;
+mod literal;
 mod meaning;
 mod number;
 mod order;
@@ -34,7 +35,7 @@ pub use reasons::reasons;
 use lexicon::flag;
 
 /// Changes whenever the same two texts may give other features; a verifier names the version that it was fitted with.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// What the guard found in one pair.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +59,7 @@ pub fn compare(query: &Analysed, cached: &Analysed) -> Report {
     overlap::measure(query, cached, &pairing, &mut features);
     meaning::measure(query, cached, &pairing, &mut features);
     code::measure(query, cached, &mut features);
+    literal::measure(query, cached, &mut features);
     if order::rotated(&pairing.a_keys, &pairing.b_keys) {
         features.set(Feature::Rotated, 1.0);
         features.set(Feature::Frame, 1.0);
@@ -76,7 +78,7 @@ pub fn compare(query: &Analysed, cached: &Analysed) -> Report {
 
 /// Differences that hardly ever leave an answer right. Each is rare in any set that a verifier is fitted on; together they
 /// are not, so what is learned about the common ones holds for the rare ones too.
-const HARD: [Feature; 32] = [
+const HARD: [Feature; 35] = [
     Feature::Neg,
     Feature::Ant,
     Feature::NumSub,
@@ -87,14 +89,17 @@ const HARD: [Feature; 32] = [
     Feature::Reversed,
     Feature::Rebound,
     Feature::RoleSwap,
+    Feature::Stranded,
     Feature::RoleDir,
     Feature::Passive,
     Feature::Pronoun,
     Feature::Person,
+    Feature::PronounSub,
     Feature::WhHard,
     Feature::CodeSub,
     Feature::CodeOne,
     Feature::CodeOrder,
+    Feature::LiteralSub,
     Feature::Exchange,
     Feature::Quoted,
     Feature::KeySub,

@@ -162,21 +162,36 @@ fn swaps(a: &Analysed, b: &Analysed, shared: &[Shared], passive: bool, features:
     }
 }
 
-/// The preposition that governs a position: the nearest before it, unless a shared content word stands between.
+/// The preposition that governs a position: the nearest before it, unless a shared content word stands between, or a
+/// question word that it governs itself: "by whom was Ann …".
 fn governor(text: &Analysed, at: usize) -> Option<&Token> {
     let own = text.tokens.get(at)?;
-    for token in text.tokens.get(at.saturating_sub(REACH)..at)?.iter().rev() {
+    let before = at.saturating_sub(REACH)..at;
+    for (place, token) in before.clone().zip(text.tokens.get(before)?).rev() {
         if token.sentence != own.sentence {
             return None;
         }
         if token.is(flag::PREPOSITION) {
-            return Some(token);
+            return (!asked(text, place)).then_some(token);
         }
         if token.content() {
             return None;
         }
     }
     None
+}
+
+/// Whether what stands behind a position is a question word, or nothing in its sentence.
+fn asked(text: &Analysed, at: usize) -> bool {
+    let next =
+        text.tokens.get(at + 1).filter(|next| text.tokens.get(at).is_some_and(|own| own.sentence == next.sentence));
+    next.is_none_or(|next| next.is(flag::QUESTION))
+}
+
+/// Prepositions of what is asked for: "by whom", "who … by?"; of a long text only the first of them.
+fn stranded(text: &Analysed) -> Vec<u64> {
+    let prepositions = text.tokens.iter().enumerate().filter(|(_, token)| token.is(flag::PREPOSITION));
+    prepositions.filter(|(at, _)| asked(text, *at)).map(|(_, token)| token.key).take(REACH).collect()
 }
 
 fn roles(a: &Analysed, b: &Analysed, shared: &[Shared], features: &mut Features) {
@@ -192,6 +207,13 @@ fn roles(a: &Analysed, b: &Analysed, shared: &[Shared], features: &mut Features)
         }
     }
     let exchanged = lost.iter().filter(|key| gained.contains(key)).count();
+    let (in_a, in_b) = (stranded(a), stranded(b));
+    let left = |own: &Analysed, at: usize, other: &Analysed, to: usize, away: &[u64]| {
+        let held = governor(own, at).map(|token| token.key);
+        held.is_some_and(|key| away.contains(&key)) && governor(other, to).map(|token| token.key) != held
+    };
+    let parted = |pair: &&Shared| left(a, pair.a, b, pair.b, &in_b) || left(b, pair.b, a, pair.a, &in_a);
+    features.count(Feature::Stranded, shared.iter().filter(parted).count(), 2);
     features.count(Feature::RoleSwap, exchanged, 2);
     features.count(Feature::RoleDir, directed, 2);
 }

@@ -3,7 +3,7 @@
 use super::features::{Feature, Features};
 
 /// From this value on a feature is a reason; the names are part of the contract.
-const REASONS: [(Feature, f32, &str); 36] = [
+const REASONS: [(Feature, f32, &str); 40] = [
     (Feature::NumSub, 1.0, "number"),
     (Feature::NumOne, 1.0, "number_one_sided"),
     (Feature::EntSub, 1.0, "name"),
@@ -17,6 +17,7 @@ const REASONS: [(Feature, f32, &str); 36] = [
     (Feature::Reversed, 1.0, "swapped_roles"),
     (Feature::Rebound, 1.0, "scope"),
     (Feature::RoleSwap, 1.0, "swapped_prepositions"),
+    (Feature::Stranded, 1.0, "swapped_roles"),
     (Feature::RoleDir, 1.0, "direction"),
     (Feature::DirOne, 2.0, "direction_one_sided"),
     (Feature::Passive, 1.0, "passive"),
@@ -25,6 +26,7 @@ const REASONS: [(Feature, f32, &str); 36] = [
     (Feature::Tense, 1.0, "tense"),
     (Feature::Pronoun, 1.0, "pronoun"),
     (Feature::Person, 1.0, "person"),
+    (Feature::PronounSub, 1.0, "person"),
     (Feature::AdjFlip, 1.0, "word_order"),
     (Feature::Moved, 0.34, "word_order"),
     (Feature::WhHard, 1.0, "question_type"),
@@ -33,6 +35,8 @@ const REASONS: [(Feature, f32, &str); 36] = [
     (Feature::CodeSub, 1.0, "code"),
     (Feature::CodeOne, 1.0, "code"),
     (Feature::CodeOrder, 1.0, "code"),
+    (Feature::LiteralSub, 1.0, "code"),
+    (Feature::LiteralOne, 1.0, "code"),
     (Feature::Quantity, 1.0, "quantifier"),
     (Feature::PrepSub, 2.0, "preposition"),
     (Feature::InFrame, 1.0, "word_exchanged"),

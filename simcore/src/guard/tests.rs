@@ -13,7 +13,7 @@ fn of(features: &Features, name: &str) -> f32 {
 }
 
 /// For each feature a pair that has it and one that has not.
-const EXAMPLES: [(&str, [&str; 2], [&str; 2]); 61] = [
+const EXAMPLES: [(&str, [&str; 2], [&str; 2]); 70] = [
     ("prep_frame", ["the ferry into Dover", "the ferry out of Dover"], ["the ferry into Dover", "a ferry into Dover"]),
     ("voice", ["Who taught Ann?", "Who was taught by Ann?"], ["Who wrote the play?", "Who was the play written by?"]),
     (
@@ -76,6 +76,15 @@ const EXAMPLES: [(&str, [&str; 2], [&str; 2]); 61] = [
     ("wh_hard", ["When was Ann born?", "the birthplace of Ann"], ["When was Ann born?", "the birthdate of Ann"]),
     ("code_sub", ["what is `a == b`", "what is `a != b`"], ["what is `a == b`", "explain `a == b`"]),
     ("code_one", ["explain range(1, 9)", "explain range(9)"], ["explain range(9)", "range(9) explained"]),
+    ("literal_sub", [r"explain ^\d{3}$", r"explain ^\D{3}$"], [r"explain ^\d{3}$", r"What does `^\d{3}$` mean?"]),
+    ("literal_sub", ["find . -mtime +7", "find . -mtime -7"], ["pay $2k and/or 50%", "pay $2,000 or 50 %"]),
+    ("literal_one", ["copy src to a", "copy src/ to a"], ["C++ or C# (or both)?", "c++ or c#"]),
+    ("literal_one", ["what is 7 // 2", "what is -7 // 2"], ["mail **me** at a@b.org", "mail me (at a@b.org)"]),
+    ("literal_sub", ["mend \"It rained, we left\"", "mend \"It rained we left\""], ["say \"a b\"", "tell me \"a b.\""]),
+    ("stranded", ["Who was taught by Ann?", "By whom was Ann taught?"], ["Who was taught by Ann?", "taught by Ann"]),
+    ("stranded", ["planets bigger than Mars", "planets Mars is bigger than"], ["the way to Rome", "How to go to Rome"]),
+    ("pronoun_sub", ["Can I use my car?", "Can I use his car?"], ["How do I pay?", "How do you pay?"]),
+    ("pronoun_sub", ["tell him of us", "tell us of them"], ["tell me about my car", "tell about my car"]),
     ("code_order", ["what is s[3:]", "what is s[:3]"], ["what is s[3:]", "explain s[3:]"]),
     ("quoted", ["translate \"good dog\"", "translate \"good cat\""], ["translate \"dog\"", "\"dog\" translate"]),
     ("exchange", ["Are old men rich?", "Are rich men old?"], ["Are old men rich?", "are old men rich"]),

@@ -22,8 +22,9 @@ from tests.quality.patience import decided
 HERE = Path(__file__).resolve().parent
 AT_ONCE = 8
 SECONDS = 60.0
-MOST_TRAPS = 0.03
-"""Share of the traps that may be served; the aim is 0.01, and the test prints the figure."""
+MOST_TRAPS = 0.0125
+"""Share of the traps that may be served; the aim is 0.01, two pairs are left to spare for other embedding kernels, and
+the test prints the figure."""
 
 LEAST_PARAPHRASES = 0.4
 """Share of the paraphrases, so that the traps are not kept out by serving nothing."""

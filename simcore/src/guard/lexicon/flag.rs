@@ -38,6 +38,8 @@ pub const PRONOUN: u64 = 1 << 16;
 pub const PRONOUNS: u64 = 0x3f << 16;
 /// Opens a question; shifted by the number of its kind.
 pub const ASKS: u64 = 1 << 22;
+/// The kinds that a question word opens; the others are "is", "many" and "old".
+pub const QUESTION: u64 = 0x3f << 22;
 /// Names what "when", "where", "why" or "how many" asks for; shifted by the number of the kind.
 pub const NOUN: u64 = 1 << 32;
 /// All bits of such nouns.
