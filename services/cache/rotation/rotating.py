@@ -190,7 +190,9 @@ class Rotating:
 
     async def _see_to_moving(self, plan: Plan, group: asyncio.TaskGroup) -> None:
         """Move if it is this replica's turn."""
-        wanted = plan.phase is Phase.EMBEDDING or self._settling(plan)
+        # Whoever starts reads its own entries first.
+        ready = self.sides.cache.recovery.ready.is_set()
+        wanted = ready and (plan.phase is Phase.EMBEDDING or self._settling(plan))
         moving = self._moving
         if moving is not None and not moving.done():
             if not (wanted and await self._hold()):

@@ -124,7 +124,7 @@ class RotatingCache:
             report=self.reported.append,
         )
         self._task = asyncio.create_task(self.rotating.run())
-        async with asyncio.timeout(GUARD_S):
+        async with asyncio.timeout(4 * GUARD_S):
             await self.sides.cache.recovery.ready.wait()
         return self
 
