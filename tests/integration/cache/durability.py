@@ -12,6 +12,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from antiphon.cache.v1 import reembedding_pb2 as reembedding
 from antiphon.cache.v1 import transfer_pb2 as transfer
 from antiphon.llm.v1 import llm_pb2 as llm
 from antiphon_client import AntiphonError, AsyncCacheClient
+from antiphon_client.errors import FailedPreconditionError, InvalidArgumentError
 from services.cache.scope import VERSION, Addresses
 from services.cache.values import Query
 from services.llm.values import Message, Role, TextPart
@@ -247,13 +249,6 @@ class Durability:
         self.result.acknowledged += len(entries)
         self.result.imported += len(entries)
 
-    async def _change(self, client: AsyncCacheClient, _: int) -> None:
-        """Begin a change to the other embedder, as soon as that is possible."""
-        state = await client.get_reembedding(reembedding.GetReembeddingRequest())
-        remote = state.serving.startswith("text_embedding")
-        to = reembedding.EmbedderChoice(embedder="minilm") if remote else REMOTE
-        await client.start_reembedding(reembedding.StartReembeddingRequest(to=to, share=0.5), timeout=CALL_SECONDS)
-
     async def _delete(self, client: AsyncCacheClient, number: int) -> None:
         async def delete(place: int, slot: Slot) -> None:
             found = await client.lookup(only(number, place), timeout=CALL_SECONDS)
@@ -305,9 +300,13 @@ class Durability:
                     slot.settled(text, f"{round_}: {victim} killed, found")
 
     async def _check_change(self, client: AsyncCacheClient) -> None:
-        """See whether a change of the embedder has ended; one that was killed a few times is let come to its end."""
+        """See whether a change of the embedder has ended, and begin another.
+
+        One that was killed a few times is let come to its end.
+        """
         asked = reembedding.GetReembeddingRequest()
-        change = (await client.get_reembedding(asked)).reembedding
+        found = await client.get_reembedding(asked)
+        change = found.reembedding
         self._unchanged = self._unchanged + 1 if change.phase == reembedding.REEMBEDDING_PHASE_EMBEDDING else 0
         if self._unchanged > KILLS_OF_A_CHANGE:
             async with asyncio.timeout(CHANGE_SECONDS):
@@ -317,6 +316,11 @@ class Durability:
         if change.phase == reembedding.REEMBEDDING_PHASE_SWITCHED:
             self._changes.add(change.start_time.ToMicroseconds())
             self.result.embedders = len(self._changes)
+        if change.phase != reembedding.REEMBEDDING_PHASE_EMBEDDING:
+            remote = found.serving.startswith("text_embedding")
+            to = reembedding.EmbedderChoice(embedder="minilm") if remote else REMOTE
+            with suppress(FailedPreconditionError, InvalidArgumentError):  # the last one is not over yet, or just now
+                await client.start_reembedding(reembedding.StartReembeddingRequest(to=to, share=0.5))
 
     def _check_clear(self, round_: int, number: int, texts: list[str | None]) -> None:
         """Of a clear that nobody acknowledged, all or nothing has happened."""
@@ -340,9 +344,8 @@ ACTS = (
     Durability._import,
     Durability._delete,
     Durability._clear,
-    Durability._change,
 )
-SHARES = (10, 6, 3, 4, 1, 2)
+SHARES = (10, 6, 3, 4, 1)
 """How often each is done, beside the others."""
 
 
