@@ -60,12 +60,16 @@ class Seen:
 
 
 def query(number: int) -> cache_pb2.Query:
-    parts = [llm_pb2.ContentPart(text=f"question number {number} of a writer")]
-    return cache_pb2.Query(namespace="writers", messages=[llm_pb2.Message(role=llm_pb2.ROLE_USER, parts=parts)])
+    return asked(f"question number {number} of a writer", "writers")
+
+
+def asked(text: str, namespace: str) -> cache_pb2.Query:
+    message = llm_pb2.Message(role=llm_pb2.ROLE_USER, parts=[llm_pb2.ContentPart(text=text)])
+    return cache_pb2.Query(namespace=namespace, messages=[message])
 
 
 @asynccontextmanager
-async def behind_a_proxy(tmp_path: Path) -> AsyncIterator[tuple[SuiteProcess, Proxy]]:
+async def behind_a_proxy(tmp_path: Path, *, timeout: float = 2.0) -> AsyncIterator[tuple[SuiteProcess, Proxy]]:
     """A suite whose services reach their store through a proxy, as one reaches a Qdrant server."""
     store = StoreProcess(tmp_path / "store", ANTIPHON_EDGESTORE_LISTEN=f"127.0.0.1:{free_ports(1)[0]}").start()
     key, token = tmp_path / "fingerprint.key", tmp_path / "token"
@@ -79,7 +83,7 @@ async def behind_a_proxy(tmp_path: Path) -> AsyncIterator[tuple[SuiteProcess, Pr
             ANTIPHON_QDRANT_URL=f"http://{proxy.address}",
             ANTIPHON_QDRANT_API_KEY_FILE=str(token),
             ANTIPHON_CACHE_FINGERPRINT_KEY_FILE=str(key),
-            ANTIPHON_CACHE_STORE_TIMEOUT="2",
+            ANTIPHON_CACHE_STORE_TIMEOUT=str(timeout),
         )
         suite = SuiteProcess(environ)
         try:
@@ -241,3 +245,45 @@ async def _served(client: AsyncCacheClient, number: int) -> str | None:
                 await asyncio.sleep(0.05)
             else:
                 return found.answer.text or None
+
+
+@pytest.mark.fault(43)
+async def test_a_slow_store_keeps_no_lookup_waiting_and_answers_are_stored_all_the_same(tmp_path: Path) -> None:
+    async with (
+        behind_a_proxy(tmp_path, timeout=30.0) as (suite, proxy),
+        AsyncCompletionClient(suite.address("completion")) as completion,
+        AsyncCacheClient(suite.address("cache")) as cache,
+    ):
+
+        async def ask(number: int) -> completion_pb2.CompleteResponse:
+            # A namespace of its own: what it has learned is in the store.
+            request = completion_pb2.CompleteRequest(
+                prompt="What is slow?", namespace=f"slow-{number}", cache=cache_pb2.CachePolicy(max_error_rate=0.02)
+            )
+            return await completion.complete(request, timeout=GUARD)
+
+        await ask(0)
+        proxy.delay = 1.0
+        responses = [await ask(number) for number in range(1, 11)]
+        assert all(response.answer.text for response in responses)
+        # One may have come when the machine was busy; the store makes none wait.
+        assert any(response.info.cache.outcome == cache_pb2.OUTCOME_MISS for response in responses)
+        await proxy.heal()
+        async with asyncio.timeout(GUARD):
+            while True:  # until a write behind them is acknowledged
+                answer = llm_pb2.Answer(text="a", finish_reason=llm_pb2.FINISH_REASON_STOP, model="small")
+                try:
+                    await cache.put(cache_pb2.PutRequest(query=query(1), answer=answer, durable=True), timeout=10)
+                except AntiphonError:
+                    await asyncio.sleep(0.05)
+                else:
+                    break
+        os.kill(suite.pid("cache"), signal.SIGKILL)
+        await asyncio.to_thread(suite.wait_for, "cache      killed by SIGKILL")
+        await asyncio.to_thread(suite.wait_for, "cache      serving")
+        assert await _served(cache, 1) == "a"
+        for number, response in enumerate(responses, start=1):
+            stored = asked("What is slow?", f"slow-{number}")
+            assert (
+                await cache.lookup(cache_pb2.LookupRequest(query=stored, policy=CACHED))
+            ).answer.text == response.answer.text
