@@ -28,7 +28,7 @@ from services.cache.rotation.workshop import Opened
 from services.cache.scope import Addresses, verifier
 from services.cache.settings import CacheSettings
 from services.cache.stats import Stats
-from services.chassis.errors import AntiphonError, FailedPrecondition, InvalidRequest
+from services.chassis.errors import AntiphonError, FailedPrecondition, InvalidRequest, Reason
 from services.chassis.memory import memory_limit
 from services.chassis.process import Process
 from services.chassis.settings import SettingsError
@@ -68,14 +68,19 @@ class SettingsWorkshop:
         return StoredControl(self._connection, now=self._clock.now, learned_under=learned_under, **self._copies)
 
     async def embedder(self, choice: Choice) -> Opened:
-        """See `Workshop`."""
+        """See `Workshop`. Raises FailedPrecondition, too, if the settings' verifier is for another one."""
         batcher = await self._opened(choice)
         try:
             await batcher.warm()
+            end = _end(choice, batcher)
+            await self._judge(end, batcher)
+        except SettingsError as error:
+            await batcher.aclose()
+            raise FailedPrecondition(str(error), reason=Reason.EMBEDDER_MISMATCH) from None
         except BaseException:
             await batcher.aclose()
             raise
-        return Opened(_end(choice, batcher), batcher, batcher.aclose)
+        return Opened(end, batcher, batcher.aclose)
 
     async def side(self, choice: Choice, stats: Stats | None) -> Side:
         """See `Workshop`. Raises SettingsError for a verifier that does not fit; an embedder that is down will do."""
@@ -109,9 +114,7 @@ class SettingsWorkshop:
 
     async def _side(self, end: End, batcher: MicroBatcher, stats: Stats | None) -> Side:
         settings = self._settings
-        judge = await asyncio.to_thread(
-            load_judge, settings, embedder=end.slug, min_similarity=batcher.default_min_similarity
-        )
+        judge = await self._judge(end, batcher)
         self._log.info("semantic hits are decided", by=judge.version, calibrated=judge.calibrated, embedder=end.slug)
         entries, control = self.store(end), self.control(end.slug)
         queue = await asyncio.to_thread(self._queue, end)
@@ -147,6 +150,10 @@ class SettingsWorkshop:
                 await asyncio.to_thread(queue.close)
 
         return Side(end, cache, entries, judge.version, entries.skipped.total, aclose)
+
+    async def _judge(self, end: End, batcher: MicroBatcher) -> Judge:
+        least = batcher.default_min_similarity
+        return await asyncio.to_thread(load_judge, self._settings, embedder=end.slug, min_similarity=least)
 
     async def _open(self, entries: StoredEntries, control: StoredControl) -> None:
         """Make sure that collections and key are what this process needs; Unavailable if nobody can tell yet."""

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from importlib import resources
 
 import pytest
 
@@ -141,3 +142,17 @@ async def test_a_kill_in_the_middle_is_survived_and_what_is_wrong_is_said(start:
             assert misfit.value.reason == "EMBEDDER_UNAVAILABLE"
         assert antiphon(cache, "--to", "minilm", "--cancel").returncode == 2
         assert antiphon(cache, "--no-wait", "--drop-old", "--to", "minilm").returncode == 2
+
+
+async def test_a_verifier_of_the_old_embedder_is_in_the_way(start: Callable[..., CacheProcess]) -> None:
+    verifier = resources.files("services.cache").joinpath("verifier", "minilm.json")
+    async with FakeOpenAI.start() as server:
+        cache = start(
+            ANTIPHON_EMBEDDING_OPENAI_BASE_URL=server.base_url,
+            OPENAI_API_KEY="k",
+            ANTIPHON_CACHE_VERIFIER=str(verifier),
+        ).serving()
+        refused = await antiphon_async(cache, *REMOTE)
+    assert refused.returncode == 1
+    assert "ANTIPHON_CACHE_VERIFIER" in refused.stderr
+    assert "EMBEDDER_MISMATCH" in refused.stderr
