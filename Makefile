@@ -14,6 +14,7 @@ FUZZ := --manifest-path simcore/fuzz/Cargo.toml
 .PHONY: help run test test-pythons lint gen bench bench-eviction bench-sentences bench-simcore setup model clean
 .PHONY: fit-decision eval-cache eval-online campaign-attack campaign-decision campaign-simcore fuzz-simcore
 .PHONY: campaign-isolation campaign-stampede campaign-streams campaign-survival campaign-durability campaign-model
+.PHONY: campaign-reembed campaign-store
 .PHONY: test-faults-sabotage
 
 help: ## show this list
@@ -118,6 +119,14 @@ campaign-survival: setup ## count who survives failing models, REQUESTS=20000, a
 campaign-durability: setup model ## kill the cache and its store KILLS=300 times, from SEED= on, and look for what is lost or back
 	DURABILITY_KILLS=$(or $(KILLS),300) DURABILITY_SEED=$(SEED) \
 	  $(BIN)/python -m pytest -s tests/integration/cache/test_cache_durability.py
+
+campaign-reembed: setup ## embed ENTRIES=50000 anew under load, killed twice, from SEED= on, and look for wrong hits; JSON last
+	REEMBED_ENTRIES=$(or $(ENTRIES),50000) REEMBED_SEED=$(SEED) \
+	  $(BIN)/python -m pytest -s tests/integration/cache/test_cache_reembed_campaign.py
+
+campaign-store: setup model ## let the store stop, crawl, break off and vanish under load, SECONDS=30 each, from SEED= on; JSON last
+	STORE_FAULT_SECONDS=$(or $(SECONDS),30) STORE_FAULT_SEED=$(SEED) \
+	  $(BIN)/python -m pytest -s tests/integration/suite/test_store_faults.py
 
 campaign-model: setup ## do OPERATIONS=200000 to two caches over one store and to a plain model, from SEED= on, and compare
 	MODEL_OPERATIONS=$(or $(OPERATIONS),200000) MODEL_SEED=$(SEED) \

@@ -19,8 +19,8 @@ from typing import cast
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
-from services.cache.cache import Cache
 from services.cache.metrics import CacheMetrics
+from services.cache.rotation.sides import Sides
 from services.cache.settings import CacheSettings
 from services.chassis.auth.table import TABLE
 from services.chassis.auth.values import Role
@@ -79,7 +79,7 @@ def metrics() -> str:
     store = Telemetry("edgestore", stream=io.BytesIO())
     cache, router, completion = CollectorRegistry(), CollectorRegistry(), CollectorRegistry()
     watched = CacheMetrics(cache)
-    watched.watch(cast(Cache, None), lambda: 0)  # read when Prometheus comes, which it does not
+    watched.watch(cast(Sides, None), lambda: None)  # read when Prometheus comes, which it does not
     RouterMetrics(router, every.log, ())
     CompletionMetrics(completion)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """The semantic cache: stores answers and serves them to equal and to reworded questions.
 
-    __main__ → servicer → cache → lookup, stores, fills …      adapters/ are injected
+    __main__ → servicer → rotation.sides → cache → lookup, stores, fills …      adapters/ are injected
 
     question    what is asked, normalised; whether only its own words may find it (`referring`)
     scope       within what an answer may be shared: the fingerprint and the keys
@@ -13,6 +13,7 @@
     recovery    the way from the store back into memory, at the start and after a fault of the index
     removal     deletes, clears, forgets what has expired; `purging` takes it out of the store
     tailing     what other replicas have stored, deleted and cleared
+    rotation    a change of the embedder while the cache serves
     clock       the time that entries live by
 
 Domain modules import neither gRPC nor protobuf.

@@ -29,6 +29,7 @@ from services.cache.learning.labels import Source
 from services.cache.listing import Listing
 from services.cache.lookup import Lookups
 from services.cache.outside import Limits, Outside
+from services.cache.ports import Write
 from services.cache.purging import Purging
 from services.cache.recovery import Recovery
 from services.cache.removal import Removal
@@ -66,12 +67,14 @@ DRAIN_SECONDS = 10.0
 class Cache:
     """Lookup, fills, storing, removal and statistics over one memory."""
 
-    def __init__(self, limits: Limits, outside: Outside) -> None:
+    def __init__(self, limits: Limits, outside: Outside, *, stats: Stats | None = None) -> None:
+        """`stats`: to go on with, of the cache that this one takes over from."""
         self._limits = limits
         self._outside = outside
         self._executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="search")
         self._background = Background(outside.report)
-        self.stats = Stats(outside.clock.now)
+        self.now = outside.clock.now
+        self.stats = stats or Stats(outside.clock.now)
         self.entries = Entries(
             outside.embedder_dim,
             room=Room(
@@ -90,7 +93,9 @@ class Cache:
             max_active=limits.max_fills,
             watcher=flying,
         )
-        addresses = Addresses(outside.key, embedder=outside.embedder_slug, longest=limits.max_entry_bytes)
+        self.addresses = addresses = Addresses(
+            outside.key, embedder=outside.embedder_slug, longest=limits.max_entry_bytes
+        )
         embeddings = Embeddings(outside.embedder, self._background)
         backlog = Backlog(
             outside.queue,
@@ -355,6 +360,11 @@ class Cache:
     ) -> Entry:
         """Store an answer directly; `writer` names an API key. Raises InvalidRequest, Unavailable."""
         return await self._storing.put(tenant, query, policy, answer, durable=durable, writer=writer, deadline=deadline)
+
+    def carry(self, entry: Entry) -> None:
+        """Take over what the cache of another embedder has stored; it is embedded in the background."""
+        if self._storing.take_up(Write(entry, None)) is None:
+            self.transfers.late.want(entry)
 
     async def remove(
         self, tenant: str, chosen: Chosen, action: Action = Action.DELETE, *, by: str = "", dry_run: bool = False

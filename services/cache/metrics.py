@@ -9,13 +9,15 @@ from functools import cache, partial
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.cache.adapting import Heard
-from services.cache.cache import Cache
 from services.cache.feedback import Verdict
 from services.cache.fill_values import Granted, InProgress
 from services.cache.flight import WaitResult
 from services.cache.histogram import LATENCY_BOUNDS, P_WRONG_BOUNDS, SIMILARITY_BOUNDS
 from services.cache.recovery import Phase
 from services.cache.room import Eviction
+from services.cache.rotation.plan import Phase as Reembedding
+from services.cache.rotation.plan import Plan
+from services.cache.rotation.sides import Sides
 from services.cache.storable import NotStored
 from services.cache.values import Answer, CommitResult, LookupResult
 
@@ -144,37 +146,46 @@ class CacheMetrics:
         said = verdict.feedback
         self._feedback.labels(said.source.value, "right" if said.right else "wrong").inc()
 
-    def watch(self, cache: Cache, skipped: Callable[[], int]) -> None:
-        """Show the state of `cache`; `skipped` counts stored records that cannot be read."""
-        self._gauge("entries", "Entries in memory, expired ones included.", lambda: len(cache.entries))
+    def watch(self, sides: Sides, plan: Callable[[], Plan | None]) -> None:
+        """Show the state of the cache that serves, and of the change of the embedder that `plan` tells of."""
+        self._gauge("entries", "Entries in memory, expired ones included.", lambda: len(sides.cache.entries))
         self._gauge(
             "entries_quarantined",
             "Entries in memory that are not served, or only to the question they were stored under.",
-            lambda: cache.entries.quarantined,
+            lambda: sides.cache.entries.quarantined,
         )
-        self._gauge("fills_active", "Questions whose answer is being made.", lambda: cache.fills.active)
+        self._gauge("fills_active", "Questions whose answer is being made.", lambda: sides.cache.fills.active)
         self._gauge(
             "writes_unsaved",
             "Writes that the store did not take: given up, or waiting for it to come back.",
-            lambda: cache.writer.given_up + len(cache.writer.unsaved()),
+            lambda: sides.cache.writer.given_up + len(sides.cache.writer.unsaved()),
         )
-        self._gauge("index_rebuilds", "Times the index was rebuilt after a fault.", lambda: cache.recovery.rebuilds)
-        self._gauge("records_skipped", "Stored records that cannot be read.", skipped)
+        self._gauge(
+            "index_rebuilds", "Times the index was rebuilt after a fault.", lambda: sides.cache.recovery.rebuilds
+        )
+        self._gauge("records_skipped", "Stored records that cannot be read.", partial(_skipped, sides))
         self._gauge(
             "error_budget_spent",
             "Wrong semantic hits of late, as it is believed, by those that were promised; above 1 too many.",
-            lambda: budget.spent if (budget := cache.adapting.budget()) else 0.0,
+            lambda: budget.spent if (budget := sides.cache.adapting.budget()) else 0.0,
         )
         self._gauge(
-            "learners", "Namespaces in memory that learn their own threshold.", lambda: len(cache.adapting.learners())
+            "learners",
+            "Namespaces in memory that learn their own threshold.",
+            lambda: len(sides.cache.adapting.learners()),
         )
         for reason in Eviction:
-            self._evictions.labels(reason.value).set_function(partial(_evicted, cache, reason))
+            self._evictions.labels(reason.value).set_function(partial(_evicted, sides, reason))
         for end in ("share", "low", "high"):
-            self._audited.labels(end).set_function(partial(_audited, cache, end))
+            self._audited.labels(end).set_function(partial(_audited, sides, end))
         for event in EVENTS:
-            self._learning.labels(event).set_function(partial(_happened, cache, event))
-        self._gauge("hydrated", "Whether everything stored has been read.", lambda: cache.recovery.phase is Phase.READY)
+            self._learning.labels(event).set_function(partial(_happened, sides, event))
+        self._gauge(
+            "hydrated", "Whether everything stored has been read.", lambda: sides.cache.recovery.phase is Phase.READY
+        )
+        self._gauge(
+            "reembedding_left", "Entries that a change of the embedder has still to embed.", lambda: _left(plan())
+        )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"antiphon_cache_{name}", text, labels, registry=self._registry)
@@ -187,14 +198,22 @@ class CacheMetrics:
         Gauge(f"antiphon_cache_{name}", text, registry=self._registry).set_function(read)
 
 
-def _audited(cache: Cache, value: str) -> float:
-    found = cache.adapting.audits()
+def _audited(sides: Sides, value: str) -> float:
+    found = sides.cache.adapting.audits()
     return math.nan if found is None else float(getattr(found, value))
 
 
-def _evicted(cache: Cache, reason: Eviction) -> float:
-    return cache.stats.evictions[reason]
+def _evicted(sides: Sides, reason: Eviction) -> float:
+    return sides.cache.stats.evictions[reason]
 
 
-def _happened(cache: Cache, event: str) -> float:
-    return cache.adapting.happened()[event]
+def _happened(sides: Sides, event: str) -> float:
+    return sides.cache.adapting.happened()[event]
+
+
+def _skipped(sides: Sides) -> int:
+    return sides.current.skipped()
+
+
+def _left(plan: Plan | None) -> int:
+    return plan.total - plan.done if plan is not None and plan.phase is Reembedding.EMBEDDING else 0

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
 from antiphon.cache.v1 import cache_pb2 as pb
+from antiphon.cache.v1 import reembedding_pb2 as reembedding
 from antiphon.cache.v1 import transfer_pb2 as transfer
 from services.cache.batch_proto import BatchResponse, read_batch
-from services.cache.cache import Cache
 from services.cache.decision import JUDGED
 from services.cache.exporting_proto import ExportParts, read_exported
 from services.cache.feedback_proto import read_feedback, write_reviewed
@@ -33,7 +33,10 @@ from services.cache.proto import (
     write_report,
     write_wait,
 )
+from services.cache.reembedding_proto import read_choice, read_share, write_plan
 from services.cache.removing_proto import read_action, read_chosen
+from services.cache.rotation.rotating import Rotating
+from services.cache.rotation.sides import Side, Sides
 from services.cache.scope import VERSION
 from services.cache.values import Asked, LookupResult
 from services.chassis.call import Call
@@ -67,6 +70,9 @@ TRANSFER_PLACES = 4
 
 TRANSFER_DEADLINE = 3_600.0
 
+REEMBEDDING_DEADLINE = 30.0
+"""A local embedder has to be read from the disk, a remote one to answer."""
+
 READER_SECONDS = 60.0
 """That an export waits for a reader who reads nothing."""
 
@@ -84,22 +90,17 @@ class CacheServicer:
 
     def __init__(
         self,
-        cache: Cache,
+        sides: Sides,
+        rotating: Rotating,
         metrics: CacheMetrics,
         *,
-        embedder: str,
-        version: str,
         now: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
-        """`embedder`: the slug of its identity; `version`: of what decides.
-
-        `now` is Unix seconds, `monotonic` the clock of leases.
-        """
-        self._cache = cache
+        """`now` is Unix seconds, `monotonic` the clock of leases."""
+        self._sides = sides
+        self._rotating = rotating
         self._metrics = metrics
-        self._embedder = embedder
-        self._version = version
         self._now = now
         self._monotonic = monotonic
 
@@ -107,9 +108,10 @@ class CacheServicer:
     async def Lookup(self, request: pb.LookupRequest, call: Call) -> pb.LookupResponse:  # noqa: N802
         """Look for a stored answer."""
         begun = self._monotonic()
-        result = await self._cache.lookup(call.caller.tenant, read_lookup(request), call.deadline)
+        side = self._sides.current
+        result = await side.cache.lookup(call.caller.tenant, read_lookup(request), call.deadline)
         self._metrics.looked_up(result, self._monotonic() - begun)
-        return self._lookup_response(result)
+        return self._lookup_response(result, side)
 
     @unary(deadline=BATCH_DEADLINE, slow=BATCH_DEADLINE, parts="lookups")
     async def BatchLookup(self, request: pb.BatchLookupRequest, call: Call) -> pb.BatchLookupResponse:  # noqa: N802
@@ -117,7 +119,8 @@ class CacheServicer:
         begun = self._monotonic()
         asked = await read_batch(request)
         valid = [one for one in asked if isinstance(one, Asked)]
-        results = iter(await self._cache.lookup_many(call.caller.tenant, valid, call.deadline))
+        side = self._sides.current
+        results = iter(await side.cache.lookup_many(call.caller.tenant, valid, call.deadline))
         seconds = self._monotonic() - begun
         response = BatchResponse()
         for one in asked:
@@ -126,29 +129,30 @@ class CacheServicer:
                 continue
             result = next(results)
             self._metrics.looked_up(result, seconds)
-            response.add(self._lookup_response(result))
+            response.add(self._lookup_response(result, side))
         return response.message
 
     @unary(deadline=WAIT_DEADLINE, limit=WAITERS, slow=WAIT_DEADLINE)
     async def WaitFill(self, request: pb.WaitFillRequest, call: Call) -> pb.WaitFillResponse:  # noqa: N802
         """Wait for an answer that someone else makes."""
         lease_id, token = read_lease_id(request.lease_id), read_token(request.fill_token)
-        result = await self._cache.wait(call.caller.tenant, lease_id, token, call.deadline)
+        cache, version = self._sides.of_lease(lease_id), self._sides.current.version
+        result = await cache.wait(call.caller.tenant, lease_id, token, call.deadline)
         self._metrics.waited(result)
-        return write_wait(result, version=self._version, lease=self._lease)
+        return write_wait(result, version=version, lease=self._lease)
 
     @unary(deadline=DEADLINE, limit=LEASES)
     async def RenewFill(self, request: pb.RenewFillRequest, call: Call) -> pb.RenewFillResponse:  # noqa: N802
         """Extend a lease."""
-        return pb.RenewFillResponse(
-            lease=self._lease(self._cache.renew(call.caller.tenant, read_lease_id(request.lease_id)))
-        )
+        lease_id = read_lease_id(request.lease_id)
+        granted = self._sides.of_lease(lease_id).renew(call.caller.tenant, lease_id)
+        return pb.RenewFillResponse(lease=self._lease(granted))
 
     @unary(deadline=DEADLINE, limit=LEASES)
     async def Commit(self, request: pb.CommitRequest, call: Call) -> pb.CommitResponse:  # noqa: N802
         """Store the answer of a fill and hand it to all who wait."""
         lease_id, answer = read_lease_id(request.lease_id), read_stored_answer(request)
-        result = await self._cache.commit(
+        result = await self._sides.commit(
             call.caller.tenant, lease_id, answer, durable=request.durable, writer=call.caller.key_id
         )
         self._metrics.committed(result)
@@ -164,7 +168,8 @@ class CacheServicer:
         """Give up a fill."""
         if len(request.reason) > MAX_ABORT_REASON:
             raise invalid("reason", f"at most {MAX_ABORT_REASON} characters")
-        if self._cache.abort(call.caller.tenant, read_lease_id(request.lease_id)):
+        lease_id = read_lease_id(request.lease_id)
+        if self._sides.of_lease(lease_id).abort(call.caller.tenant, lease_id):
             self._metrics.aborted(request.reason)
         return pb.AbortResponse()
 
@@ -172,7 +177,7 @@ class CacheServicer:
     async def ReportAudit(self, request: pb.ReportAuditRequest, call: Call) -> pb.ReportAuditResponse:  # noqa: N802
         """Compare a fresh answer with what a hit served."""
         audit_id, answer = read_audit_id(request.audit_id), read_stored_answer(request)
-        heard = await self._cache.audited(call.caller.tenant, audit_id, answer)
+        heard = await self._sides.cache.audited(call.caller.tenant, audit_id, answer)
         self._metrics.audited(heard)
         return pb.ReportAuditResponse(counted=heard.counted, agrees=heard.agrees)
 
@@ -180,7 +185,7 @@ class CacheServicer:
     async def Put(self, request: pb.PutRequest, call: Call) -> pb.PutResponse:  # noqa: N802
         """Store an answer directly."""
         query, policy, answer = read_query(request), read_policy(request.policy), read_stored_answer(request)
-        entry = await self._cache.put(
+        entry = await self._sides.put(
             call.caller.tenant,
             query,
             policy,
@@ -195,13 +200,13 @@ class CacheServicer:
     async def Delete(self, request: pb.DeleteRequest, call: Call) -> pb.DeleteResponse:  # noqa: N802
         """Delete, quarantine or release entries."""
         chosen, action, caller = read_chosen(request), read_action(request), call.caller
-        removed = await self._cache.remove(caller.tenant, chosen, action, by=caller.key_id, dry_run=request.dry_run)
+        removed = await self._sides.remove(caller.tenant, chosen, action, by=caller.key_id, dry_run=request.dry_run)
         return pb.DeleteResponse(deleted=removed)
 
     @unary(deadline=DEADLINE, limit=OPERATING)
     async def Clear(self, request: pb.ClearRequest, call: Call) -> pb.ClearResponse:  # noqa: N802
         """Clear a namespace."""
-        cleared, epoch = await self._cache.clear(
+        cleared, epoch = await self._sides.clear(
             call.caller.tenant, read_namespace(request.namespace), dry_run=request.dry_run
         )
         return pb.ClearResponse(cleared=cleared, epoch=epoch)
@@ -210,34 +215,36 @@ class CacheServicer:
     async def GetStats(self, request: pb.GetStatsRequest, call: Call) -> pb.GetStatsResponse:  # noqa: N802
         """Read counters and sizes."""
         namespace = read_namespace(request.namespace) if request.namespace else None
-        return write_report(await self._cache.report(call.caller.tenant, namespace))
+        return write_report(await self._sides.cache.report(call.caller.tenant, namespace))
 
     @unary(deadline=DEADLINE)
     async def Explain(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:  # noqa: N802
         """Explain a lookup."""
         query, policy = read_query(request), read_policy(request.policy)
         limit = read_limit(request.limit, default=JUDGED, most=MAX_EXPLAINED, path="limit")
-        explanation = await self._cache.explain(call.caller.tenant, query, policy, limit=limit, deadline=call.deadline)
-        return write_explanation(explanation, model=query.model, embedder=self._embedder, version=self._version)
+        side = self._sides.current
+        explanation = await side.cache.explain(call.caller.tenant, query, policy, limit=limit, deadline=call.deadline)
+        return write_explanation(explanation, model=query.model, embedder=side.end.slug, version=side.version)
 
     @unary(deadline=DEADLINE)
     async def ListEntries(self, request: pb.ListEntriesRequest, call: Call) -> pb.ListEntriesResponse:  # noqa: N802
         """List what is stored."""
         wanted, after = read_wanted(request), read_place(request.page_token)
         size = read_limit(request.page_size, default=PAGE_SIZE, most=MAX_PAGE_SIZE, path="page_size")
+        side = self._sides.current
         if not request.most_served:
-            page = await self._cache.listing.page(call.caller.tenant, wanted, size=size, after=after)
+            page = await side.cache.listing.page(call.caller.tenant, wanted, size=size, after=after)
         elif after is None:
-            page = self._cache.listing.most_served(call.caller.tenant, wanted, size=size)
+            page = side.cache.listing.most_served(call.caller.tenant, wanted, size=size)
         else:
             raise invalid("page_token", "must be empty with most_served")
-        return write_page(page, embedder=self._embedder)
+        return write_page(page, embedder=side.end.slug)
 
     @unary(deadline=DEADLINE)
     async def Feedback(self, request: pb.FeedbackRequest, call: Call) -> pb.FeedbackResponse:  # noqa: N802
         """Take what is said about an entry."""
         feedback = read_feedback(request, call.caller.key_id)
-        return write_reviewed(await self._cache.feedback(call.caller.tenant, feedback))
+        return write_reviewed(await self._sides.feedback(call.caller.tenant, feedback))
 
     @server_stream(deadline=TRANSFER_DEADLINE, limit=TRANSFERS, patience=READER_SECONDS)
     async def Export(  # noqa: N802
@@ -245,15 +252,16 @@ class CacheServicer:
     ) -> AsyncIterator[transfer.ExportResponse]:
         """Send everything that is stored."""
         wanted, tenant = read_exported(request), call.caller.tenant
+        side = self._sides.current
         header = transfer.ExportHeader(
             start_time=write_timestamp(self._now()),
-            embedder=self._embedder,
+            embedder=side.end.slug,
             address_version=VERSION,
-            most_entries=self._cache.transfers.exporting.most(tenant, wanted),
+            most_entries=side.cache.transfers.exporting.most(tenant, wanted),
         )
         yield transfer.ExportResponse(header=header)
         parts = ExportParts()
-        async with aclosing(self._cache.transfers.exporting.pages(tenant, wanted)) as pages:
+        async with aclosing(side.cache.transfers.exporting.pages(tenant, wanted)) as pages:
             async for page in pages:
                 for response in parts.of(page):
                     yield response
@@ -271,13 +279,46 @@ class CacheServicer:
             elif request.HasField("options"):
                 raise invalid("options", "only in the first message")
             read = await read_lines(request.lines, lines)
-            await self._cache.transfers.importing.take(call.caller.tenant, read, terms, taken)
+            await self._sides.cache.transfers.importing.take(call.caller.tenant, read, terms, taken)
             lines, first = lines + len(read), False
         return write_taken(taken)
 
-    def _lookup_response(self, result: LookupResult) -> pb.LookupResponse:
-        response = write_lookup(result, lookup_id=secrets.token_hex(12), version=self._version, lease=self._lease)
-        write_embedding(response, result, embedder=self._embedder)
+    @unary(deadline=REEMBEDDING_DEADLINE, limit=OPERATING)
+    async def StartReembedding(  # noqa: N802
+        self, request: reembedding.StartReembeddingRequest, _call: Call
+    ) -> reembedding.StartReembeddingResponse:
+        """Begin a change of the embedder."""
+        plan = await self._rotating.start(read_choice(request), read_share(request))
+        return reembedding.StartReembeddingResponse(reembedding=write_plan(plan))
+
+    @unary(deadline=DEADLINE, limit=OPERATING)
+    async def GetReembedding(  # noqa: N802
+        self, _request: reembedding.GetReembeddingRequest, _call: Call
+    ) -> reembedding.GetReembeddingResponse:
+        """Tell of a change of the embedder."""
+        plan = await self._rotating.status()
+        response = reembedding.GetReembeddingResponse(serving=self._sides.current.end.slug)
+        if plan is not None:
+            response.reembedding.CopyFrom(write_plan(plan))
+        return response
+
+    @unary(deadline=DEADLINE, limit=OPERATING)
+    async def CancelReembedding(  # noqa: N802
+        self, _request: reembedding.CancelReembeddingRequest, _call: Call
+    ) -> reembedding.CancelReembeddingResponse:
+        """Give a change of the embedder up."""
+        return reembedding.CancelReembeddingResponse(reembedding=write_plan(await self._rotating.cancel()))
+
+    @unary(deadline=DEADLINE, limit=OPERATING)
+    async def DropOldEmbeddings(  # noqa: N802
+        self, _request: reembedding.DropOldEmbeddingsRequest, _call: Call
+    ) -> reembedding.DropOldEmbeddingsResponse:
+        """Drop the collection of the embedder before."""
+        return reembedding.DropOldEmbeddingsResponse(reembedding=write_plan(await self._rotating.drop_old()))
+
+    def _lookup_response(self, result: LookupResult, side: Side) -> pb.LookupResponse:
+        response = write_lookup(result, lookup_id=secrets.token_hex(12), version=side.version, lease=self._lease)
+        write_embedding(response, result, embedder=side.end.slug)
         return response
 
     def _lease(self, granted: Granted) -> pb.Lease:

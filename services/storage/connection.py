@@ -6,7 +6,7 @@ After a failure the place is looked up again, and collections are checked again 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from services.chassis.errors import FailedPrecondition, Unavailable
@@ -51,10 +51,28 @@ class Connection:
             self._collections.pop(spec.name, None)
             raise
 
+    async def move_alias(self, alias: str, collection: str) -> None:
+        """See `Store.move_alias`. Raises as `collection`."""
+        await self._on_store(lambda store: store.move_alias(alias, collection))
+
+    async def drop(self, collection: str) -> None:
+        """See `Store.drop`. Raises as `collection`."""
+        await self._on_store(lambda store: store.drop(collection))
+        self._collections.pop(collection, None)
+
     async def aclose(self) -> None:
         """Close it."""
         if self._store is not None:
             await self._store.aclose()
+
+    async def _on_store(self, work: Callable[[Store], Awaitable[None]]) -> None:
+        try:
+            async with self._moving:
+                store = await self._connected()
+            await work(store)
+        except Unavailable:
+            self._doubtful = True
+            raise
 
     async def _connected(self) -> Store:
         if self._store is not None and not self._doubtful:

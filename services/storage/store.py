@@ -87,7 +87,7 @@ class Store:
 
         Raises FailedPrecondition(STORE_MISMATCH) when it exists with another dimension, distance or index type, when
         its alias belongs to another collection, or when the server is too old; Unavailable when the store is down.
-        Nothing is ever dropped. Safe to repeat and to run in several processes at once.
+        It drops nothing. Safe to repeat and to run in several processes at once.
         """
         await self._check_version()
         try:
@@ -115,6 +115,13 @@ class Store:
         create = pb.CreateAlias(alias_name=alias, collection_name=collection)
         actions.append(pb.AliasOperations(create_alias=create))
         await self._calls(self._client.grpc_collections.UpdateAliases, pb.ChangeAliases(actions=actions))
+
+    async def drop(self, collection: str) -> None:
+        """Delete a collection with all that is in it, and its aliases; nothing if there is none."""
+        exists = pb.CollectionExistsRequest(collection_name=collection)
+        answer = await self._calls(self._client.grpc_collections.CollectionExists, exists)
+        if answer.result.exists:
+            await self._calls(self._client.grpc_collections.Delete, pb.DeleteCollection(collection_name=collection))
 
     async def _health(self, _: None, *, timeout: float) -> pb.HealthCheckReply:  # noqa: ARG002 `Calls` bounds it
         version = await self._client.info()

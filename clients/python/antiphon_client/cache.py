@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING
 
-from antiphon.cache.v1 import cache_pb2, cache_pb2_grpc, transfer_pb2
+from antiphon.cache.v1 import cache_pb2, cache_pb2_grpc, reembedding_pb2, transfer_pb2
 from antiphon_client._call import AsyncChannelOwner, SyncChannelOwner, raised, streamed, unary
 from antiphon_client._credential import ApiKey, Metadata
 
@@ -142,6 +142,38 @@ class AsyncCacheClient(AsyncChannelOwner):
     ) -> transfer_pb2.ImportResponse:
         """Store entries of an export; they are asked for as fast as the server takes them."""
         return await unary(self._stub.Import(requests, timeout=timeout, metadata=self._credential.metadata(metadata)))
+
+    async def start_reembedding(
+        self, request: reembedding_pb2.StartReembeddingRequest, *, timeout: float = 30.0, metadata: Metadata = ()
+    ) -> reembedding_pb2.StartReembeddingResponse:
+        """Begin a change of the embedder."""
+        return await unary(
+            self._stub.StartReembedding(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+        )
+
+    async def get_reembedding(
+        self, request: reembedding_pb2.GetReembeddingRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> reembedding_pb2.GetReembeddingResponse:
+        """Read how far a change of the embedder is."""
+        return await unary(
+            self._stub.GetReembedding(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+        )
+
+    async def cancel_reembedding(
+        self, request: reembedding_pb2.CancelReembeddingRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> reembedding_pb2.CancelReembeddingResponse:
+        """Give up the change of the embedder that is under way."""
+        return await unary(
+            self._stub.CancelReembedding(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+        )
+
+    async def drop_old_embeddings(
+        self, request: reembedding_pb2.DropOldEmbeddingsRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> reembedding_pb2.DropOldEmbeddingsResponse:
+        """Drop the collection of the embedder before the change."""
+        return await unary(
+            self._stub.DropOldEmbeddings(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+        )
 
 
 class CacheClient(SyncChannelOwner):
@@ -280,3 +312,31 @@ class CacheClient(SyncChannelOwner):
         """Store entries of an export; they are asked for as fast as the server takes them."""
         with raised():
             return self._stub.Import(requests, timeout=timeout, metadata=self._credential.metadata(metadata))
+
+    def start_reembedding(
+        self, request: reembedding_pb2.StartReembeddingRequest, *, timeout: float = 30.0, metadata: Metadata = ()
+    ) -> reembedding_pb2.StartReembeddingResponse:
+        """Begin a change of the embedder."""
+        with raised():
+            return self._stub.StartReembedding(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+
+    def get_reembedding(
+        self, request: reembedding_pb2.GetReembeddingRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> reembedding_pb2.GetReembeddingResponse:
+        """Read how far a change of the embedder is."""
+        with raised():
+            return self._stub.GetReembedding(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+
+    def cancel_reembedding(
+        self, request: reembedding_pb2.CancelReembeddingRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> reembedding_pb2.CancelReembeddingResponse:
+        """Give up the change of the embedder that is under way."""
+        with raised():
+            return self._stub.CancelReembedding(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+
+    def drop_old_embeddings(
+        self, request: reembedding_pb2.DropOldEmbeddingsRequest, *, timeout: float = 5.0, metadata: Metadata = ()
+    ) -> reembedding_pb2.DropOldEmbeddingsResponse:
+        """Drop the collection of the embedder before the change."""
+        with raised():
+            return self._stub.DropOldEmbeddings(request, timeout=timeout, metadata=self._credential.metadata(metadata))

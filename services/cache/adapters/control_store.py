@@ -42,6 +42,21 @@ _KEY = "fingerprint_key"
 _LEARNED = "learned"
 
 
+def control_spec(replication_factor: int, write_consistency_factor: int) -> CollectionSpec:
+    """The collection of all this."""
+    return CollectionSpec(
+        name="antiphon_control",
+        indexes=(
+            Index("ns", IndexKind.TENANT),
+            Index("kind", IndexKind.KEYWORD),
+            Index("ver", IndexKind.INTEGER),
+            Index("saved_us", IndexKind.INTEGER),
+        ),
+        replication_factor=replication_factor,
+        write_consistency_factor=write_consistency_factor,
+    )
+
+
 class StoredControl:
     """An `EpochStore`, a `LearningStore`, `Leases`, and the check that this process has the key of the entries."""
 
@@ -52,21 +67,13 @@ class StoredControl:
         replication_factor: int = 1,
         write_consistency_factor: int = 1,
         now: Callable[[], float] = time.time,
+        learned_under: str = "",
     ) -> None:
-        """`now`: Unix seconds."""
+        """`now`: Unix seconds; `learned_under`: the embedder under which namespaces learned, as others learn anew."""
         self._connection = connection
+        self._learned_under = learned_under
         self._now = now
-        self._spec = CollectionSpec(
-            name="antiphon_control",
-            indexes=(
-                Index("ns", IndexKind.TENANT),
-                Index("kind", IndexKind.KEYWORD),
-                Index("ver", IndexKind.INTEGER),
-                Index("saved_us", IndexKind.INTEGER),
-            ),
-            replication_factor=replication_factor,
-            write_consistency_factor=write_consistency_factor,
-        )
+        self._spec = control_spec(replication_factor, write_consistency_factor)
 
     async def check_key(self, verifier: str, *, store_is_empty: bool) -> None:
         """Make sure that entries are made with one key only; the first process to come decides which.
@@ -142,7 +149,7 @@ class StoredControl:
     async def load_learned(self, tenant: str, namespace: str) -> object:
         """See `LearningStore`."""
         async with self._opened() as collection:
-            found = await collection.get([_learned_id(partition(tenant, namespace))])
+            found = await collection.get([self._learned_id(partition(tenant, namespace))])
         if not found:
             return None
         try:
@@ -163,9 +170,12 @@ class StoredControl:
                 "state": orjson.dumps(one.state).decode(),
                 "schema": 1,
             }
-            points.append(Point(_learned_id(ns), None, payload))
+            points.append(Point(self._learned_id(ns), None, payload))
         async with self._opened() as collection:
             await collection.upsert(points, durable=True)
+
+    def _learned_id(self, ns: str) -> str:
+        return str(uuid.uuid5(_IDS, "/".join([_LEARNED, *filter(None, [self._learned_under]), ns])))
 
     def _opened(self) -> AbstractAsyncContextManager[Collection]:
         return self._connection.collection(self._spec)
@@ -173,10 +183,6 @@ class StoredControl:
 
 _UNREADABLE = "unreadable"
 """In the place of a state that is no JSON: whoever reads it refuses it as one of no use, and counts it."""
-
-
-def _learned_id(ns: str) -> str:
-    return str(uuid.uuid5(_IDS, f"{_LEARNED}/{ns}"))
 
 
 def _read(payload: dict[str, Any]) -> Epoch:

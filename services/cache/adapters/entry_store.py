@@ -38,6 +38,9 @@ from services.storage import (
 LAYOUT = 1
 """Of the collection, in its name: what its vectors are. Records have a schema of their own."""
 
+CURRENT_ALIAS = "antiphon_entries"
+"""Names the collection that is served, since a change of the embedder; for people and their tools."""
+
 REMOVE_CHUNK = 200
 """Entries in one request to delete: each is a condition of its own."""
 
@@ -53,6 +56,11 @@ _INDEXES = (
 
 # Whatever deletes by condition names our own schema: records of another version of this software are not ours to judge.
 _OURS = Equals("schema", SCHEMA)
+
+
+def collection_name(embedder: str, dim: int) -> str:
+    """Of the entries of an embedder, by the slug of its identity and the length of its vectors."""
+    return f"{CURRENT_ALIAS}_{embedder}_{dim}_v{LAYOUT}"
 
 
 class StoredEntries:
@@ -73,12 +81,11 @@ class StoredEntries:
         self._embedder = embedder
         self._dim = dim
         self._now = now
-        alias = f"antiphon_entries_{embedder}_{dim}"
         self._spec = CollectionSpec(
-            name=f"{alias}_v{LAYOUT}",
+            name=collection_name(embedder, dim),
             dim=dim,
             indexes=_INDEXES,
-            alias=alias,
+            alias=f"{CURRENT_ALIAS}_{embedder}_{dim}",
             replication_factor=replication_factor,
             write_consistency_factor=write_consistency_factor,
         )

@@ -101,5 +101,19 @@ async def test_an_alias_names_one_collection_and_moves_in_one_step(
     assert await store.resolve(alias) is None
 
 
+async def test_a_collection_is_dropped_with_what_is_in_it_and_its_alias(
+    store: Store, spec: CollectionSpec, new_id
+) -> None:
+    alias = f"{spec.name}_alias"
+    collection = await store.ensure(replace(spec, alias=alias))
+    await collection.upsert([Point(new_id(), None, {"ns": "a", "ver": 1})], durable=True)
+    await store.drop(spec.name)
+    assert await store.resolve(alias) is None
+    with pytest.raises(FailedPrecondition):
+        await collection.count()
+    await store.drop(spec.name)  # once more does no harm
+    assert await (await store.ensure(spec)).count() == 0
+
+
 async def test_the_store_says_that_it_is_up(store: Store) -> None:
     assert await store.ping() is True

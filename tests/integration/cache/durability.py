@@ -1,7 +1,8 @@
 """Kills of the cache and of its store in the middle of what they do, and what must be true afterwards.
 
-A client puts, fills, deletes and clears over gRPC and notes what was acknowledged. At a moment that the seed chooses
-the victim gets SIGKILL; both processes are brought back, and everything that was noted is looked up.
+A client puts, fills, imports, deletes and clears over gRPC and notes what was acknowledged, while the embedder is
+changed to and fro. At a moment that the seed chooses the victim gets SIGKILL; both processes are brought back, and
+everything that was noted is looked up.
 """
 
 from __future__ import annotations
@@ -11,13 +12,22 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from antiphon.cache.v1 import cache_pb2 as pb
+from antiphon.cache.v1 import reembedding_pb2 as reembedding
+from antiphon.cache.v1 import transfer_pb2 as transfer
 from antiphon.llm.v1 import llm_pb2 as llm
 from antiphon_client import AntiphonError, AsyncCacheClient
+from antiphon_client.errors import FailedPreconditionError, InvalidArgumentError
+from services.cache.scope import VERSION, Addresses
+from services.cache.values import Query
+from services.llm.values import Message, Role, TextPart
+from tests.fakes.openai_server import FakeOpenAI
 from tests.integration.cache.cache_process import CacheProcess
+from tests.integration.cache.transfer import requests
 from tests.integration.edgestore.store_process import StoreProcess
 
 WORKERS = 4
@@ -29,6 +39,21 @@ LONGEST_SECONDS = 0.6
 """From the beginning of a round to its kill, at most."""
 
 CALL_SECONDS = 3.0
+
+IMPORTED = 6
+"""Lines of one import."""
+
+KILLS_OF_A_CHANGE = 4
+CHANGE_SECONDS = 60.0
+"""A guard: a lease of one that was killed has to end, and all to be embedded."""
+
+REMOTE = reembedding.EmbedderChoice(embedder="openai", model="text-embedding-3-small", dim=48)
+"""The other embedder."""
+
+
+_PLAIN = Query((Message(Role.USER, (TextPart("plain"),)),))
+PLAIN = Addresses(bytes(32), embedder="any", longest=1_000).of("any", _PLAIN).origin.digest
+"""Of what stands before a question when there is nothing; the same under every key."""
 
 
 class Broken(AssertionError):
@@ -64,6 +89,9 @@ class Result:
     acknowledged: int = 0
     checked: int = 0
     clears: int = 0
+    imported: int = 0
+    embedders: int = 0
+    """Changes of the embedder that came to their end."""
     serving: list[float] = field(default_factory=list)
     """Seconds from the start of the processes to SERVING."""
 
@@ -71,7 +99,8 @@ class Result:
 class Durability:
     """One campaign on one state folder."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, remote: FakeOpenAI) -> None:
+        """`remote` serves the other embedder."""
         self._seed = seed
         self._chance = random.Random(seed)
         self._store = StoreProcess(folder / "state")
@@ -82,6 +111,10 @@ class Durability:
         self._unsure: set[int] = set()
         """Namespaces of which a clear was tried and not acknowledged."""
         self._texts = 0
+        self._remote = remote
+        self._unchanged = 0
+        self._changes: set[int] = set()
+        """Starts of the changes of the embedder that came to their end."""
         self.result = Result()
 
     async def run(self, kills: int) -> Result:
@@ -135,15 +168,17 @@ class Durability:
             ANTIPHON_CACHE_MIN_SIMILARITY="1",
             ANTIPHON_CACHE_DECISION_BUDGET="5",
             ANTIPHON_CACHE_STORE_TIMEOUT="5",
+            ANTIPHON_EMBEDDING_OPENAI_BASE_URL=self._remote.base_url,
+            OPENAI_API_KEY="k",
         ).serving()
 
     async def _work(self, client: AsyncCacheClient, stop: asyncio.Event) -> None:
         while not stop.is_set():
             number = self._chance.randrange(NAMESPACES)
-            act = self._chance.choices((self._put, self._fill, self._delete, self._clear), (10, 6, 4, 1))[0]
+            act = self._chance.choices(ACTS, SHARES)[0]
             try:
                 async with asyncio.timeout(CALL_SECONDS):
-                    await act(client, number)
+                    await act(self, client, number)
             except (AntiphonError, TimeoutError):
                 await asyncio.sleep(0.01)
 
@@ -195,6 +230,25 @@ class Durability:
 
         await self._on_slot(number, fill)
 
+    async def _import(self, client: AsyncCacheClient, number: int) -> None:
+        """Some lines at once; each is acknowledged with the whole."""
+        free = [place for place, slot in enumerate(self._slots[number]) if not slot.busy]
+        if not self._open(number) or not free:
+            await asyncio.sleep(0)
+            return
+        chosen = {place: self._text() for place in self._chance.sample(free, min(len(free), IMPORTED))}
+        for place, text in chosen.items():
+            self._slots[number][place].busy = True
+            self._slots[number][place].tried(text, "import")
+        entries = [portable(number, place, text) for place, text in chosen.items()]
+        done = await client.import_(requests(entries), timeout=CALL_SECONDS)
+        assert done.stored == len(entries), done
+        for place, text in chosen.items():
+            self._slots[number][place].settled(text, "acknowledged")
+            self._slots[number][place].busy = False
+        self.result.acknowledged += len(entries)
+        self.result.imported += len(entries)
+
     async def _delete(self, client: AsyncCacheClient, number: int) -> None:
         async def delete(place: int, slot: Slot) -> None:
             found = await client.lookup(only(number, place), timeout=CALL_SECONDS)
@@ -226,6 +280,7 @@ class Durability:
     async def _check(self, round_: int, victim: str) -> None:
         assert self._cache is not None
         async with AsyncCacheClient(self._cache.address) as client:
+            await self._check_change(client)
             for number, slots in enumerate(self._slots):
                 found = await client.batch_lookup(
                     pb.BatchLookupRequest(lookups=[only(number, place) for place in range(QUESTIONS)]), timeout=60
@@ -244,6 +299,29 @@ class Durability:
                     slot.busy = False
                     slot.settled(text, f"{round_}: {victim} killed, found")
 
+    async def _check_change(self, client: AsyncCacheClient) -> None:
+        """See whether a change of the embedder has ended, and begin another.
+
+        One that was killed a few times is let come to its end.
+        """
+        asked = reembedding.GetReembeddingRequest()
+        found = await client.get_reembedding(asked)
+        change = found.reembedding
+        self._unchanged = self._unchanged + 1 if change.phase == reembedding.REEMBEDDING_PHASE_EMBEDDING else 0
+        if self._unchanged > KILLS_OF_A_CHANGE:
+            async with asyncio.timeout(CHANGE_SECONDS):
+                while change.phase == reembedding.REEMBEDDING_PHASE_EMBEDDING:
+                    await asyncio.sleep(0.1)
+                    change = (await client.get_reembedding(asked)).reembedding
+        if change.phase == reembedding.REEMBEDDING_PHASE_SWITCHED:
+            self._changes.add(change.start_time.ToMicroseconds())
+            self.result.embedders = len(self._changes)
+        if change.phase != reembedding.REEMBEDDING_PHASE_EMBEDDING:
+            remote = found.serving.startswith("text_embedding")
+            to = reembedding.EmbedderChoice(embedder="minilm") if remote else REMOTE
+            with suppress(FailedPreconditionError, InvalidArgumentError):  # the last one is not over yet, or just now
+                await client.start_reembedding(reembedding.StartReembeddingRequest(to=to, share=0.5))
+
     def _check_clear(self, round_: int, number: int, texts: list[str | None]) -> None:
         """Of a clear that nobody acknowledged, all or nothing has happened."""
         unsure = [
@@ -260,19 +338,49 @@ class Durability:
         return f"answer {self._seed}/{self._texts}"
 
 
+ACTS = (
+    Durability._put,
+    Durability._fill,
+    Durability._import,
+    Durability._delete,
+    Durability._clear,
+)
+SHARES = (10, 6, 3, 4, 1)
+"""How often each is done, beside the others."""
+
+
 def name(number: int) -> str:
     return f"namespace-{number}"
 
 
+def question(place: int) -> str:
+    return f"question number {place}, to be killed for"
+
+
 def query(number: int, place: int) -> pb.Query:
-    text = f"question number {place}, to be killed for"
-    message = llm.Message(role=llm.ROLE_USER, parts=[llm.ContentPart(text=text)])
+    message = llm.Message(role=llm.ROLE_USER, parts=[llm.ContentPart(text=question(place))])
     return pb.Query(namespace=name(number), messages=[message])
 
 
 def only(number: int, place: int) -> pb.LookupRequest:
     policy = pb.CachePolicy(mode=pb.CACHE_MODE_ONLY_IF_CACHED, min_similarity=1.0)
     return pb.LookupRequest(query=query(number, place), policy=policy)
+
+
+def portable(number: int, place: int, text: str) -> transfer.PortableEntry:
+    """An entry that was made now, as an export would have it."""
+    now_us = time.time_ns() // 1_000
+    entry = transfer.PortableEntry(
+        namespace=name(number),
+        model="auto",
+        question=[question(place)],
+        context_digest=PLAIN,
+        address_version=VERSION,
+        answer=answer(text),
+    )
+    entry.create_time.FromMicroseconds(now_us)
+    entry.expire_time.FromMicroseconds(now_us + 3_600_000_000)
+    return entry
 
 
 def answer(text: str) -> llm.Answer:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.openai_server import FakeOpenAI
 from tests.integration.cache.durability import Durability
 
 KILLS = int(os.environ.get("DURABILITY_KILLS") or 20)
@@ -25,15 +26,20 @@ SLOWEST = 60
 async def test_kills_lose_nothing_acknowledged_and_bring_nothing_back(tmp_path: Path) -> None:
     seed = int(SEED) if SEED else secrets.randbelow(2**32)
     print(f"DURABILITY_SEED={seed}")
-    result = await Durability(tmp_path, seed).run(KILLS)
+    async with FakeOpenAI.start() as remote:
+        result = await Durability(tmp_path, seed, remote).run(KILLS)
     serving = sorted(result.serving)
     figures = {
         "kills": result.kills,
         "acknowledged": result.acknowledged,
         "checked": result.checked,
         "clears": result.clears,
+        "imported": result.imported,
+        "changes of the embedder": result.embedders,
         "lost or back": 0,
         "seconds to SERVING": {"median": serving[len(serving) // 2], "worst": serving[-1]},
     }
     print(json.dumps(figures))
     assert result.acknowledged > KILLS, "there was something to lose"
+    assert result.imported
+    assert result.embedders

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 import antiphon
-from antiphon.cache.v1 import cache_pb2, transfer_pb2
+from antiphon.cache.v1 import cache_pb2, reembedding_pb2, transfer_pb2
 from antiphon.completion.v1 import completion_pb2
 from antiphon.llm.v1 import llm_pb2
 from antiphon.router.v1 import router_pb2
@@ -93,6 +93,13 @@ REQUESTS: Mapping[str, Callable[[], Message]] = {
     "CacheService/Feedback": lambda: feedback("none"),
     "CacheService/Export": transfer_pb2.ExportRequest,
     "CacheService/Import": transfer_pb2.ImportRequest,
+    # To the embedder that serves: refused behind the door, and nothing changes.
+    "CacheService/StartReembedding": lambda: reembedding_pb2.StartReembeddingRequest(
+        to=reembedding_pb2.EmbedderChoice(embedder="minilm")
+    ),
+    "CacheService/GetReembedding": reembedding_pb2.GetReembeddingRequest,
+    "CacheService/CancelReembedding": reembedding_pb2.CancelReembeddingRequest,
+    "CacheService/DropOldEmbeddings": reembedding_pb2.DropOldEmbeddingsRequest,
     "CacheService/Explain": lambda: cache_pb2.ExplainRequest(query=query("?")),
     "RouterService/Route": lambda: router_pb2.RouteRequest(messages=messages("?")),
     "RouterService/ListModels": router_pb2.ListModelsRequest,

@@ -18,6 +18,8 @@ from services.cache.entry import Entry
 from services.cache.judges import GuardedJudge
 from services.cache.outside import Limits, Outside
 from services.cache.ports import Epoch, Head, Sealed, Tombstone, Write
+from services.cache.rotation.plan import Choice, End
+from services.cache.rotation.sides import Side, Sides
 from services.cache.values import Asked, LookupResult, Policy, Query, Vector
 from services.chassis.deadline import Deadline
 from services.chassis.errors import AntiphonError, Reason, Unavailable
@@ -50,7 +52,10 @@ class Clock:
 class KnownEmbedder:
     """Texts have unrelated vectors unless the test says how alike two are."""
 
-    def __init__(self) -> None:
+    def __init__(self, dim: int = DIM, name: str = "") -> None:
+        """Embedders of different names give a text unrelated vectors."""
+        self._dim = dim
+        self._name = name
         self._alike: dict[str, tuple[str, float]] = {}
         self.calls: list[str] = []
         self.error: AntiphonError | None = None
@@ -67,11 +72,16 @@ class KnownEmbedder:
         if text in self._alike:
             other, cosine = self._alike[text]
             base = self.vector(other).astype(np.float64)
-            away = _random(text)
+            away = self._random(text)
             away -= base * (away @ base)
             away /= np.linalg.norm(away)
             return (cosine * base + np.sqrt(1 - cosine**2) * away).astype(np.float32)
-        return _random(text).astype(np.float32)
+        return self._random(text).astype(np.float32)
+
+    def _random(self, text: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        seed = int.from_bytes(hashlib.sha256((self._name + text).encode()).digest()[:8], "big")
+        vector = np.random.default_rng(seed).standard_normal(self._dim)
+        return vector / np.linalg.norm(vector)
 
     def windows(self, text: str) -> int:
         return self.passes
@@ -186,6 +196,11 @@ class Bench:
             ),
         )
 
+    def sides(self) -> Sides:
+        """As a process has it around its cache."""
+        end = End(Choice("known"), "known_1", DIM)
+        return Sides(Side(end, self.cache, NoStore(), "v", lambda: 0, self.cache.aclose))
+
     def deadline(self, seconds: float = 5.0) -> Deadline:
         return Deadline.after(seconds, monotonic=self.clock.monotonic)
 
@@ -235,9 +250,3 @@ def answer(text: str = "an answer", **fields: object) -> Answer:
         **fields,
     }
     return Answer(text=text, **values)  # type: ignore[arg-type]
-
-
-def _random(text: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-    vector = np.random.default_rng(seed).standard_normal(DIM)
-    return vector / np.linalg.norm(vector)

@@ -200,7 +200,7 @@ async def test_metrics_show_the_same_of_all_tenants_and_name_none() -> None:
     async with benched() as bench:
         registry = CollectorRegistry()
         metrics = CacheMetrics(registry)
-        metrics.watch(bench.cache, lambda: 0)
+        metrics.watch(bench.sides(), lambda: None)
         bench.embedder.alike(REWORDED, ASKED, 0.955)
         bench.embedder.alike("How far away is the planet Saturn?", ASKED, 0.85)
         await bench.put(ask(ASKED, namespace="secret-namespace"), tenant="secret-tenant")

@@ -313,7 +313,7 @@ async def test_near_misses_and_p_wrong_are_told_beside_what_was_told_before() ->
     judge = Scored()
     async with learning(judge=judge) as bench:
         metrics = CacheMetrics(registry := CollectorRegistry())
-        metrics.watch(bench.cache, lambda: 0)
+        metrics.watch(bench.sides(), lambda: None)
         await bench.put(ASKED)
         metrics.looked_up(await near(bench, 0.9, ONLY), 0.001)
         judge.score = 0.6

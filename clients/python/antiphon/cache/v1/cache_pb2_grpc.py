@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from antiphon.cache.v1 import cache_pb2 as antiphon_dot_cache_dot_v1_dot_cache__pb2
+from antiphon.cache.v1 import reembedding_pb2 as antiphon_dot_cache_dot_v1_dot_reembedding__pb2
 from antiphon.cache.v1 import transfer_pb2 as antiphon_dot_cache_dot_v1_dot_transfer__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
@@ -32,7 +33,8 @@ class CacheServiceStub(object):
     Scope before similarity: an answer is served only inside the tenant, namespace, requested model, embedder and
     fingerprint (tools, options and all messages except the last) that it was stored under.
 
-    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s, `Export` and `Import` 1 h.
+    Default deadlines, if the caller sets none: 5 s; `BatchLookup` and `StartReembedding` 30 s, `WaitFill` 60 s, `Export` and
+    `Import` 1 h.
     """
 
     def __init__(self, channel):
@@ -121,6 +123,26 @@ class CacheServiceStub(object):
                 request_serializer=antiphon_dot_cache_dot_v1_dot_transfer__pb2.ImportRequest.SerializeToString,
                 response_deserializer=antiphon_dot_cache_dot_v1_dot_transfer__pb2.ImportResponse.FromString,
                 _registered_method=True)
+        self.StartReembedding = channel.unary_unary(
+                '/antiphon.cache.v1.CacheService/StartReembedding',
+                request_serializer=antiphon_dot_cache_dot_v1_dot_reembedding__pb2.StartReembeddingRequest.SerializeToString,
+                response_deserializer=antiphon_dot_cache_dot_v1_dot_reembedding__pb2.StartReembeddingResponse.FromString,
+                _registered_method=True)
+        self.GetReembedding = channel.unary_unary(
+                '/antiphon.cache.v1.CacheService/GetReembedding',
+                request_serializer=antiphon_dot_cache_dot_v1_dot_reembedding__pb2.GetReembeddingRequest.SerializeToString,
+                response_deserializer=antiphon_dot_cache_dot_v1_dot_reembedding__pb2.GetReembeddingResponse.FromString,
+                _registered_method=True)
+        self.CancelReembedding = channel.unary_unary(
+                '/antiphon.cache.v1.CacheService/CancelReembedding',
+                request_serializer=antiphon_dot_cache_dot_v1_dot_reembedding__pb2.CancelReembeddingRequest.SerializeToString,
+                response_deserializer=antiphon_dot_cache_dot_v1_dot_reembedding__pb2.CancelReembeddingResponse.FromString,
+                _registered_method=True)
+        self.DropOldEmbeddings = channel.unary_unary(
+                '/antiphon.cache.v1.CacheService/DropOldEmbeddings',
+                request_serializer=antiphon_dot_cache_dot_v1_dot_reembedding__pb2.DropOldEmbeddingsRequest.SerializeToString,
+                response_deserializer=antiphon_dot_cache_dot_v1_dot_reembedding__pb2.DropOldEmbeddingsResponse.FromString,
+                _registered_method=True)
 
 
 class CacheServiceServicer(object):
@@ -129,7 +151,8 @@ class CacheServiceServicer(object):
     Scope before similarity: an answer is served only inside the tenant, namespace, requested model, embedder and
     fingerprint (tools, options and all messages except the last) that it was stored under.
 
-    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s, `Export` and `Import` 1 h.
+    Default deadlines, if the caller sets none: 5 s; `BatchLookup` and `StartReembedding` 30 s, `WaitFill` 60 s, `Export` and
+    `Import` 1 h.
     """
 
     def Lookup(self, request, context):
@@ -344,6 +367,55 @@ class CacheServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartReembedding(self, request, context):
+        """Begins a change of the embedder, of all tenants: every entry is embedded anew, in the background and in a collection of
+        its own, and when all are the new embedder answers instead of the old one. For operators.
+
+        Until then the old one answers everything, and what is stored, deleted and cleared meanwhile is so afterwards; a question
+        is never compared with what another embedder made. One replica does the work; when it dies another one goes on. Every
+        replica reads the new collection when it is complete, and changes over by itself, without a restart; for about a minute
+        memory holds the entries twice. Ids of entries are other ones afterwards. The old collection stays until
+        `DropOldEmbeddings`; changing back to its embedder takes up what is in it.
+
+        Settings should name the new embedder from then on. Those that still name the old one are understood, and logged.
+
+        Idempotent: the same change, while it is under way, is told as it is. Errors: INVALID_ARGUMENT for the embedder that
+        answers already, or for none; FAILED_PRECONDITION (EMBEDDER_MISMATCH) while another change is under way or less than a
+        minute old, and if the embedder is not on this server; UNAVAILABLE if it is remote and down, or the store is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetReembedding(self, request, context):
+        """Tells of the latest change of the embedder. Read-only. For operators.
+
+        Errors: UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelReembedding(self, request, context):
+        """Gives up the change of the embedder that is under way: the old one goes on. What was embedded is kept, and used when the
+        same change is begun again. For operators.
+
+        Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) if none is under way; UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropOldEmbeddings(self, request, context):
+        """Drops the collection of the embedder before the last change; there is no way back then. For operators.
+
+        Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) before the change, and in the minute after it, in which
+        replicas may still use it; UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CacheServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -427,6 +499,26 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     request_deserializer=antiphon_dot_cache_dot_v1_dot_transfer__pb2.ImportRequest.FromString,
                     response_serializer=antiphon_dot_cache_dot_v1_dot_transfer__pb2.ImportResponse.SerializeToString,
             ),
+            'StartReembedding': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartReembedding,
+                    request_deserializer=antiphon_dot_cache_dot_v1_dot_reembedding__pb2.StartReembeddingRequest.FromString,
+                    response_serializer=antiphon_dot_cache_dot_v1_dot_reembedding__pb2.StartReembeddingResponse.SerializeToString,
+            ),
+            'GetReembedding': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReembedding,
+                    request_deserializer=antiphon_dot_cache_dot_v1_dot_reembedding__pb2.GetReembeddingRequest.FromString,
+                    response_serializer=antiphon_dot_cache_dot_v1_dot_reembedding__pb2.GetReembeddingResponse.SerializeToString,
+            ),
+            'CancelReembedding': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelReembedding,
+                    request_deserializer=antiphon_dot_cache_dot_v1_dot_reembedding__pb2.CancelReembeddingRequest.FromString,
+                    response_serializer=antiphon_dot_cache_dot_v1_dot_reembedding__pb2.CancelReembeddingResponse.SerializeToString,
+            ),
+            'DropOldEmbeddings': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropOldEmbeddings,
+                    request_deserializer=antiphon_dot_cache_dot_v1_dot_reembedding__pb2.DropOldEmbeddingsRequest.FromString,
+                    response_serializer=antiphon_dot_cache_dot_v1_dot_reembedding__pb2.DropOldEmbeddingsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'antiphon.cache.v1.CacheService', rpc_method_handlers)
@@ -441,7 +533,8 @@ class CacheService(object):
     Scope before similarity: an answer is served only inside the tenant, namespace, requested model, embedder and
     fingerprint (tools, options and all messages except the last) that it was stored under.
 
-    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s, `Export` and `Import` 1 h.
+    Default deadlines, if the caller sets none: 5 s; `BatchLookup` and `StartReembedding` 30 s, `WaitFill` 60 s, `Export` and
+    `Import` 1 h.
     """
 
     @staticmethod
@@ -866,6 +959,114 @@ class CacheService(object):
             '/antiphon.cache.v1.CacheService/Import',
             antiphon_dot_cache_dot_v1_dot_transfer__pb2.ImportRequest.SerializeToString,
             antiphon_dot_cache_dot_v1_dot_transfer__pb2.ImportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartReembedding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/antiphon.cache.v1.CacheService/StartReembedding',
+            antiphon_dot_cache_dot_v1_dot_reembedding__pb2.StartReembeddingRequest.SerializeToString,
+            antiphon_dot_cache_dot_v1_dot_reembedding__pb2.StartReembeddingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReembedding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/antiphon.cache.v1.CacheService/GetReembedding',
+            antiphon_dot_cache_dot_v1_dot_reembedding__pb2.GetReembeddingRequest.SerializeToString,
+            antiphon_dot_cache_dot_v1_dot_reembedding__pb2.GetReembeddingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelReembedding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/antiphon.cache.v1.CacheService/CancelReembedding',
+            antiphon_dot_cache_dot_v1_dot_reembedding__pb2.CancelReembeddingRequest.SerializeToString,
+            antiphon_dot_cache_dot_v1_dot_reembedding__pb2.CancelReembeddingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropOldEmbeddings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/antiphon.cache.v1.CacheService/DropOldEmbeddings',
+            antiphon_dot_cache_dot_v1_dot_reembedding__pb2.DropOldEmbeddingsRequest.SerializeToString,
+            antiphon_dot_cache_dot_v1_dot_reembedding__pb2.DropOldEmbeddingsResponse.FromString,
             options,
             channel_credentials,
             insecure,

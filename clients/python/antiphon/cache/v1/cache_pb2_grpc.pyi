@@ -4,6 +4,7 @@ isort:skip_file
 The semantic cache."""
 
 from antiphon.cache.v1 import cache_pb2 as _cache_pb2
+from antiphon.cache.v1 import reembedding_pb2 as _reembedding_pb2
 from antiphon.cache.v1 import transfer_pb2 as _transfer_pb2
 from collections import abc as _abc
 from grpc import aio as _aio
@@ -33,7 +34,8 @@ class CacheServiceStub:
     Scope before similarity: an answer is served only inside the tenant, namespace, requested model, embedder and
     fingerprint (tools, options and all messages except the last) that it was stored under.
 
-    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s, `Export` and `Import` 1 h.
+    Default deadlines, if the caller sets none: 5 s; `BatchLookup` and `StartReembedding` 30 s, `WaitFill` 60 s, `Export` and
+    `Import` 1 h.
     """
 
     @_typing.overload
@@ -188,6 +190,39 @@ class CacheServiceStub:
     (STORE_UNAVAILABLE) until everything stored has been read, and while the store is down: lines of the same message may
     be stored then. RESOURCE_EXHAUSTED if 4 transfers are under way.
     """
+    StartReembedding: _grpc.UnaryUnaryMultiCallable[_reembedding_pb2.StartReembeddingRequest, _reembedding_pb2.StartReembeddingResponse]
+    """Begins a change of the embedder, of all tenants: every entry is embedded anew, in the background and in a collection of
+    its own, and when all are the new embedder answers instead of the old one. For operators.
+
+    Until then the old one answers everything, and what is stored, deleted and cleared meanwhile is so afterwards; a question
+    is never compared with what another embedder made. One replica does the work; when it dies another one goes on. Every
+    replica reads the new collection when it is complete, and changes over by itself, without a restart; for about a minute
+    memory holds the entries twice. Ids of entries are other ones afterwards. The old collection stays until
+    `DropOldEmbeddings`; changing back to its embedder takes up what is in it.
+
+    Settings should name the new embedder from then on. Those that still name the old one are understood, and logged.
+
+    Idempotent: the same change, while it is under way, is told as it is. Errors: INVALID_ARGUMENT for the embedder that
+    answers already, or for none; FAILED_PRECONDITION (EMBEDDER_MISMATCH) while another change is under way or less than a
+    minute old, and if the embedder is not on this server; UNAVAILABLE if it is remote and down, or the store is.
+    """
+    GetReembedding: _grpc.UnaryUnaryMultiCallable[_reembedding_pb2.GetReembeddingRequest, _reembedding_pb2.GetReembeddingResponse]
+    """Tells of the latest change of the embedder. Read-only. For operators.
+
+    Errors: UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    CancelReembedding: _grpc.UnaryUnaryMultiCallable[_reembedding_pb2.CancelReembeddingRequest, _reembedding_pb2.CancelReembeddingResponse]
+    """Gives up the change of the embedder that is under way: the old one goes on. What was embedded is kept, and used when the
+    same change is begun again. For operators.
+
+    Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) if none is under way; UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    DropOldEmbeddings: _grpc.UnaryUnaryMultiCallable[_reembedding_pb2.DropOldEmbeddingsRequest, _reembedding_pb2.DropOldEmbeddingsResponse]
+    """Drops the collection of the embedder before the last change; there is no way back then. For operators.
+
+    Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) before the change, and in the minute after it, in which
+    replicas may still use it; UNAVAILABLE (STORE_UNAVAILABLE).
+    """
 
 @_typing.type_check_only
 class CacheServiceAsyncStub(CacheServiceStub):
@@ -196,7 +231,8 @@ class CacheServiceAsyncStub(CacheServiceStub):
     Scope before similarity: an answer is served only inside the tenant, namespace, requested model, embedder and
     fingerprint (tools, options and all messages except the last) that it was stored under.
 
-    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s, `Export` and `Import` 1 h.
+    Default deadlines, if the caller sets none: 5 s; `BatchLookup` and `StartReembedding` 30 s, `WaitFill` 60 s, `Export` and
+    `Import` 1 h.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -348,6 +384,39 @@ class CacheServiceAsyncStub(CacheServiceStub):
     (STORE_UNAVAILABLE) until everything stored has been read, and while the store is down: lines of the same message may
     be stored then. RESOURCE_EXHAUSTED if 4 transfers are under way.
     """
+    StartReembedding: _aio.UnaryUnaryMultiCallable[_reembedding_pb2.StartReembeddingRequest, _reembedding_pb2.StartReembeddingResponse]  # type: ignore[assignment]
+    """Begins a change of the embedder, of all tenants: every entry is embedded anew, in the background and in a collection of
+    its own, and when all are the new embedder answers instead of the old one. For operators.
+
+    Until then the old one answers everything, and what is stored, deleted and cleared meanwhile is so afterwards; a question
+    is never compared with what another embedder made. One replica does the work; when it dies another one goes on. Every
+    replica reads the new collection when it is complete, and changes over by itself, without a restart; for about a minute
+    memory holds the entries twice. Ids of entries are other ones afterwards. The old collection stays until
+    `DropOldEmbeddings`; changing back to its embedder takes up what is in it.
+
+    Settings should name the new embedder from then on. Those that still name the old one are understood, and logged.
+
+    Idempotent: the same change, while it is under way, is told as it is. Errors: INVALID_ARGUMENT for the embedder that
+    answers already, or for none; FAILED_PRECONDITION (EMBEDDER_MISMATCH) while another change is under way or less than a
+    minute old, and if the embedder is not on this server; UNAVAILABLE if it is remote and down, or the store is.
+    """
+    GetReembedding: _aio.UnaryUnaryMultiCallable[_reembedding_pb2.GetReembeddingRequest, _reembedding_pb2.GetReembeddingResponse]  # type: ignore[assignment]
+    """Tells of the latest change of the embedder. Read-only. For operators.
+
+    Errors: UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    CancelReembedding: _aio.UnaryUnaryMultiCallable[_reembedding_pb2.CancelReembeddingRequest, _reembedding_pb2.CancelReembeddingResponse]  # type: ignore[assignment]
+    """Gives up the change of the embedder that is under way: the old one goes on. What was embedded is kept, and used when the
+    same change is begun again. For operators.
+
+    Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) if none is under way; UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    DropOldEmbeddings: _aio.UnaryUnaryMultiCallable[_reembedding_pb2.DropOldEmbeddingsRequest, _reembedding_pb2.DropOldEmbeddingsResponse]  # type: ignore[assignment]
+    """Drops the collection of the embedder before the last change; there is no way back then. For operators.
+
+    Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) before the change, and in the minute after it, in which
+    replicas may still use it; UNAVAILABLE (STORE_UNAVAILABLE).
+    """
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     """Stores answers and serves them to equal and to reworded questions.
@@ -355,7 +424,8 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     Scope before similarity: an answer is served only inside the tenant, namespace, requested model, embedder and
     fingerprint (tools, options and all messages except the last) that it was stored under.
 
-    Default deadlines, if the caller sets none: 5 s; `BatchLookup` 30 s, `WaitFill` 60 s, `Export` and `Import` 1 h.
+    Default deadlines, if the caller sets none: 5 s; `BatchLookup` and `StartReembedding` 30 s, `WaitFill` 60 s, `Export` and
+    `Import` 1 h.
     """
 
     @_abc_1.abstractmethod
@@ -600,6 +670,63 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT for options, and with `strict` for the first line that is wrong; UNAVAILABLE
         (STORE_UNAVAILABLE) until everything stored has been read, and while the store is down: lines of the same message may
         be stored then. RESOURCE_EXHAUSTED if 4 transfers are under way.
+        """
+
+    @_abc_1.abstractmethod
+    def StartReembedding(
+        self,
+        request: _reembedding_pb2.StartReembeddingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_reembedding_pb2.StartReembeddingResponse, _abc.Awaitable[_reembedding_pb2.StartReembeddingResponse]]:
+        """Begins a change of the embedder, of all tenants: every entry is embedded anew, in the background and in a collection of
+        its own, and when all are the new embedder answers instead of the old one. For operators.
+
+        Until then the old one answers everything, and what is stored, deleted and cleared meanwhile is so afterwards; a question
+        is never compared with what another embedder made. One replica does the work; when it dies another one goes on. Every
+        replica reads the new collection when it is complete, and changes over by itself, without a restart; for about a minute
+        memory holds the entries twice. Ids of entries are other ones afterwards. The old collection stays until
+        `DropOldEmbeddings`; changing back to its embedder takes up what is in it.
+
+        Settings should name the new embedder from then on. Those that still name the old one are understood, and logged.
+
+        Idempotent: the same change, while it is under way, is told as it is. Errors: INVALID_ARGUMENT for the embedder that
+        answers already, or for none; FAILED_PRECONDITION (EMBEDDER_MISMATCH) while another change is under way or less than a
+        minute old, and if the embedder is not on this server; UNAVAILABLE if it is remote and down, or the store is.
+        """
+
+    @_abc_1.abstractmethod
+    def GetReembedding(
+        self,
+        request: _reembedding_pb2.GetReembeddingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_reembedding_pb2.GetReembeddingResponse, _abc.Awaitable[_reembedding_pb2.GetReembeddingResponse]]:
+        """Tells of the latest change of the embedder. Read-only. For operators.
+
+        Errors: UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def CancelReembedding(
+        self,
+        request: _reembedding_pb2.CancelReembeddingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_reembedding_pb2.CancelReembeddingResponse, _abc.Awaitable[_reembedding_pb2.CancelReembeddingResponse]]:
+        """Gives up the change of the embedder that is under way: the old one goes on. What was embedded is kept, and used when the
+        same change is begun again. For operators.
+
+        Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) if none is under way; UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def DropOldEmbeddings(
+        self,
+        request: _reembedding_pb2.DropOldEmbeddingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_reembedding_pb2.DropOldEmbeddingsResponse, _abc.Awaitable[_reembedding_pb2.DropOldEmbeddingsResponse]]:
+        """Drops the collection of the embedder before the last change; there is no way back then. For operators.
+
+        Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) before the change, and in the minute after it, in which
+        replicas may still use it; UNAVAILABLE (STORE_UNAVAILABLE).
         """
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,45 @@
+"""What a change of the embedder needs from outside, as it wants to see it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.cache.ports import EntryStore, QuestionEmbedder
+from services.cache.rotation.plan import Choice, End
+from services.cache.rotation.sides import Side
+from services.cache.scope import Addresses
+from services.cache.stats import Stats
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An embedder that is ready."""
+
+    end: End
+    embedder: QuestionEmbedder
+    aclose: Callable[[], Awaitable[None]]
+
+
+class Workshop(Protocol):
+    """Makes what belongs to one embedder.
+
+    Raises FailedPrecondition for an embedder that is not there, InvalidRequest for a choice that names none.
+    """
+
+    async def embedder(self, choice: Choice) -> Opened:
+        """Open it. Unavailable, too, if it is remote and down."""
+        ...
+
+    async def side(self, choice: Choice, stats: Stats | None) -> Side:
+        """A cache over it, which does not run yet; `stats`: to go on with."""
+        ...
+
+    def store(self, end: End) -> EntryStore:
+        """Its collection."""
+        ...
+
+    def addresses(self, end: End) -> Addresses:
+        """Where questions belong there."""
+        ...

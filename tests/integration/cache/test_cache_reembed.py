@@ -1,0 +1,158 @@
+"""`antiphon cache reembed` against the real process: between a local and a remote embedder, through restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from importlib import resources
+
+import pytest
+
+from antiphon.cache.v1 import cache_pb2 as pb
+from antiphon.cache.v1 import reembedding_pb2 as reembedding
+from antiphon.llm.v1 import llm_pb2 as llm
+from antiphon_client import AsyncCacheClient
+from antiphon_client.errors import AntiphonError
+from tests.fakes.behaviours import Behaviour
+from tests.fakes.openai_server import FakeOpenAI
+from tests.integration.cache.cache_process import CacheProcess
+from tests.suite_process import ANTIPHON, GUARD
+
+REMOTE = ("--to", "openai", "--model", "text-embedding-3-small", "--dim", "48")
+ASKED = "How do I reset my password?"
+REWORDED = "How can I reset my password?"
+
+
+def query(text: str) -> pb.Query:
+    return pb.Query(messages=[llm.Message(role=llm.ROLE_USER, parts=[llm.ContentPart(text=text)])])
+
+
+async def fill(client: AsyncCacheClient, count: int) -> None:
+    for place in range(count):
+        text = ASKED if place == 0 else f"question number {place} of many"
+        answer = llm.Answer(text=f"answer {place}", finish_reason=llm.FINISH_REASON_STOP, model="m")
+        await client.put(pb.PutRequest(query=query(text), answer=answer, durable=True))
+
+
+async def look(client: AsyncCacheClient, text: str) -> pb.LookupResponse:
+    policy = pb.CachePolicy(mode=pb.CACHE_MODE_ONLY_IF_CACHED)
+    return await client.lookup(pb.LookupRequest(query=query(text), policy=policy))
+
+
+def antiphon(cache: CacheProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ANTIPHON_")}
+    return subprocess.run(
+        [str(ANTIPHON), "cache", "reembed", *arguments],
+        env={**kept, "ANTIPHON_CACHE_TARGET": cache.address},
+        capture_output=True,
+        text=True,
+        timeout=GUARD,
+        check=False,
+    )
+
+
+async def antiphon_async(cache: CacheProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The same, while the fake server of this loop answers."""
+    return await asyncio.to_thread(antiphon, cache, *arguments)
+
+
+@pytest.mark.fault(69)
+async def test_the_embedder_is_changed_while_the_cache_serves_and_stays_so(
+    start: Callable[..., CacheProcess],
+) -> None:
+    async with FakeOpenAI.start() as server:
+        environ = {"ANTIPHON_EMBEDDING_OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "k"}
+        cache = start(**environ).serving()
+        async with AsyncCacheClient(cache.address) as client:
+            await fill(client, 30)
+            assert (await look(client, REWORDED)).outcome == pb.OUTCOME_SEMANTIC
+            assert "never changed" in (await antiphon_async(cache, "--status")).stdout
+
+            done = await antiphon_async(cache, *REMOTE, "--share", "1", "--json")
+            assert done.returncode == 0, done.stderr
+            told = json.loads(done.stdout)
+            assert (told["phase"], told["done"], told["total"]) == ("REEMBEDDING_PHASE_SWITCHED", "30", "30")
+            found = await look(client, ASKED)
+            assert (found.outcome, found.answer.text) == (pb.OUTCOME_EXACT, "answer 0")
+            assert (await look(client, REWORDED)).outcome == pb.OUTCOME_MISS, "the fake embedder finds nothing alike"
+            seen = await antiphon_async(cache, "--status")
+            assert "minilm → text-embedding-3-small: switched, 30 entries" in seen.stdout
+            assert (
+                "ANTIPHON_EMBEDDING_EMBEDDER=openai ANTIPHON_EMBEDDING_OPENAI_MODEL=text-embedding-3-small"
+                in seen.stdout
+            )
+        assert cache.end() == 0
+
+        for settings in (
+            {},
+            {
+                "ANTIPHON_EMBEDDING_EMBEDDER": "openai",
+                "ANTIPHON_EMBEDDING_OPENAI_MODEL": "text-embedding-3-small",
+                "ANTIPHON_EMBEDDING_DIM": "48",
+            },
+        ):
+            cache = start(**environ, **settings).serving()
+            async with AsyncCacheClient(cache.address) as client:
+                state = await client.get_reembedding(reembedding.GetReembeddingRequest())
+                assert state.serving == state.reembedding.target.embedder
+                assert (await look(client, ASKED)).outcome == pb.OUTCOME_EXACT
+                assert (await client.get_stats(pb.GetStatsRequest())).embeddings_waiting == 0
+            assert cache.end() == 0
+
+
+async def test_a_kill_in_the_middle_is_survived_and_what_is_wrong_is_said(start: Callable[..., CacheProcess]) -> None:
+    async with FakeOpenAI.start() as server:
+        environ = {"ANTIPHON_EMBEDDING_OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "k"}
+        cache = start(**environ).serving()
+        async with AsyncCacheClient(cache.address) as client:
+            await fill(client, 40)
+        begun = await antiphon_async(cache, *REMOTE, "--share", "0.02", "--no-wait")
+        assert begun.returncode == 0, begun.stderr
+        assert "minilm → text-embedding-3-small: embedding" in begun.stdout
+        other = await antiphon_async(
+            cache, "--to", "openai", "--model", "text-embedding-3-large", "--dim", "16", "--no-wait"
+        )
+        assert other.returncode == 1
+        assert "another change of the embedder is under way" in other.stderr
+        cache.end(signal.SIGKILL)
+
+        cache = start(**environ).serving()
+        done = await antiphon_async(cache, *REMOTE, "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["done"] == "40"
+        async with AsyncCacheClient(cache.address) as client:
+            for place in range(1, 40):
+                found = await look(client, f"question number {place} of many")
+                assert (found.outcome, found.answer.text) == (pb.OUTCOME_EXACT, f"answer {place}")
+            with pytest.raises(AntiphonError) as refused:
+                await client.drop_old_embeddings(reembedding.DropOldEmbeddingsRequest())
+            assert refused.value.reason == "EMBEDDER_MISMATCH"
+            wrong = reembedding.StartReembeddingRequest(to=reembedding.EmbedderChoice(embedder="/nowhere"))
+            with pytest.raises(AntiphonError) as absent:
+                await client.start_reembedding(wrong)
+            assert absent.value.code.name == "FAILED_PRECONDITION"
+            server.default = Behaviour(vector_dim=7)
+            to = reembedding.EmbedderChoice(embedder="openai", model="text-embedding-3-large")
+            with pytest.raises(AntiphonError) as misfit:
+                await client.start_reembedding(reembedding.StartReembeddingRequest(to=to))
+            assert misfit.value.reason == "EMBEDDER_UNAVAILABLE"
+        assert antiphon(cache, "--to", "minilm", "--cancel").returncode == 2
+        assert antiphon(cache, "--no-wait", "--drop-old", "--to", "minilm").returncode == 2
+
+
+async def test_a_verifier_of_the_old_embedder_is_in_the_way(start: Callable[..., CacheProcess]) -> None:
+    verifier = resources.files("services.cache").joinpath("verifier", "minilm.json")
+    async with FakeOpenAI.start() as server:
+        cache = start(
+            ANTIPHON_EMBEDDING_OPENAI_BASE_URL=server.base_url,
+            OPENAI_API_KEY="k",
+            ANTIPHON_CACHE_VERIFIER=str(verifier),
+        ).serving()
+        refused = await antiphon_async(cache, *REMOTE)
+    assert refused.returncode == 1
+    assert "ANTIPHON_CACHE_VERIFIER" in refused.stderr
+    assert "EMBEDDER_MISMATCH" in refused.stderr

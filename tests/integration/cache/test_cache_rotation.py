@@ -1,0 +1,418 @@
+"""A change of the embedder: what is stored, deleted and cleared before and during it is so afterwards, and no question
+is ever compared with what another embedder made; also when it is killed in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from services.cache import tailing
+from services.cache.cache import Cache
+from services.cache.entry import Entry
+from services.cache.feedback import Feedback
+from services.cache.review import FeedbackSource
+from services.cache.rotation import moving, rotating
+from services.cache.rotation.plan import Choice, Phase
+from services.cache.values import Action, ByIds, ByTags, Chosen, Outcome, Policy
+from services.chassis.errors import FailedPrecondition, InvalidRequest, Reason, Unavailable
+from tests.integration.cache.rotating_cache import ONE, TWO, RotatingCache
+from tests.integration.edgestore.store_process import StoreProcess
+from tests.unit.cache.cache_parts import TENANT, answer
+
+Make = Callable[[], RotatingCache]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tailing, "PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(rotating, "PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(rotating, "SETTLE_SECONDS", 0.5)
+    monkeypatch.setattr(rotating, "DROP_SECONDS", 0.1)
+    monkeypatch.setattr(rotating, "AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(rotating, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(rotating, "UNABLE_SECONDS", 2.0)
+    monkeypatch.setattr(moving, "AGAIN_SECONDS", 0.05)
+
+
+@pytest.fixture
+async def make(store: StoreProcess) -> AsyncIterator[Make]:
+    made: list[RotatingCache] = []
+
+    def maker() -> RotatingCache:
+        made.append(RotatingCache(store))
+        return made[-1]
+
+    yield maker
+    for cache in made:
+        if not cache._task.done():  # type: ignore[union-attr]
+            await cache.die()
+
+
+async def changed(cache: RotatingCache) -> None:
+    """Wait until this replica has changed over."""
+    await cache.until_phase(Phase.SWITCHED)
+    await cache.until(lambda: cache.serving == "two")
+
+
+def embedded(cache: RotatingCache, name: str = "two") -> list[str]:
+    """The questions that were embedded in this replica."""
+    return [text for text in cache.workshop.embedders[name].calls if text != rotating.PROBE]
+
+
+def questions(count: int) -> list[str]:
+    return [f"What is the meaning of number {place}?" for place in range(count)]
+
+
+@pytest.mark.fault(69)
+async def test_every_entry_is_embedded_anew_and_served_by_the_new_embedder(make: Make) -> None:
+    cache = await make().ready()
+    before = {question: await cache.put(question, f"answer to {question}") for question in questions(40)}
+    old, new = cache.workshop.embedders["one"], cache.workshop.embedders["two"]
+    old.alike("by the old one", questions(1)[0], 0.95)
+    new.alike("by the new one", questions(1)[0], 0.95)
+    assert (await cache.look("by the old one")).outcome is Outcome.SEMANTIC
+    assert (await cache.look("by the new one")).entry is None
+
+    plan = await cache.rotating.start(TWO, 1.0)
+    assert (plan.source.dim, plan.target.dim) == (64, 32), "vectors of another length"
+    await changed(cache)
+    for question, entry in before.items():
+        found = await cache.look(question)
+        assert found.outcome is Outcome.EXACT
+        assert found.entry is not None
+        assert found.entry.answer == entry.answer
+        assert (found.entry.expires_us, found.entry.created_us, found.entry.ver) == (
+            entry.expires_us,
+            entry.created_us,
+            entry.ver,
+        )
+    assert (await cache.look("by the new one")).outcome is Outcome.SEMANTIC
+    assert (await cache.look("by the old one")).entry is None
+    assert len(old.calls) == len(before) + 2, "the old one has nothing to do with the change"
+    plan = await cache.plan()
+    assert (plan.done, plan.total, plan.skipped, plan.failing) == (40, 40, 0, "")
+
+
+async def test_the_old_embedder_answers_until_all_is_embedded(make: Make) -> None:
+    cache = await make().ready()
+    for question in questions(30):
+        await cache.put(question, "an answer")
+    cache.workshop.embedders["one"].alike("reworded", questions(1)[0], 0.95)
+    new = cache.workshop.embedders["two"]
+    await cache.rotating.start(TWO, 1.0)
+    new.gate.clear()
+    await cache.until(lambda: len(embedded(cache)) > 0)
+    assert (await cache.look("reworded")).outcome is Outcome.SEMANTIC
+    assert (await cache.plan()).phase is Phase.EMBEDDING
+    new.gate.set()
+    await changed(cache)
+
+
+@pytest.mark.fault(69)
+async def test_what_is_stored_said_deleted_and_cleared_meanwhile_is_so_afterwards(make: Make) -> None:
+    cache = await make().ready()
+    asked = questions(40)
+    entries = {question: await cache.put(question, "old") for question in asked}
+    tagged = [f"tagged {place}" for place in range(5)]
+    for question in tagged:
+        await cache.put(question, "tagged", Policy(tags=("t",)))
+    new = cache.workshop.embedders["two"]
+    # Some are moved before, some in the middle of being moved, some not yet.
+    gated = asyncio.Event()
+    embed = new.embed_one
+
+    async def some(text: str) -> object:
+        if len(embedded(cache)) >= 20:
+            gated.set()
+            new.gate.clear()
+        return await embed(text)
+
+    new.embed_one = some  # type: ignore[method-assign,assignment]
+    await cache.rotating.start(TWO, 1.0)
+    async with asyncio.timeout(30):
+        await gated.wait()
+    gone, anew, wrong = asked[::4], asked[1::4], asked[2::4]
+    assert await cache.delete(*(entries[question].id for question in gone)) == len(gone)
+    for question in anew:
+        await cache.put(question, "new")
+    for question in wrong:
+        said = Feedback(entries[question].id, FeedbackSource.OPERATOR, right=False, semantic=False, namespace="default")
+        await cache.sides.feedback(TENANT, said)
+    await cache.put("quite new", "meanwhile")
+    chosen = Chosen(ByTags(frozenset({"t"})))
+    assert await cache.sides.remove(TENANT, chosen, Action.DELETE, by="", dry_run=False) == len(tagged)
+    new.embed_one = embed  # type: ignore[method-assign]
+    new.gate.set()
+    await changed(cache)
+
+    async def served() -> dict[str, str | None]:
+        return {question: await cache.text(question) for question in (*asked, *tagged, "quite new")}
+
+    expected = {
+        **dict.fromkeys(asked[3::4], "old"),
+        **dict.fromkeys(gone),
+        **dict.fromkeys(anew, "new"),
+        **dict.fromkeys(wrong),
+        **dict.fromkeys(tagged),
+        "quite new": "meanwhile",
+    }
+    assert await served() == expected
+    # And what the store says, to another process.
+    await cache.until(lambda: not cache.sides.cache.transfers.late.waiting(TENANT, None))
+    await cache.sides.cache.writer.drain()
+    await cache.die()
+    cache = await make().ready(TWO)
+    assert await served() == expected
+
+
+async def test_what_was_cleared_meanwhile_stays_so(make: Make) -> None:
+    cache = await make().ready()
+    for question in questions(40):
+        await cache.put(question, "cleared")
+    new = cache.workshop.embedders["two"]
+    await cache.rotating.start(TWO, 1.0)
+    new.gate.clear()
+    await cache.until(lambda: len(embedded(cache)) > 0)
+    assert (await cache.sides.clear(TENANT, "default", dry_run=False))[0] == 40
+    await cache.put("after", "kept")
+    new.gate.set()
+    await changed(cache)
+    assert [await cache.text(question) for question in questions(40)] == [None] * 40
+    assert await cache.text("after") == "kept"
+
+
+@pytest.mark.fault(69)
+async def test_who_stores_and_deletes_right_before_and_after_the_change_finds_it_so(make: Make) -> None:
+    cache = await make().ready()
+    for question in questions(60):
+        await cache.put(question, "an answer")
+    await cache.rotating.start(TWO, 1.0)
+    written, removed = [], []
+    place = 0
+    async with asyncio.timeout(30):
+        while cache.serving == "one" or place % 20:
+            question = f"written {place}"
+            await cache.put(question, question)
+            assert await cache.text(question) == question
+            written.append(question)
+            if place < 60:
+                found = await cache.look(questions(60)[place])
+                assert found.entry is not None
+                assert await cache.delete(found.entry.id) == 1
+                assert await cache.text(questions(60)[place]) is None
+                removed.append(questions(60)[place])
+            place += 1
+    for question in written:
+        assert await cache.text(question) == question
+    for question in removed:
+        assert await cache.text(question) is None
+
+
+@pytest.mark.fault(69)
+async def test_what_comes_after_the_last_look_is_handed_over(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def blind(_: moving.Moving, since_us: int | None) -> int:
+        return 0
+
+    monkeypatch.setattr(moving.Moving, "_catch_up", blind)
+    cache = await make().ready()
+    entries = [await cache.put(question, "an answer") for question in questions(20)]
+    new = cache.workshop.embedders["two"]
+    await cache.rotating.start(TWO, 1.0)
+    new.gate.clear()
+    await cache.until(lambda: len(embedded(cache)) > 0)
+    async with cache.sides.changing:  # nothing changes over yet
+        new.gate.set()
+        await cache.until_phase(Phase.SWITCHED)
+        await cache.put("at the last moment", "kept")
+        await cache.put(questions(20)[0], "newer")
+        removed = Chosen(ByIds((entries[1].id,)))
+        await cache.sides.cache.remove(TENANT, removed)
+    await cache.until(lambda: cache.serving == "two")
+    assert await cache.text("at the last moment") == "kept"
+    assert await cache.text(questions(20)[0]) == "newer"
+    assert await cache.text(questions(20)[1]) is None
+    assert await cache.text(questions(20)[2]) == "an answer"
+
+
+async def test_a_lease_of_before_the_change_is_good_after_it(make: Make) -> None:
+    cache = await make().ready()
+    granted = (await cache.look("long", Policy())).fill
+    await cache.rotating.start(TWO, 1.0)
+    await changed(cache)
+    cache.sides.of_lease(granted.lease_id).renew(TENANT, granted.lease_id)  # type: ignore[union-attr]
+    done = await cache.sides.commit(TENANT, granted.lease_id, answer("at last"), durable=True, writer="")  # type: ignore[union-attr]
+    assert done.durable
+    assert await cache.text("long") == "at last"
+    assert await cache.delete(done.entry_id) == 1, "by the id that its writer knows"
+    assert await cache.text("long") is None
+
+
+@pytest.mark.fault(50)
+async def test_a_change_that_is_killed_at_any_moment_goes_on(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    seed = secrets.randbelow(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    cache = await make().ready()
+    expected: dict[str, str | None] = {}
+    for question in questions(120):
+        await cache.put(question, "old")
+        expected[question] = "old"
+    await cache.rotating.start(TWO, 1.0)
+    kills = 0
+    while kills < 12 and (await cache.plan()).phase is Phase.EMBEDDING:
+        for _ in range(3):
+            question = chance.choice(list(expected))
+            if chance.random() < 0.5 and (found := (await cache.look(question)).entry) is not None:
+                await cache.delete(found.id)
+                expected[question] = None
+            else:
+                expected[question] = f"{kills} {question}"
+                await cache.put(question, f"{kills} {question}")
+        await asyncio.sleep(chance.uniform(0, 0.04))
+        await cache.die()
+        kills += 1
+        cache = await make().ready(cache.sides.current.end.choice)
+    await changed(cache)
+    assert kills >= 2, f"seed {seed}: it was killed in the middle"
+    assert {question: await cache.text(question) for question in expected} == expected, f"seed {seed}"
+
+
+@pytest.mark.fault(50)
+async def test_what_was_embedded_before_a_kill_is_not_embedded_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carried: list[Entry] = []
+    monkeypatch.setattr(Cache, "carry", lambda _, entry: carried.append(entry))
+    cache = await make().ready()
+    for question in questions(64):
+        await cache.put(question, "an answer")
+    new = cache.workshop.embedders["two"]
+    await cache.rotating.start(TWO, 1.0)
+    await cache.until(lambda: len(embedded(cache)) >= 32)
+    new.gate.clear()
+    await cache.die()
+    stored = len(await _stored(cache, "two"))
+    again = await make().ready()
+    await changed(again)
+    assert len(embedded(again)) == 64 - stored
+    assert stored > 0
+    assert carried == [], "all was embedded before the change"
+
+
+async def _stored(cache: RotatingCache, name: str) -> list[object]:
+    reader = RotatingCache(cache._store)
+    heads = reader.workshop.store(reader.workshop.end(Choice(name))).heads(since_us=None)
+    found = [head async for page in heads for head in page]
+    await reader.connection.aclose()
+    return found  # type: ignore[return-value]
+
+
+async def test_of_two_replicas_one_does_the_work_and_both_change_over(make: Make) -> None:
+    one, other = await make().ready(), await make().ready()
+    for question in questions(50):
+        await one.put(question, "an answer")
+    await one.rotating.start(TWO, 1.0)
+    await changed(one)
+    await changed(other)
+    calls = [len(embedded(cache)) for cache in (one, other)]
+    assert sorted(calls) == [0, 50]
+    await one.put("by one", "seen")
+    await other.until(lambda: len(other.sides.cache.entries) == 51)
+    assert await other.text("by one") == "seen"
+
+
+@pytest.mark.fault(69)
+async def test_what_a_replica_that_changes_late_stores_is_brought_over(make: Make) -> None:
+    one, late = await make().ready(), await make().ready()
+    await one.put("before", "an answer")
+    late.workshop.absent.add("two")
+    await one.rotating.start(TWO, 1.0)
+    await changed(one)
+    stored = await late.put("late", "under the old one")
+    assert late.serving == "one"
+    await one.until(lambda: len(one.sides.cache.entries) == 2)
+    assert await one.text("late") == "under the old one"
+    await late.delete(stored.id)
+    await one.until(lambda: len(one.sides.cache.entries) == 1)
+    assert any(isinstance(error, FailedPrecondition) for error in late.reported)
+
+
+async def test_an_embedder_that_fails_is_told_and_asked_again(make: Make) -> None:
+    cache = await make().ready()
+    await cache.put("before", "an answer")
+    new = cache.workshop.embedders["two"]
+    new.error = Unavailable("it is down", reason=Reason.EMBEDDER_UNAVAILABLE)
+    with pytest.raises(Unavailable):
+        await cache.rotating.start(TWO, 1.0)
+    new.error = None
+    await cache.rotating.start(TWO, 1.0)
+    new.error = Unavailable("it is down", reason=Reason.EMBEDDER_UNAVAILABLE)
+    async with asyncio.timeout(30):
+        while not (await cache.plan()).failing:  # noqa: ASYNC110 -- each turn reads the plan
+            await asyncio.sleep(0.01)
+    assert (await cache.plan()).phase is Phase.EMBEDDING
+    new.error = None
+    await changed(cache)
+    assert (await cache.plan()).failing == ""
+
+
+async def test_the_old_collection_stays_until_it_is_dropped(make: Make) -> None:
+    cache = await make().ready()
+    await cache.put("before", "an answer")
+    with pytest.raises(FailedPrecondition):
+        await cache.rotating.drop_old()
+    await cache.rotating.start(TWO, 1.0)
+    await changed(cache)
+    with pytest.raises(FailedPrecondition):
+        await cache.rotating.drop_old()  # somebody may still use it
+    await asyncio.sleep(rotating.SETTLE_SECONDS)
+    assert len(await _stored(cache, "one")) == 1
+    await cache.rotating.drop_old()
+    await cache.until_phase(Phase.DROPPED)
+    async with cache.connection.collection(cache.workshop.store(cache.workshop.end(TWO))._spec):
+        store = cache.connection._store
+    assert store is not None
+    assert await store.resolve("antiphon_entries") == "antiphon_entries_known_two_32_v1"
+    assert await store.resolve("antiphon_entries_known_one_64") is None
+    assert await cache.text("before") == "an answer"
+
+
+async def test_a_change_can_be_given_up_and_taken_up_and_undone(make: Make) -> None:
+    cache = await make().ready()
+    for question in questions(40):
+        await cache.put(question, "an answer")
+    new = cache.workshop.embedders["two"]
+    await cache.rotating.start(TWO, 1.0)
+    await cache.until(lambda: len(embedded(cache)) >= 16)
+    new.gate.clear()
+    await cache.rotating.cancel()
+    new.gate.set()
+    assert (await cache.rotating.cancel()).phase is Phase.CANCELLED, "once more does no harm"
+    assert cache.serving == "one"
+    await cache.rotating.start(TWO, 1.0)
+    await changed(cache)
+    await cache.put("by two", "kept")
+    await asyncio.sleep(rotating.SETTLE_SECONDS)
+    calls = len(embedded(cache, "one"))
+    await cache.rotating.start(ONE, 1.0)
+    await cache.until(lambda: cache.serving == "one")
+    assert len(embedded(cache, "one")) == calls + 1, "the old collection is taken up"
+    assert await cache.text("by two") == "kept"
+    assert await cache.text(questions(1)[0]) == "an answer"
+
+
+async def test_what_makes_no_sense_is_refused(make: Make) -> None:
+    cache = await make().ready()
+    with pytest.raises(InvalidRequest):
+        await cache.rotating.start(ONE, 1.0)
+    with pytest.raises(FailedPrecondition):
+        await cache.rotating.start(Choice("three"), 1.0)
+    for question in questions(60):
+        await cache.put(question, "an answer")
+    first = await cache.rotating.start(TWO, 0.05)
+    again = await cache.rotating.start(TWO, 0.05)
+    assert (again.started_us, again.phase) == (first.started_us, Phase.EMBEDDING), "the one that is under way"
