@@ -315,6 +315,7 @@ def test_what_only_tightens_is_never_looser_than_the_preset() -> None:
         assert bound.level <= 3
     assert free.level > 3
     for n in range(600):
+        bound.served(3)
         bound.learn(Label(Source.AUDIT, str(n), 3, same=n % 2 > 0))
     assert bound.level < 3
 
