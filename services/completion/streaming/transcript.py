@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from services.chassis.errors import AntiphonError, Exhausted, Internal, Reason
@@ -31,6 +32,8 @@ class Transcript:
     limit: int
     called: bool = False
     """A model was called for it."""
+    stored: bool = False
+    """It was there before anybody asked: it ends as soon as it opens."""
     opened: Opened | None = None
     completed: Completed | None = None
     error: BaseException | None = None
@@ -62,6 +65,13 @@ class Transcript:
     def open(self, model: str, outcome: Outcome) -> None:
         """Name the model; before the first content."""
         self.opened = Opened(model, outcome)
+
+    def open_stored(self, model: str, outcome: Outcome, pieces: Iterable[Content]) -> None:
+        """Take over an answer that is all there; `finish` follows at once."""
+        self.open(model, outcome)
+        self.stored = True
+        for piece in pieces:
+            self.append(piece)
 
     def append(self, piece: Content) -> None:
         """Add content; `Exhausted` if the answer becomes too large."""

@@ -16,11 +16,13 @@ from antiphon_client.completion import AsyncCompletionClient
 from antiphon_client.errors import AntiphonError
 
 
-async def _stream(client: AsyncCompletionClient, request: completion_pb2.CompleteRequest) -> completion_pb2.Finished:
+async def _stream(
+    client: AsyncCompletionClient, request: completion_pb2.CompleteRequest, tokens_per_second: int | None
+) -> completion_pb2.Finished:
     finished = completion_pb2.Finished()
     begun = False
     try:
-        async with client.stream(request) as events:
+        async with client.stream(request, replay_tokens_per_second=tokens_per_second) as events:
             async for event in events:
                 match event.WhichOneof("event"):
                     case "delta":
@@ -40,14 +42,24 @@ async def _stream(client: AsyncCompletionClient, request: completion_pb2.Complet
 @click.command()
 @click.argument("prompt")
 @click.option("--stream", is_flag=True, help="Print the answer while it is written.")
+@click.option(
+    "--pace",
+    type=click.IntRange(0, 10_000),
+    metavar="N",
+    help="With --stream: so many tokens per second of an answer that the cache has; 0: at once. Default: the server's.",
+)
 @click.option("--model", default="", help="This model instead of the router's choice.")
 @click.option("--namespace", default="", help="The cache's namespace. Default: `default`.")
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the cache.")
 @click.option("--json", "as_json_", is_flag=True, help="Print one JSON object: the answer and everything about it.")
-def ask(prompt: str, *, stream: bool, model: str, namespace: str, no_cache: bool, as_json_: bool) -> None:
+def ask(
+    prompt: str, *, stream: bool, pace: int | None, model: str, namespace: str, no_cache: bool, as_json_: bool
+) -> None:
     """Ask PROMPT and print the answer, then one line about it on stderr."""
     if stream and as_json_:
         raise click.UsageError("--stream and --json exclude each other")
+    if pace is not None and not stream:
+        raise click.UsageError("--pace goes with --stream")
     mode = cache_pb2.CACHE_MODE_BYPASS if no_cache else cache_pb2.CACHE_MODE_DEFAULT
     request = completion_pb2.CompleteRequest(
         prompt=prompt, model=model, namespace=namespace, cache=cache_pb2.CachePolicy(mode=mode)
@@ -56,7 +68,7 @@ def ask(prompt: str, *, stream: bool, model: str, namespace: str, no_cache: bool
     async def body(connection: Connection) -> None:
         async with connection.completion() as client:
             if stream:
-                done = await _stream(client, request)
+                done = await _stream(client, request, pace)
                 answer, info = done.answer, done.info
             else:
                 response = await client.complete(request)
