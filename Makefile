@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BENCH := .venv-bench
+PEERS := .venv-peers
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUST := $(shell find simcore/src -name '*.rs' 2>/dev/null) simcore/Cargo.toml simcore/Cargo.lock
@@ -11,7 +12,7 @@ MANIFEST := --manifest-path simcore/Cargo.toml
 FUZZ := --manifest-path simcore/fuzz/Cargo.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-pythons lint gen bench bench-eviction bench-sentences bench-simcore setup model clean
+.PHONY: help run test test-pythons lint gen bench bench-eviction bench-peers bench-sentences bench-simcore setup model clean
 .PHONY: fit-decision eval-cache eval-online campaign-attack campaign-decision campaign-simcore fuzz-simcore
 .PHONY: campaign-isolation campaign-stampede campaign-streams campaign-survival campaign-durability campaign-model
 .PHONY: test-faults-sabotage
@@ -54,6 +55,9 @@ bench: setup model ## measure the hot paths against a bare echo in the same run;
 
 bench-eviction: setup ## ask ten times as many questions as there is room for, beside plain LRU: hits, money; JSON last
 	$(BIN)/python -m tests.bench.evicting $(ARGS)
+
+bench-peers: setup model $(PEERS)/.installed ## CPU per call and token beside LiteLLM's proxy, on the same upstream; JSON last
+	$(BIN)/python -m tests.bench.peers --litellm $(PEERS)/bin/litellm $(ARGS)
 
 bench-sentences: setup ## count the texts whose sentences are right, beside a buffer cut after each stop and space; JSON last
 	$(BIN)/python -m tests.bench.sentences
@@ -150,6 +154,13 @@ $(BENCH)/.installed: tests/bench/simcore/requirements.txt
 	  >$(BENCH)/hnswlib.log 2>&1 || echo "hnswlib does not build here (see $(BENCH)/hnswlib.log); the bench goes on"
 	@touch $@
 
+# Dependencies of the proxy's own: it pins what this project does not want.
+$(PEERS)/.installed: tests/bench/peers/constraints.txt
+	@echo "installing LiteLLM into $(PEERS) …"
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet -c $< 'litellm[proxy]'
+	@touch $@
+
 clean: ## remove what was built and installed; state folders stay
-	rm -rf $(VENV) $(BENCH) simcore/target simcore/*.so .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(BENCH) $(PEERS) simcore/target simcore/*.so .mypy_cache .ruff_cache .pytest_cache
 	rm -rf simcore/fuzz/target simcore/fuzz/corpus simcore/fuzz/artifacts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from services.catalogue.values import Model
@@ -51,7 +51,7 @@ class UpstreamCall:
 
 async def read(
     call: UpstreamCall,
-    events: AsyncGenerator[ChatEvent, None],
+    events: AsyncGenerator[Sequence[ChatEvent], None],
     transcript: Transcript,
     *,
     first_token: float,
@@ -71,7 +71,7 @@ async def read(
     while True:
         try:
             async with asyncio.timeout_at(until):
-                event = await anext(events, None)
+                batch = await anext(events, None)
         except TimeoutError:
             if draft.finish is not None:
                 return
@@ -80,18 +80,17 @@ async def read(
             if _ended_all_the_same(draft, error):
                 return
             raise
-        if event is None:
+        if batch is None:
             break
-        if event.__class__ is RateLimit:
-            told(event)
-            continue
-        content = draft.take(event)
-        if draft.begun and call.first_content is None:
-            call.first_content = monotonic()
-            begins()
-        if content is not None:
-            transcript.append(content)
-            if len(transcript) % BURST == 0:
+        for event in batch:
+            if event.__class__ is RateLimit:
+                told(event)
+                continue
+            content = draft.take(event)
+            if call.first_content is None and draft.begun:
+                call.first_content = monotonic()
+                begins()
+            if content is not None and transcript.append(content) % BURST == 0:
                 await asyncio.sleep(0)
         if draft.finish is not None:
             until = loop.time() + TAIL_SECONDS

@@ -17,6 +17,11 @@ _BOM = b"\xef\xbb\xbf"
 class LineTooLongError(Exception):
     """A line or an event is larger than the limit; nothing more can be read from this stream."""
 
+    def __init__(self, before: list[bytes]) -> None:
+        """`before`: the payloads that were whole."""
+        super().__init__(before)
+        self.before = before
+
 
 class SseDecoder:
     """Decodes one stream. Holds at most one event and one line."""
@@ -37,14 +42,14 @@ class SseDecoder:
         start = 0
         while (end := pending.find(b"\n", max(start, self._searched))) >= 0:
             if end - start > self._max:
-                raise LineTooLongError
+                raise LineTooLongError(payloads)
             self._line(bytes(pending[start:end]), payloads)
             start = end + 1
         if start:
             del pending[:start]
         self._searched = len(pending)
         if len(pending) > self._max:
-            raise LineTooLongError
+            raise LineTooLongError(payloads)
         return payloads
 
     def flush(self) -> list[bytes]:
@@ -72,5 +77,5 @@ class SseDecoder:
             value = line[6:] if line[5:6] == b" " else line[5:]
             self._data_bytes += len(value) + 1
             if self._data_bytes > self._max + 1:
-                raise LineTooLongError
+                raise LineTooLongError(payloads)
             self._data.append(value)

@@ -150,7 +150,7 @@ class ScriptedUpstream:
 
     async def stream(
         self, request: ChatRequest, *, timeout: float, connect_timeout: float | None = None
-    ) -> AsyncGenerator[ChatEvent, None]:
+    ) -> AsyncGenerator[Sequence[ChatEvent], None]:
         self.requests.append(request)
         self.timeouts.append(timeout)
         self.open += 1
@@ -162,7 +162,7 @@ class ScriptedUpstream:
                 elif isinstance(step, AntiphonError):
                     raise step
                 else:
-                    yield step
+                    yield (step,)
             whole = True
         finally:
             self.open -= 1
