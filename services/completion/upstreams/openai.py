@@ -74,21 +74,22 @@ class OpenAIUpstream:
         self, request: ChatRequest, *, timeout: float, connect_timeout: float | None = None
     ) -> AsyncGenerator[Sequence[ChatEvent], None]:
         """Yield the events of one call; see `protocol.Upstream`."""
-        # Timeouts are set around each wait, never across a `yield`: there they would cancel the consumer.
+        # No `asyncio.timeout` across a `yield`, where it would cancel the consumer.
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         if timeout <= 0:
             raise self._too_late()
         response = await self._open(request, deadline, connect_timeout)
+        until = deadline
+        timer = loop.call_at(until, _break_off, response)
         try:
             if (limit := rate_limit(response.headers)) is not None:
                 yield (limit,)
             decoder = SseDecoder(max_line_bytes=self._max_line_bytes)
             reader = ChunkReader(self._name)
             received = 0
-            until = deadline
             while not reader.done:
-                piece = at_hand(response) or await self._next(response, reader, until)
+                piece = await self._next(response, reader, late=loop.time() >= until)
                 received += len(piece)
                 if received > self._max_stream_bytes:
                     raise failures.oversize(self._name, f"more than {self._max_stream_bytes} bytes")
@@ -101,8 +102,11 @@ class OpenAIUpstream:
                     return
                 if reader.finished and until == deadline:
                     until = min(deadline, loop.time() + TAIL_SECONDS)
+                    timer.cancel()
+                    timer = loop.call_at(until, _break_off, response)
             await self._drain(response)
         finally:
+            timer.cancel()
             response.close()
 
     async def _open(
@@ -124,11 +128,12 @@ class OpenAIUpstream:
         fields = request.body(request_, legacy_max_tokens=self._legacy_max_tokens, stream_usage=self._stream_usage)
         return orjson.dumps(fields)
 
-    async def _next(self, response: aiohttp.ClientResponse, reader: ChunkReader, until: float) -> bytes:
+    async def _next(self, response: aiohttp.ClientResponse, reader: ChunkReader, *, late: bool) -> bytes:
         """Return the next bytes, none at the end. After `Finish` any trouble is an end: only usage may be missing."""
+        if not late and (piece := at_hand(response)):
+            return piece
         try:
-            async with asyncio.timeout_at(until):
-                return await response.content.readany()
+            return await response.content.readany()
         except TimeoutError:
             if not reader.finished:
                 raise self._too_late() from None
@@ -181,3 +186,8 @@ class OpenAIUpstream:
         return DeadlineExceeded(
             f"upstream '{self._name}' did not finish within the time of the call", metadata={"upstream": self._name}
         )
+
+
+def _break_off(response: aiohttp.ClientResponse) -> None:
+    """Have who reads it get a `TimeoutError`, now or when they come back."""
+    response.content.set_exception(TimeoutError())
