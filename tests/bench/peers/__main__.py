@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--litellm", type=Path, required=True, help="Its executable.")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     args = parser.parse_args()
-    print(json.dumps(asyncio.run(_run(args.litellm, args.rounds))))
+    print(json.dumps(asyncio.run(_run(args.litellm.absolute(), args.rounds))))
 
 
 if __name__ == "__main__":
