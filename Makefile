@@ -15,7 +15,7 @@ FUZZ := --manifest-path simcore/fuzz/Cargo.toml
 .PHONY: help run test test-pythons lint gen bench bench-eviction bench-peers bench-sentences bench-simcore setup model clean
 .PHONY: fit-decision eval-cache eval-online campaign-attack campaign-decision campaign-simcore fuzz-simcore
 .PHONY: campaign-isolation campaign-stampede campaign-streams campaign-survival campaign-durability campaign-model
-.PHONY: test-faults-sabotage
+.PHONY: test-faults-sabotage soak
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -126,6 +126,10 @@ campaign-durability: setup model ## kill the cache and its store KILLS=300 times
 campaign-model: setup ## do OPERATIONS=200000 to two caches over one store and to a plain model, from SEED= on, and compare
 	MODEL_OPERATIONS=$(or $(OPERATIONS),200000) MODEL_SEED=$(SEED) \
 	  $(BIN)/python -m pytest -s tests/integration/cache/test_cache_model.py
+
+soak: setup model ## mixed requests, REQUESTS=200000 from SEED= on, with a full cache: memory, files and tasks stay as they are
+	SOAK_REQUESTS=$(or $(REQUESTS),200000) SOAK_SEED=$(SEED) \
+	  $(BIN)/python -m pytest -s tests/integration/suite/test_soak.py
 
 setup: $(VENV)/.installed ## install everything into .venv
 
