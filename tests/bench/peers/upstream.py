@@ -2,7 +2,7 @@
 
 `python -m tests.bench.peers.upstream` prints its address. The model's name says how it writes: `burst` all at once,
 `paced` a token every 5 ms, `late` the same after 20 ms. Each token is an event and a write of its own; `five` writes
-five events at a time, without a pause.
+five events at a time, without a pause. A path that begins with `/KIND/TOKENS` says so in its place.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _http(data: bytes) -> bytes:
 
 
 _USAGE = {"prompt_tokens": 250, "completion_tokens": TOKENS, "total_tokens": 250 + TOKENS}
-_EVENTS = [_chunk({"content": "word "}) for _ in range(TOKENS)]
+_EVENT = _chunk({"content": "word "})
 _FIRST = _HEAD + _http(_chunk({"role": "assistant", "content": ""}))
 _LAST = _http(
     _chunk({}, "stop")
@@ -104,24 +104,23 @@ class _Connection(asyncio.Protocol):
         if len(self._received) < end:
             return
         body = orjson.loads(self._received[head + 4 : end])
+        path = bytes(self._received[:head]).split(b" ", 2)[1].decode().split("/")
+        kind, count = (path[1], int(path[2])) if path[2].isdigit() else (str(body["model"]), TOKENS)
         del self._received[:end]
-        self._answer(self._transport, body)
-
-    def _answer(self, transport: asyncio.WriteTransport, body: dict[str, object]) -> None:
         if body.get("stream"):
-            self._task = asyncio.create_task(_write(transport, str(body["model"])))
+            self._task = asyncio.create_task(_write(self._transport, kind, count))
         else:
-            transport.write(_WHOLE)
+            self._transport.write(_WHOLE)
 
 
-async def _write(transport: asyncio.WriteTransport, model: str) -> None:
-    if model == "late":
+async def _write(transport: asyncio.WriteTransport, kind: str, count: int) -> None:
+    if kind == "late":
         await asyncio.sleep(FIRST)
     transport.write(_FIRST)
-    together = 5 if model == "five" else 1
-    for start in range(0, TOKENS, together):
-        transport.write(_http(b"".join(_EVENTS[start : start + together])))
-        await asyncio.sleep(0 if model in {"burst", "five"} else PACE)
+    together = 5 if kind == "five" else 1
+    for _ in range(0, count, together):
+        transport.write(_http(_EVENT * together))
+        await asyncio.sleep(0 if kind in {"burst", "five"} else PACE)
     transport.write(_LAST)
     transport.write(_END)
 
