@@ -36,6 +36,9 @@ class SseDecoder:
 
     def feed(self, received: bytes) -> list[bytes]:
         """Return the payloads of the events that `received` completes; raises `LineTooLongError`."""
+        if not self._pending and not self._data and (usual := self._usual(received)):
+            self._first = False
+            return usual
         pending = self._pending
         pending += received
         payloads: list[bytes] = []
@@ -51,6 +54,21 @@ class SseDecoder:
         if len(pending) > self._max:
             raise LineTooLongError(payloads)
         return payloads
+
+    def _usual(self, received: bytes) -> list[bytes]:
+        """Return the payloads of bytes that are whole events of one `data: ` line each; of all else nothing.
+
+        So most servers write, and it costs a quarter of looking at every line.
+        """
+        if not received.endswith(b"\n\n") or b"\r" in received:
+            return []
+        events = received[:-2].split(b"\n\n")
+        if received.count(b"\n") != 2 * len(events):
+            return []
+        for event in events:
+            if not event.startswith(b"data: ") or len(event) > self._max:
+                return []
+        return [event[6:] for event in events]
 
     def flush(self) -> list[bytes]:
         """Return what the stream ended in: an event that no empty line closed, whole or not."""
