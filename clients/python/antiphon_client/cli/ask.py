@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import sys
 
 import click
 
 from antiphon.cache.v1 import cache_pb2
 from antiphon.completion.v1 import completion_pb2
-from antiphon_client.cli.calls import BrokenOffError, run
+from antiphon_client.cli import exits
+from antiphon_client.cli.calls import BrokenOffError, complain, run
 from antiphon_client.cli.connect import Connection
+from antiphon_client.cli.printable import json_line, printable
 from antiphon_client.cli.show import as_json, summary
 from antiphon_client.cli.targets import COMPLETION
 from antiphon_client.completion import AsyncCompletionClient
 from antiphon_client.errors import AntiphonError
+
+STDIN = "-"
 
 
 async def _stream(
@@ -26,7 +30,7 @@ async def _stream(
             async for event in events:
                 match event.WhichOneof("event"):
                     case "delta":
-                        click.echo(event.delta.text, nl=False)
+                        click.echo(printable(event.delta.text), nl=False)
                         begun = True
                     case "finished":
                         finished = event.finished
@@ -37,6 +41,15 @@ async def _stream(
         raise BrokenOffError(error.message, reason=error.reason, code=error.code) from error
     click.echo()
     return finished
+
+
+def _stdin() -> str:
+    """Return what stands there, without the line end that a shell adds."""
+    try:
+        return sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
+    except UnicodeDecodeError:
+        complain("what stands on stdin is not UTF-8")
+        sys.exit(exits.DATA)
 
 
 @click.command()
@@ -55,11 +68,13 @@ async def _stream(
 def ask(
     prompt: str, *, stream: bool, pace: int | None, model: str, namespace: str, no_cache: bool, as_json_: bool
 ) -> None:
-    """Ask PROMPT and print the answer, then one line about it on stderr."""
+    """Ask PROMPT, `-` for what stands on stdin, and print the answer, then one line about it on stderr."""
     if stream and as_json_:
         raise click.UsageError("--stream and --json exclude each other")
     if pace is not None and not stream:
         raise click.UsageError("--pace goes with --stream")
+    if prompt == STDIN:
+        prompt = _stdin()
     mode = cache_pb2.CACHE_MODE_BYPASS if no_cache else cache_pb2.CACHE_MODE_DEFAULT
     request = completion_pb2.CompleteRequest(
         prompt=prompt, model=model, namespace=namespace, cache=cache_pb2.CachePolicy(mode=mode)
@@ -73,12 +88,12 @@ def ask(
             else:
                 response = await client.complete(request)
                 if as_json_:
-                    click.echo(json.dumps(as_json(response), ensure_ascii=False))
+                    click.echo(json_line(as_json(response)))
                     return
                 answer, info = response.answer, response.info
-                click.echo(answer.text)
+                click.echo(printable(answer.text))
         if answer.refusal:
-            click.echo(f"refused: {answer.refusal}", err=True)
-        click.secho(summary(info), err=True, dim=True)
+            click.echo(printable(f"refused: {answer.refusal}", err=True), err=True)
+        click.secho(printable(summary(info), err=True), err=True, dim=True)
 
     run(body, COMPLETION)
