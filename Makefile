@@ -12,7 +12,7 @@ MANIFEST := --manifest-path simcore/Cargo.toml
 FUZZ := --manifest-path simcore/fuzz/Cargo.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-pythons lint gen bench bench-eviction bench-peers bench-sentences bench-simcore setup model clean
+.PHONY: help run test test-pythons lint gen bench bench-eviction bench-overload bench-peers bench-sentences bench-simcore setup model clean
 .PHONY: fit-decision eval-cache eval-online campaign-attack campaign-decision campaign-simcore fuzz-simcore
 .PHONY: campaign-isolation campaign-stampede campaign-streams campaign-survival campaign-durability campaign-model
 .PHONY: test-faults-sabotage soak
@@ -55,6 +55,9 @@ bench: setup model ## measure the hot paths against a bare echo in the same run;
 
 bench-eviction: setup ## ask ten times as many questions as there is room for, beside plain LRU: hits, money; JSON last
 	$(BIN)/python -m tests.bench.evicting $(ARGS)
+
+bench-overload: setup ## three times what a model can take, for 30 s of real time: what is answered, and for whom; JSON last
+	$(BIN)/python -m tests.bench.overload $(ARGS)
 
 bench-peers: setup model $(PEERS)/.installed ## CPU per call and token beside LiteLLM's proxy, on the same upstream; JSON last
 	$(BIN)/python -m tests.bench.peers --litellm $(PEERS)/bin/litellm $(ARGS)
