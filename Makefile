@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BENCH := .venv-bench
+PEERS := .venv-peers
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUST := $(shell find simcore/src -name '*.rs' 2>/dev/null) simcore/Cargo.toml simcore/Cargo.lock
@@ -11,11 +12,11 @@ MANIFEST := --manifest-path simcore/Cargo.toml
 FUZZ := --manifest-path simcore/fuzz/Cargo.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-pythons lint gen bench bench-eviction bench-sentences bench-simcore setup model clean
+.PHONY: help run test test-pythons lint gen bench bench-eviction bench-overload bench-peers bench-sentences bench-simcore setup model clean
 .PHONY: fit-decision eval-cache eval-online campaign-attack campaign-decision campaign-simcore fuzz-simcore
 .PHONY: campaign-isolation campaign-stampede campaign-streams campaign-survival campaign-durability campaign-model
 .PHONY: campaign-reembed campaign-store
-.PHONY: test-faults-sabotage
+.PHONY: test-faults-sabotage soak
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -55,6 +56,12 @@ bench: setup model ## measure the hot paths against a bare echo in the same run;
 
 bench-eviction: setup ## ask ten times as many questions as there is room for, beside plain LRU: hits, money; JSON last
 	$(BIN)/python -m tests.bench.evicting $(ARGS)
+
+bench-overload: setup ## three times what a model can take, for 30 s of real time: what is answered, and for whom; JSON last
+	$(BIN)/python -m tests.bench.overload $(ARGS)
+
+bench-peers: setup model $(PEERS)/.installed ## CPU per call and token beside LiteLLM's proxy, on the same upstream; JSON last
+	$(BIN)/python -m tests.bench.peers --litellm $(PEERS)/bin/litellm $(ARGS)
 
 bench-sentences: setup ## count the texts whose sentences are right, beside a buffer cut after each stop and space; JSON last
 	$(BIN)/python -m tests.bench.sentences
@@ -132,6 +139,10 @@ campaign-model: setup ## do OPERATIONS=200000 to two caches over one store and t
 	MODEL_OPERATIONS=$(or $(OPERATIONS),200000) MODEL_SEED=$(SEED) \
 	  $(BIN)/python -m pytest -s tests/integration/cache/test_cache_model.py
 
+soak: setup model ## mixed requests, REQUESTS=200000 from SEED= on, with a full cache: memory, files and tasks stay as they are
+	SOAK_REQUESTS=$(or $(REQUESTS),200000) SOAK_SEED=$(SEED) \
+	  $(BIN)/python -m pytest -s tests/integration/suite/test_soak.py
+
 setup: $(VENV)/.installed ## install everything into .venv
 
 model: setup ## get the default embedding model into the user's cache folder
@@ -159,6 +170,13 @@ $(BENCH)/.installed: tests/bench/simcore/requirements.txt
 	  >$(BENCH)/hnswlib.log 2>&1 || echo "hnswlib does not build here (see $(BENCH)/hnswlib.log); the bench goes on"
 	@touch $@
 
+# Dependencies of the proxy's own: it pins what this project does not want.
+$(PEERS)/.installed: tests/bench/peers/constraints.txt
+	@echo "installing LiteLLM into $(PEERS) …"
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet -c $< 'litellm[proxy]'
+	@touch $@
+
 clean: ## remove what was built and installed; state folders stay
-	rm -rf $(VENV) $(BENCH) simcore/target simcore/*.so .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(BENCH) $(PEERS) simcore/target simcore/*.so .mypy_cache .ruff_cache .pytest_cache
 	rm -rf simcore/fuzz/target simcore/fuzz/corpus simcore/fuzz/artifacts

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
+from services.chassis.arenas import share_arenas
 from services.chassis.descriptors import raise_limit
 from services.chassis.lifetime import Shutdown, watch_parent
 from services.chassis.settings import EX_CONFIG, SettingsError, SuiteSettings, load
@@ -56,6 +57,7 @@ def run(main: Main[S], settings_cls: type[S], service: str, *, environ: Mapping[
     except SettingsError as error:
         return _wrong_setting(service, error)
     raise_limit()
+    share_arenas(environ)
     telemetry = Telemetry(service, log_level=settings.log_level, log_sample=settings.log_sample)
     telemetry.capture_standard_logging()
     try:

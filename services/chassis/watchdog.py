@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from services.chassis.telemetry import Telemetry
 
@@ -67,6 +67,7 @@ class Watchdog:
             "Times that the process did not run for longer than 0.2 s though it was ready to.",
             registry=telemetry.registry,
         )
+        self._tasks = Gauge("antiphon_loop_tasks", "Tasks of the event loop now.", registry=telemetry.registry)
         self._blocked = blocked
         self._told_after = told
         self._clocks = clocks
@@ -91,6 +92,7 @@ class Watchdog:
             while not ended.wait(LOOK_SECONDS):
                 self.look()
 
+        self._tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
         note()
         thread = threading.Thread(target=watch, name="watchdog", daemon=True)
         thread.start()

@@ -75,7 +75,9 @@ async def main(settings: CompletionSettings, process: Process) -> None:
                 service.feedback,
                 service.resuming,
                 lambda name, field: service.models.resolve(name, field=field),
+                replaying=service.replaying,
                 heartbeat=settings.heartbeat,
+                pace=settings.replay_tokens_per_second,
             ),
             completion_pb2.DESCRIPTOR.services_by_name["CompletionService"],
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -17,19 +18,10 @@ from services.chassis.errors import DeadlineExceeded, Exhausted, Reason, Unavail
 from services.completion.request import CacheMode, Request
 from services.completion.result import Delivered, delivered
 from services.completion.streaming.content import Content, Sentence
+from services.completion.streaming.replaying import Replaying
+from services.completion.streaming.signs import Beat, Called
 from services.completion.streaming.transcript import Opened, Transcript
 from services.completion.streaming.view import TextEvents, View
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """Nothing has happened for a while."""
-
-
-@dataclass(frozen=True, slots=True)
-class Called:
-    """A model was called: from now on, asking again may buy a second answer."""
-
 
 Event = Opened | Content | Sentence | Beat | Called | Delivered
 
@@ -49,6 +41,7 @@ class Pace:
 
 
 AT_ONCE = Pace()
+BY_THE_CLOCK = Replaying()
 
 
 class Fill:
@@ -147,6 +140,7 @@ class Listener:
         priority: int = 0,
         pays: bool = True,
         pace: Pace = AT_ONCE,
+        replaying: Replaying = BY_THE_CLOCK,
     ) -> None:
         self.fill = fill
         self.priority = priority
@@ -155,6 +149,7 @@ class Listener:
         self._leave = leave
         self._pays = pays
         self._pace = pace
+        self._replaying = replaying
         self._monotonic = deadline.monotonic
         self._came = self._monotonic()
         self._first_content: float | None = None
@@ -169,7 +164,15 @@ class Listener:
 
     def companion(self, deadline: Deadline) -> Listener:
         """Return one who reads the same answer, but neither keeps it going nor pays for it."""
-        return Listener(self.fill, deadline, streaming=True, leave=lambda _: None, pays=False, pace=self._pace)
+        return Listener(
+            self.fill,
+            deadline,
+            streaming=True,
+            leave=lambda _: None,
+            pays=False,
+            pace=self._pace,
+            replaying=self._replaying,
+        )
 
     async def result(self, called: Callable[[], Awaitable[None]] | None = None) -> Delivered:
         """Wait for the whole answer; raises the fill's error, or `DeadlineExceeded` at this listener's deadline.
@@ -189,12 +192,20 @@ class Listener:
             raise self._late()
         return self.delivered()
 
-    async def events(self, heartbeat: float, shown: TextEvents = TextEvents.DELTAS) -> AsyncGenerator[Event, None]:
+    def events(
+        self, heartbeat: float, shown: TextEvents = TextEvents.DELTAS, *, tokens_per_second: float = 0
+    ) -> AsyncGenerator[Event, None]:
         """Yield the answer while it is written, from its start; a `Beat` whenever `heartbeat` seconds were silent.
 
         Where a model is called, `Called` comes first. The first content leaves at once, what has gathered since the
-        last event as one, by the pace of `Fills`. Raises like `result`.
+        last event as one, by the pace of `Fills`; a stored answer at `tokens_per_second`, unless they are 0. Raises
+        like `result`.
         """
+        if tokens_per_second:
+            return self._paced(heartbeat, shown, tokens_per_second)
+        return self._written(heartbeat, shown)
+
+    async def _written(self, heartbeat: float, shown: TextEvents) -> AsyncGenerator[Event, None]:
         transcript, position, told = self.fill.transcript, 0, False
         view = View(shown)
         quiet_until = self._monotonic() + heartbeat
@@ -235,6 +246,35 @@ class Listener:
         for sentence in view.rest():
             yield sentence
         yield result
+
+    async def _paced(
+        self, heartbeat: float, shown: TextEvents, tokens_per_second: float
+    ) -> AsyncGenerator[Event, None]:
+        """Yield a stored answer as if a model were writing it; any other one as it is written."""
+        transcript = self.fill.transcript
+        while not await self._within(transcript.call(), self.deadline.within(heartbeat)):
+            if self.deadline.passed:
+                raise self._late()
+            yield Beat()
+        if not transcript.stored:
+            async with aclosing(self._written(heartbeat, shown)) as written:
+                async for event in written:
+                    yield event
+            return
+        self._first_content = self._monotonic()
+        if transcript.opened is not None:
+            yield transcript.opened
+        told = self._replaying.tell(
+            transcript.since(0, transcript.limit)[0],
+            View(shown),
+            tokens_per_second=tokens_per_second,
+            heartbeat=heartbeat,
+            deadline=self.deadline,
+        )
+        async with aclosing(told):
+            async for seen in told:
+                yield seen
+        yield self.delivered()
 
     def _must_keep_up(self, gathered: int, seconds: float) -> None:
         """Raise if so many bytes were written in the seconds for which the reader was busy with the last ones."""
@@ -281,9 +321,11 @@ class Fills:
         longest: float,
         joined: Callable[[bool], None],
         pace: Pace = AT_ONCE,
+        replaying: Replaying = BY_THE_CLOCK,
     ) -> None:
         """`answer_limit` in bytes; `longest` in seconds; `joined` is told of each request whether it shared."""
         self._pace = pace
+        self._replaying = replaying
         self._work = work
         self._answer_limit = answer_limit
         self._longest = longest
@@ -312,7 +354,13 @@ class Fills:
             if shares:
                 self._shared[request.key] = fill
         listener = Listener(
-            fill, deadline, streaming=streaming, leave=self._leave, priority=request.priority, pace=self._pace
+            fill,
+            deadline,
+            streaming=streaming,
+            leave=self._leave,
+            priority=request.priority,
+            pace=self._pace,
+            replaying=self._replaying,
         )
         fill.attach(listener)
         if begins:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Generic, TypeVar
 
 from services.chassis.errors import AntiphonError, DeadlineExceeded, Exhausted, Unauthenticated, Unavailable
@@ -19,21 +21,27 @@ LAST_BACKOFF = 5.0
 
 
 class Outbox(Generic[ItemT]):
-    """Sends items one after the other. An item of a key that still waits replaces the older one.
+    """Sends items in order, those that are `alike` together. An item of a key that still waits replaces the older one.
 
     When `capacity` items wait the oldest is dropped; so is one that waits longer than `keep` seconds, or that the
     service refuses. `dropped` is told why: `full`, `too_old`, `refused`, `shutdown`.
+
+    Up to `together` items leave at once, if they follow the first one within as many places. When all has been sent,
+    what comes next waits until `gather` seconds have passed since, for others to leave with.
     """
 
     def __init__(
         self,
-        send: Callable[[ItemT], Awaitable[None]],
+        send: Callable[[Sequence[ItemT]], Awaitable[None]],
         *,
         capacity: int,
         keep: float,
         dropped: Callable[[str], None],
         monotonic: Callable[[], float] = time.monotonic,
         first_backoff: float = FIRST_BACKOFF,
+        together: int = 1,
+        alike: Callable[[ItemT], Hashable] = id,
+        gather: float = 0.0,
     ) -> None:
         self._send = send
         self._capacity = capacity
@@ -41,15 +49,19 @@ class Outbox(Generic[ItemT]):
         self._dropped = dropped
         self._monotonic = monotonic
         self._first_backoff = first_backoff
+        self._together = together
+        self._alike = alike
+        self._gather = gather
+        self._emptied = -math.inf
         self._items: OrderedDict[Hashable, tuple[float, ItemT]] = OrderedDict()
         self._filled = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
         self._draining = asyncio.Event()
-        self._busy = False
+        self._sending = 0
 
     def __len__(self) -> int:
-        return len(self._items) + self._busy
+        return len(self._items) + self._sending
 
     def put(self, key: Hashable, item: ItemT) -> None:
         """Take an item; returns at once."""
@@ -66,14 +78,13 @@ class Outbox(Generic[ItemT]):
         backoff = self._first_backoff
         while True:
             await self._filled.wait()
+            await self._unless_draining(self._emptied + self._gather - self._monotonic())
             if await self._send_oldest():
                 backoff = self._first_backoff
             elif self._draining.is_set():
                 self._give_up()
             else:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(backoff):
-                        await self._draining.wait()
+                await self._unless_draining(backoff)
                 backoff = min(backoff * 2, LAST_BACKOFF)
 
     async def drain(self, seconds: float) -> None:
@@ -88,26 +99,47 @@ class Outbox(Generic[ItemT]):
         except TimeoutError:
             self._give_up()
 
+    async def _unless_draining(self, seconds: float) -> None:
+        if seconds > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._draining.wait()
+
     async def _send_oldest(self) -> bool:
-        """Send one item; False if the service does not answer."""
-        key, (since, item) = self._items.popitem(last=False)
-        self._busy = True
+        """Send the oldest item and what goes with it; False if the service does not answer."""
+        taken = self._take()
+        self._sending = len(taken)
         try:
+            if taken:
+                await self._send([item for _, _, item in taken])
+        except (Unavailable, DeadlineExceeded, Exhausted, Unauthenticated):  # the last: keys are being exchanged
+            for key, since, item in reversed(taken):
+                if key not in self._items:  # else a newer one has come meanwhile
+                    self._items[key] = (since, item)
+                    self._items.move_to_end(key, last=False)
+            return False
+        except AntiphonError:
+            for _ in taken:
+                self._dropped("refused")
+        finally:
+            self._sending = 0
+            self._settle()
+        return True
+
+    def _take(self) -> list[tuple[Hashable, float, ItemT]]:
+        """Take the oldest item out, and those that go with it, without what has become too old."""
+        oldest = list(islice(self._items.items(), self._together))
+        kind = self._alike(oldest[0][1][1])
+        taken: list[tuple[Hashable, float, ItemT]] = []
+        for key, (since, item) in oldest:
+            if self._alike(item) != kind:
+                continue
+            del self._items[key]
             if self._monotonic() - since > self._keep:
                 self._dropped("too_old")
             else:
-                await self._send(item)
-        except (Unavailable, DeadlineExceeded, Exhausted, Unauthenticated):  # the last: keys are being exchanged
-            if key not in self._items:  # else a newer one has come meanwhile
-                self._items[key] = (since, item)
-                self._items.move_to_end(key, last=False)
-            return False
-        except AntiphonError:
-            self._dropped("refused")
-        finally:
-            self._busy = False
-            self._settle()
-        return True
+                taken.append((key, since, item))
+        return taken
 
     def _give_up(self) -> None:
         for _ in range(len(self)):  # one under way counts, too: nobody will learn whether it arrived
@@ -119,3 +151,4 @@ class Outbox(Generic[ItemT]):
         if not self._items:
             self._filled.clear()
             self._empty.set()
+            self._emptied = self._monotonic()

@@ -105,9 +105,7 @@ class Pipeline:
                 turn.give_up(reason)
 
     def _replay(self, fill: Fill, turn: CacheTurn, hit: Hit) -> Completed:
-        fill.transcript.open(hit.answer.model, turn.part.outcome)
-        for piece in _content(hit.answer):
-            fill.transcript.append(piece)
+        fill.transcript.open_stored(hit.answer.model, turn.part.outcome, _content(hit.answer))
         return Completed(
             hit.answer, turn.part, served_from=hit.served_from, degraded=self._degraded(turn), place=turn.place
         )

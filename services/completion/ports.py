@@ -259,6 +259,9 @@ class VerdictReport:
     right: bool
 
 
+Report = CallReport | VerdictReport
+
+
 class Router(Protocol):
     """The router service."""
 
@@ -270,10 +273,9 @@ class Router(Protocol):
         """List what the router offers."""
         ...
 
-    async def record(self, report: CallReport, *, timeout: float) -> None:
-        """Report how a call ended; repeating it changes nothing."""
-        ...
+    async def record(self, caller: Caller, reports: Sequence[Report], *, timeout: float) -> int:
+        """Report how calls ended and what is said of answers, for one caller; return how many were refused.
 
-    async def judge(self, report: VerdictReport, *, timeout: float) -> None:
-        """Report a verdict on an answer; of one source the first counts."""
+        Repeating it changes nothing; of verdicts of one source the first counts.
+        """
         ...

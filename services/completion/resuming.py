@@ -16,8 +16,8 @@ from typing import Generic, Protocol, TypeVar
 
 from services.chassis.errors import NotFound, Reason, Unavailable
 from services.completion.background import Background
-from services.completion.fills import Beat, Called
 from services.completion.streaming.recording import Recording
+from services.completion.streaming.signs import Beat, Called
 
 OVERHEAD = 512
 """Bytes that a message takes beside its own, roughly."""

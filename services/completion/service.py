@@ -38,6 +38,7 @@ from services.completion.resilience.targets import Event, Targets, TargetTerms
 from services.completion.resuming import Resuming
 from services.completion.settings import CompletionSettings
 from services.completion.storing import Storing
+from services.completion.streaming.replaying import Replaying
 from services.completion.surroundings import StoreHealth, Surroundings
 
 
@@ -128,6 +129,7 @@ class CompletionService:
             metrics=metrics,
             surroundings=self.surroundings.degraded,
         )
+        self.replaying = Replaying(settings.coalesce_time, timing.sleep, timing.monotonic)
         self.fills = Fills(
             pipeline.make,
             answer_limit=settings.answer_limit,
@@ -136,6 +138,7 @@ class CompletionService:
             pace=Pace(
                 settings.coalesce_time, settings.coalesce_bytes, settings.reader_backlog, settings.reader_patience
             ),
+            replaying=self.replaying,
         )
         self.resuming: Resuming[Any] = Resuming(self._background, keep=settings.resume_time, room=settings.resume_bytes)
         self.feedback = Feedback(

@@ -6,7 +6,7 @@ import math
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -16,20 +16,22 @@ from services.chassis.deadline import Deadline
 from services.chassis.errors import AntiphonError
 from services.chassis.handler import server_stream, unary
 from services.completion.feedback import Feedback
-from services.completion.fills import Beat, Called, Fills
+from services.completion.fills import Fills
 from services.completion.idempotency.keys import Asked, Kept, Keys
 from services.completion.idempotency.records import Scope
 from services.completion.proto.durations import read_duration
 from services.completion.proto.feedback import read_submitted
 from services.completion.proto.requests import Resolve, body_digest, read_key, read_request
 from services.completion.proto.responses import write_kept, write_response
-from services.completion.proto.stream import StreamWriter, heartbeat_after
+from services.completion.proto.stream import StreamWriter, content_of, heartbeat_after
 from services.completion.proto.words import TEXT_EVENTS
 from services.completion.request import Request
 from services.completion.result import Delivered
 from services.completion.resuming import Resuming, Stream
-from services.completion.settings import LEAST_HEARTBEAT, MOST_HEARTBEAT
-from services.completion.streaming.view import TextEvents
+from services.completion.settings import LEAST_HEARTBEAT, MOST_HEARTBEAT, MOST_PACE
+from services.completion.streaming.replaying import Replaying
+from services.completion.streaming.signs import Beat, Called
+from services.completion.streaming.view import TextEvents, View
 from services.llm.proto import invalid, missing
 
 COMPLETE_DEADLINE = 60.0
@@ -45,10 +47,11 @@ SLOW_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class _Wishes:
-    """How a stream is to be sent; `heartbeat` in seconds."""
+    """How a stream is to be sent; `heartbeat` in seconds, `pace` in tokens per second of a replay, 0: at once."""
 
     heartbeat: float
     shown: TextEvents
+    pace: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +79,17 @@ class CompletionServicer:
         resuming: Resuming[completion_pb2.StreamCompleteResponse],
         resolve: Resolve,
         *,
+        replaying: Replaying,
         heartbeat: float,
+        pace: int,
     ) -> None:
-        """`heartbeat`: seconds between those of a silent stream, unless its caller says otherwise."""
+        """Unless the caller of a stream says otherwise:
+
+        `heartbeat`: seconds of silence between those of a stream; `pace`: tokens per second of a replay, 0: at once.
+        """
+        self._replaying = replaying
         self._heartbeat = heartbeat
+        self._pace = pace
         self._fills = fills
         self._keys = keys
         self._feedback = feedback
@@ -118,7 +128,7 @@ class CompletionServicer:
             messages = self._messages(request.request, asked, call)
             # What is read by nobody for a while goes on meanwhile.
             until = call.deadline.later(self._resuming.keep)
-            lasting = _Wishes(math.inf, wishes.shown)
+            lasting = replace(wishes, heartbeat=math.inf)
             stream = self._resuming.begin(call.caller.tenant, partial(messages, lasting, until))
             with _no_second_purchase(lambda: stream.recording.called, call):
                 async with aclosing(self._read(stream, 0, wishes.heartbeat, call)) as sent:
@@ -179,7 +189,8 @@ class CompletionServicer:
     ) -> AsyncGenerator[completion_pb2.StreamCompleteResponse | Called, None]:
         writer = StreamWriter(ids.completion, ids.request, stream_id=stream_id)
         with self._fills.join(asked, deadline, streaming=True) as listener:
-            async with aclosing(listener.events(wishes.heartbeat, wishes.shown)) as events:
+            told = listener.events(wishes.heartbeat, wishes.shown, tokens_per_second=wishes.pace)
+            async with aclosing(told) as events:
                 async for event in events:
                     if isinstance(event, Called):
                         yield event
@@ -193,14 +204,34 @@ class CompletionServicer:
     ) -> AsyncGenerator[completion_pb2.StreamCompleteResponse | Called, None]:
         with self._keys.join(asked, deadline, streaming=True) as keyed:
             writer = StreamWriter(keyed.completion_id, stream_id=stream_id)
-            async with aclosing(keyed.events(wishes.heartbeat, wishes.shown)) as events:
+            told = keyed.events(wishes.heartbeat, wishes.shown, tokens_per_second=wishes.pace)
+            async with aclosing(told) as events:
                 async for event in events:
                     if isinstance(event, Kept):
                         response = write_kept(event.response, replayed=event.replayed)
-                        for message in (writer.end(response),) if event.live else writer.replay(response, wishes.shown):
-                            yield message
+                        if not event.live:
+                            async with aclosing(self._replayed(response, writer, wishes, deadline)) as messages:
+                                async for message in messages:
+                                    yield message
+                        yield writer.end(response)
                     elif not isinstance(event, Called):  # with a key nothing is bought twice
                         yield writer.write(event)
+
+    async def _replayed(
+        self, response: completion_pb2.CompleteResponse, writer: StreamWriter, wishes: _Wishes, deadline: Deadline
+    ) -> AsyncGenerator[completion_pb2.StreamCompleteResponse, None]:
+        """The messages of an answer that was made before, but for the last."""
+        yield writer.begin(response)
+        told = self._replaying.tell(
+            content_of(response.answer),
+            View(wishes.shown),
+            tokens_per_second=wishes.pace,
+            heartbeat=wishes.heartbeat,
+            deadline=deadline,
+        )
+        async with aclosing(told):
+            async for seen in told:
+                yield writer.write(seen)
 
     async def _read(
         self, stream: Stream[completion_pb2.StreamCompleteResponse], after: int, heartbeat: float, call: Call
@@ -217,7 +248,12 @@ class CompletionServicer:
                     yield message
 
     def _wishes(self, request: completion_pb2.StreamCompleteRequest) -> _Wishes:
-        return _Wishes(self._heartbeat_of(request), TEXT_EVENTS[request.text_events])
+        pace = self._pace
+        if request.HasField("replay_tokens_per_second"):
+            pace = request.replay_tokens_per_second
+            if not 0 <= pace <= MOST_PACE:
+                raise invalid("replay_tokens_per_second", f"must be 0 to {MOST_PACE:,}")
+        return _Wishes(self._heartbeat_of(request), TEXT_EVENTS[request.text_events], pace)
 
     def _heartbeat_of(
         self, request: completion_pb2.StreamCompleteRequest | completion_pb2.ResumeStreamRequest

@@ -13,6 +13,9 @@ LEAST_HEARTBEAT = 1.0
 MOST_HEARTBEAT = 60.0
 """Seconds: what a stream's caller may ask for, and the operator."""
 
+MOST_PACE = 10_000
+"""Tokens per second: the same."""
+
 
 class OfflineSettings(ServiceSettings):
     """The stand-in for a model. Variables are `ANTIPHON_OFFLINE_<FIELD>`, the TOML table is `[offline]`."""
@@ -67,6 +70,13 @@ class CompletionSettings(SuiteSettings):
     )
     coalesce_bytes: int = Field(
         default=4096, ge=1, le=65_536, description="Bytes of a streamed answer that are gathered at most."
+    )
+    replay_tokens_per_second: int = Field(
+        default=0,
+        ge=0,
+        le=MOST_PACE,
+        description="The pace at which an answer of the cache, or of an idempotency key, is streamed, unless its "
+        "caller says otherwise; four bytes of text count as a token. 0: at once.",
     )
     reader_backlog: int = Field(
         default=256 * 1024,

@@ -6,7 +6,7 @@ one that was made while the cache was away: it waits in a bounded queue and is p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from services.chassis.errors import (
@@ -125,7 +125,8 @@ class Storing:
             # The lease runs out by itself; those who wait for it lose that time.
             self._metrics.degraded.labels("abort_failed").inc()
 
-    async def _put(self, put: _Put) -> None:
+    async def _put(self, puts: Sequence[_Put]) -> None:
+        (put,) = puts
         request = put.request
         put.place.settle(
             await self._cache.put(request.caller, request.question, put.answer, request.policy, timeout=CALL_SECONDS)

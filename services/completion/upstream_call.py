@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from services.catalogue.values import Model
@@ -51,7 +51,7 @@ class UpstreamCall:
 
 async def read(
     call: UpstreamCall,
-    events: AsyncGenerator[ChatEvent, None],
+    events: AsyncGenerator[Sequence[ChatEvent], None],
     transcript: Transcript,
     *,
     first_token: float,
@@ -67,36 +67,33 @@ async def read(
     """
     draft, upstream = call.draft, call.model.upstream
     loop = asyncio.get_running_loop()
-    until = loop.time() + first_token
-    while True:
-        try:
-            async with asyncio.timeout_at(until):
-                event = await anext(events, None)
-        except TimeoutError:
-            if draft.finish is not None:
-                return
+    # One timer that is moved on: a new one for each piece would cost as much as reading it.
+    limit = asyncio.timeout_at(loop.time() + first_token)
+    try:
+        async with limit:
+            while (batch := await anext(events, None)) is not None:
+                for event in batch:
+                    if event.__class__ is RateLimit:
+                        told(event)
+                        continue
+                    content = draft.take(event)
+                    if call.first_content is None and draft.begun:
+                        call.first_content = monotonic()
+                        begins()
+                    if content is not None and transcript.append(content) % BURST == 0:
+                        await asyncio.sleep(0)
+                if draft.finish is not None:
+                    limit.reschedule(loop.time() + TAIL_SECONDS)
+                elif draft.begun:
+                    limit.reschedule(loop.time() + idle)
+    except TimeoutError:
+        if draft.finish is None:
             raise _silent(upstream, begun=draft.begun) from None
-        except AntiphonError as error:
-            if _ended_all_the_same(draft, error):
-                return
+        return
+    except AntiphonError as error:
+        if not _ended_all_the_same(draft, error):
             raise
-        if event is None:
-            break
-        if event.__class__ is RateLimit:
-            told(event)
-            continue
-        content = draft.take(event)
-        if draft.begun and call.first_content is None:
-            call.first_content = monotonic()
-            begins()
-        if content is not None:
-            transcript.append(content)
-            if len(transcript) % BURST == 0:
-                await asyncio.sleep(0)
-        if draft.finish is not None:
-            until = loop.time() + TAIL_SECONDS
-        elif draft.begun:
-            until = loop.time() + idle
+        return
     _must_have_finished(draft, upstream)
 
 

@@ -7,7 +7,10 @@ from concurrent.futures import Executor
 
 from antiphon.router.v1 import router_pb2
 from services.chassis.call import Call
+from services.chassis.errors import AntiphonError
 from services.chassis.handler import unary
+from services.chassis.status import part_status
+from services.llm.proto import invalid, missing
 from services.llm.values import TextPart
 from services.router.decision_ids import require_own
 from services.router.decisions import DecisionLog
@@ -19,6 +22,9 @@ from services.router.values import RouteRequest
 
 DEADLINE = 2.0
 """Seconds for a call whose caller set no deadline."""
+
+MAX_REPORTS = 256
+"""In one batch."""
 
 INLINE_CHARS = 32_768
 """Longer conversations are routed off the loop: counting their tokens takes a millisecond and more."""
@@ -63,7 +69,27 @@ class RouterServicer:
         self, request: router_pb2.RecordOutcomeRequest, call: Call
     ) -> router_pb2.RecordOutcomeResponse:
         """Take a report of how a decision turned out."""
-        outcome = read_outcome(request, tenant=call.caller.tenant)
+        return self._take(request, call)
+
+    @unary(deadline=DEADLINE)
+    async def BatchRecordOutcomes(  # noqa: N802
+        self, request: router_pb2.BatchRecordOutcomesRequest, call: Call
+    ) -> router_pb2.BatchRecordOutcomesResponse:
+        """Take many reports."""
+        if not request.reports:
+            raise missing("reports", "at least one is required")
+        if len(request.reports) > MAX_REPORTS:
+            raise invalid("reports", f"at most {MAX_REPORTS}")
+        response = router_pb2.BatchRecordOutcomesResponse()
+        for report in request.reports:
+            try:
+                response.results.add(response=self._take(report, call))
+            except AntiphonError as error:
+                response.results.add(error=part_status(error))
+        return response
+
+    def _take(self, report: router_pb2.RecordOutcomeRequest, call: Call) -> router_pb2.RecordOutcomeResponse:
+        outcome = read_outcome(report, tenant=call.caller.tenant)
         require_own(outcome.tenant, outcome.decision_id)
         return router_pb2.RecordOutcomeResponse(recorded=self._outcomes.record(outcome))
 

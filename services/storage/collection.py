@@ -77,6 +77,17 @@ class Collection:
             outcome += await self._is_stored(chunk)
         return outcome
 
+    async def insert(self, points: Sequence[Point]) -> None:
+        """Write those of `points` whose ids are not taken; durable. Of equal ids within `points` the first counts.
+
+        Says nothing of which were written, which would have to be read back: see `insert_absent`.
+        """
+        for chunk in _chunks(points, _WRITE_CHUNK):
+            first: dict[str, Point] = {}
+            for point in chunk:
+                first.setdefault(point.id, point)
+            await self._upsert(list(first.values()), wait=True, update_mode=pb.UpdateMode.InsertOnly)
+
     async def insert_absent(self, point: Point) -> bool:
         """Write `point` unless its id is taken; durable. Returns whether the payload now stored is this point's."""
         await self._upsert([point], wait=True, update_mode=pb.UpdateMode.InsertOnly)

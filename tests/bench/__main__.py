@@ -23,7 +23,7 @@ from antiphon.llm.v1 import llm_pb2
 from antiphon_client import AsyncCacheClient, AsyncCompletionClient
 from services.embedding.create import create
 from services.embedding.settings import EmbeddingSettings
-from tests.bench import crowded, hydrating, searching
+from tests.bench import crowded, hydrating, reading, searching
 from tests.bench.crowded import echoing
 from tests.bench.echo import METHOD
 from tests.bench.flooded import beside_a_flood
@@ -183,6 +183,7 @@ async def _run(rounds: int) -> dict[str, object]:
     kept = await hydrating.measured(ENTRIES, rounds)
     embedding, search = await _embedding_cpu(), _search_cpu()
     searches = await searching.measured(rounds)
+    read = await reading.measured(rounds)
     floor = lines[0].best
     print(f"{'':48}{'CPU µs':>10}{'× echo':>9}{'worst':>10}{'wall µs':>10}")
     for line in lines:
@@ -200,6 +201,7 @@ async def _run(rounds: int) -> dict[str, object]:
     for kind, latency in flooded.items():
         median, name = min(latency.medians), f"Lookup EXACT, another connection: {kind}"
         print(f"{name:48}{median:10.0f}{median / idle:9.2f}{max(latency.worst):10.0f}")
+    streams = reading.show(*read)
     print(f"embedded store, {ENTRIES:,} entries")
     stored = hydrating.show(kept)
     return {
@@ -210,6 +212,7 @@ async def _run(rounds: int) -> dict[str, object]:
         "embedding": round(embedding),
         "search": round(search),
         "stored": stored,
+        "streams": streams,
         "searches": {name: round(microseconds) for name, microseconds in searches.items()},
         "Lookup EXACT beside a flood": {
             kind: {"median": round(min(latency.medians)), "worst": round(max(latency.worst))}

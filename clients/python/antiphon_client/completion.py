@@ -89,6 +89,7 @@ class AsyncCompletionClient(AsyncChannelOwner):
         heartbeat_interval: float | None = None,
         text_events: completion_pb2.TextEvents.ValueType | None = None,
         resumable: bool = False,
+        replay_tokens_per_second: int | None = None,
         timeout: float = 600.0,
         metadata: Metadata = (),
     ) -> AsyncIterator[AsyncCompletionStream]:
@@ -98,9 +99,11 @@ class AsyncCompletionClient(AsyncChannelOwner):
         sentences, or both. With an idempotency key a stream that is broken off goes on where it was, unless another
         answer was made meanwhile. A `resumable` one goes on where it was when the connection is lost, as long as the
         process that has it lives and is reached; `resume_stream` takes it up from elsewhere. Then leaving the block
-        stops the model only after a while.
+        stops the model only after a while. `replay_tokens_per_second` is the pace of an answer that is all there, the
+        cache's for instance; 0: at once.
         """
         request = _stream_request(_request(prompt, model, namespace, idempotency_key), heartbeat_interval, text_events)
+        _set_pace(request, replay_tokens_per_second)
         request.resumable = resumable
 
         def call(seconds: float, place: Place | None) -> AsyncCall:
@@ -216,6 +219,7 @@ class CompletionClient(SyncChannelOwner):
         heartbeat_interval: float | None = None,
         text_events: completion_pb2.TextEvents.ValueType | None = None,
         resumable: bool = False,
+        replay_tokens_per_second: int | None = None,
         timeout: float = 600.0,
         metadata: Metadata = (),
     ) -> Iterator[CompletionStream]:
@@ -225,9 +229,11 @@ class CompletionClient(SyncChannelOwner):
         sentences, or both. With an idempotency key a stream that is broken off goes on where it was, unless another
         answer was made meanwhile. A `resumable` one goes on where it was when the connection is lost, as long as the
         process that has it lives and is reached; `resume_stream` takes it up from elsewhere. Then leaving the block
-        stops the model only after a while.
+        stops the model only after a while. `replay_tokens_per_second` is the pace of an answer that is all there, the
+        cache's for instance; 0: at once.
         """
         request = _stream_request(_request(prompt, model, namespace, idempotency_key), heartbeat_interval, text_events)
+        _set_pace(request, replay_tokens_per_second)
         request.resumable = resumable
 
         def call(seconds: float, place: Place | None) -> Call:
@@ -347,6 +353,12 @@ def _stream_request(
     )
     _set_heartbeat(streamed, heartbeat_interval)
     return streamed
+
+
+def _set_pace(request: completion_pb2.StreamCompleteRequest, tokens_per_second: int | None) -> None:
+    _require("replay_tokens_per_second", tokens_per_second, int, NoneType)
+    if tokens_per_second is not None:
+        request.replay_tokens_per_second = tokens_per_second
 
 
 def _resume_request(place: Place, heartbeat_interval: float | None) -> completion_pb2.ResumeStreamRequest:

@@ -56,6 +56,14 @@ class AsyncRouterClient(AsyncChannelOwner):
             self._stub.RecordOutcome(request, timeout=timeout, metadata=self._credential.metadata(metadata))
         )
 
+    async def batch_record_outcomes(
+        self, request: router_pb2.BatchRecordOutcomesRequest, *, timeout: float = 2.0, metadata: Metadata = ()
+    ) -> router_pb2.BatchRecordOutcomesResponse:
+        """Report how up to 256 decisions turned out; `errors.from_status` reads the error of one."""
+        return await unary(
+            self._stub.BatchRecordOutcomes(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+        )
+
 
 class RouterClient(SyncChannelOwner):
     """One method per rpc: its request message, a `timeout` in seconds, `metadata`; raises `AntiphonError`.
@@ -94,3 +102,12 @@ class RouterClient(SyncChannelOwner):
         """Report how a decision turned out."""
         with raised():
             return self._stub.RecordOutcome(request, timeout=timeout, metadata=self._credential.metadata(metadata))
+
+    def batch_record_outcomes(
+        self, request: router_pb2.BatchRecordOutcomesRequest, *, timeout: float = 2.0, metadata: Metadata = ()
+    ) -> router_pb2.BatchRecordOutcomesResponse:
+        """Report how up to 256 decisions turned out; `errors.from_status` reads the error of one."""
+        with raised():
+            return self._stub.BatchRecordOutcomes(
+                request, timeout=timeout, metadata=self._credential.metadata(metadata)
+            )

@@ -41,6 +41,7 @@ TABLE: Table = {
     "antiphon.cache.v1.CacheService/DropOldEmbeddings": _OPERATORS,
     "antiphon.router.v1.RouterService/Route": _SUITE,
     "antiphon.router.v1.RouterService/RecordOutcome": _SUITE,
+    "antiphon.router.v1.RouterService/BatchRecordOutcomes": _SUITE,
     "antiphon.router.v1.RouterService/ListModels": _ALL,
 }
 

@@ -8,15 +8,16 @@ from typing import TypeVar
 
 from antiphon.router.v1 import router_pb2
 from antiphon_client import AsyncRouterClient
+from services.chassis.auth.values import Caller
 from services.chassis.errors import Reason, Unavailable
 from services.completion.adapters.errors import translated
 from services.completion.adapters.serving import served
 from services.completion.ports import (
-    CallReport,
     Candidate,
     Embedding,
     ListedModel,
     ListedPrices,
+    Report,
     Routing,
     VerdictReport,
 )
@@ -74,32 +75,34 @@ class GrpcRouter:
         except ValueError:
             raise Unavailable("the router lists prices of no date", reason=Reason.ROUTER_UNAVAILABLE) from None
 
-    async def record(self, report: CallReport, *, timeout: float) -> None:
-        """Report how a call ended; repeating it changes nothing."""
-        first = report.time_to_first_token
-        request = router_pb2.RecordOutcomeRequest(
-            decision_id=report.decision_id,
-            kind=router_pb2.OUTCOME_KIND_USAGE,
-            source=report.source,
-            model=report.model,
-            usage=llm.write_usage(report.usage),
-            cost=llm.write_cost(report.cost),
-            latency=write_duration(report.latency),
-            time_to_first_token=None if first is None else write_duration(first),
-            status=STATUS_NUMBERS[report.status],
-        )
-        await _call(self._client.record_outcome(request, timeout=timeout, metadata=served(report.caller)))
+    async def record(self, caller: Caller, reports: Sequence[Report], *, timeout: float) -> int:
+        """Report how calls ended and what is said of answers, for one caller; return how many were refused."""
+        request = router_pb2.BatchRecordOutcomesRequest(reports=map(_report, reports))
+        call = self._client.batch_record_outcomes(request, timeout=timeout, metadata=served(caller))
+        return sum(result.HasField("error") for result in (await _call(call)).results)
 
-    async def judge(self, report: VerdictReport, *, timeout: float) -> None:
-        """Report a verdict on an answer; of one source the first counts."""
-        request = router_pb2.RecordOutcomeRequest(
+
+def _report(report: Report) -> router_pb2.RecordOutcomeRequest:
+    if isinstance(report, VerdictReport):
+        return router_pb2.RecordOutcomeRequest(
             decision_id=report.decision_id,
             kind=router_pb2.OUTCOME_KIND_VERDICT,
             source=report.source,
             model=report.model,
             verdict=router_pb2.VERDICT_GOOD if report.right else router_pb2.VERDICT_BAD,
         )
-        await _call(self._client.record_outcome(request, timeout=timeout, metadata=served(report.caller)))
+    first = report.time_to_first_token
+    return router_pb2.RecordOutcomeRequest(
+        decision_id=report.decision_id,
+        kind=router_pb2.OUTCOME_KIND_USAGE,
+        source=report.source,
+        model=report.model,
+        usage=llm.write_usage(report.usage),
+        cost=llm.write_cost(report.cost),
+        latency=write_duration(report.latency),
+        time_to_first_token=None if first is None else write_duration(first),
+        status=STATUS_NUMBERS[report.status],
+    )
 
 
 async def _call(call: Awaitable[T]) -> T:

@@ -18,13 +18,14 @@ from typing import Self
 from services.chassis.deadline import Deadline
 from services.chassis.errors import AntiphonError, DeadlineExceeded, Internal, Reason, Unavailable
 from services.completion.background import Background
-from services.completion.fills import Beat, Called, Fills, Listener
+from services.completion.fills import Fills, Listener
 from services.completion.idempotency.claims import Claim, Outside, reused
 from services.completion.idempotency.ports import Records
 from services.completion.idempotency.records import Scope, Terms
 from services.completion.request import Request
 from services.completion.result import Delivered
 from services.completion.streaming.content import Content, Sentence
+from services.completion.streaming.signs import Beat, Called
 from services.completion.streaming.transcript import Opened
 from services.completion.streaming.view import TextEvents
 
@@ -148,16 +149,20 @@ class Keyed:
         return self.work.outcome()
 
     async def events(
-        self, heartbeat: float, shown: TextEvents = TextEvents.DELTAS
+        self, heartbeat: float, shown: TextEvents = TextEvents.DELTAS, *, tokens_per_second: float = 0
     ) -> AsyncGenerator[Opened | Content | Sentence | Beat | Called | Kept, None]:
-        """Yield the answer while it is made here, a `Beat` whenever `heartbeat` seconds were silent, then `Kept`."""
+        """Yield the answer while it is made here, a `Beat` whenever `heartbeat` seconds were silent, then `Kept`.
+
+        `tokens_per_second`: see `Listener.events`.
+        """
         while not await _within(self.work.moved.wait(), self.deadline.within(heartbeat)):
             yield self._beat()
         live = self.work.listener is not None
         if self.work.listener is not None:
             reader = self.work.listener.companion(self.deadline)
             try:
-                async with aclosing(reader.events(heartbeat, shown)) as events:
+                told = reader.events(heartbeat, shown, tokens_per_second=tokens_per_second)
+                async with aclosing(told) as events:
                     async for event in events:
                         if isinstance(event, Delivered):
                             break

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from antiphon.cache.v1 import cache_pb2
 from antiphon.completion.v1 import completion_pb2
-from services.completion.fills import Beat
+from antiphon.llm.v1 import llm_pb2
 from services.completion.proto.responses import write_finished
 from services.completion.proto.words import OUTCOME_NUMBERS
 from services.completion.result import Delivered
-from services.completion.streaming.content import Content, Continued, Reasoning, Sentence, Text, ToolCallPart, joined
+from services.completion.streaming.content import Content, Continued, Reasoning, Sentence, Text, ToolCallPart
+from services.completion.streaming.signs import Beat
 from services.completion.streaming.transcript import Opened
-from services.completion.streaming.view import TextEvents, View
 
 Told = Opened | Content | Sentence | Beat | Delivered
 """What of a listener's events goes over the wire."""
@@ -47,19 +45,10 @@ class StreamWriter:
         """Return the last message, for the response of `Complete`."""
         return self._numbered(Message(finished=completion_pb2.Finished(answer=response.answer, info=response.info)))
 
-    def replay(self, response: completion_pb2.CompleteResponse, shown: TextEvents) -> Iterator[Message]:
-        """Yield the stream of an answer that is all there."""
-        answer, info = response.answer, response.info
-        self._completion_id = info.completion_id
-        yield self._numbered(Message(started=self._started(info.model, info.cache.outcome)))
-        pieces: list[Content] = [Text(answer.text)] if answer.text else []
-        pieces += [ToolCallPart(i, call.id, call.name, call.arguments) for i, call in enumerate(answer.tool_calls)]
-        view = View(shown)
-        for seen in view.of(joined(pieces)):
-            yield self.write(seen)
-        for sentence in view.rest():
-            yield self.write(sentence)
-        yield self.end(response)
+    def begin(self, response: completion_pb2.CompleteResponse) -> Message:
+        """Return the first message of an answer that was made before; `content_of` and `end` follow."""
+        self._completion_id = response.info.completion_id
+        return self._numbered(Message(started=self._started(response.info.model, response.info.cache.outcome)))
 
     def _started(self, model: str, outcome: cache_pb2.Outcome.ValueType) -> completion_pb2.Started:
         return completion_pb2.Started(
@@ -70,6 +59,12 @@ class StreamWriter:
         self._sequence += 1
         message.sequence = self._sequence
         return message
+
+
+def content_of(answer: llm_pb2.Answer) -> list[Content]:
+    """Return what a stream tells of an answer that is all there."""
+    pieces: list[Content] = [Text(answer.text)] if answer.text else []
+    return pieces + [ToolCallPart(i, call.id, call.name, call.arguments) for i, call in enumerate(answer.tool_calls)]
 
 
 def heartbeat_after(sequence: int) -> Message:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -70,6 +71,22 @@ def size(content: Content) -> int:
 
 def _bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def cut(piece: Content, share: float) -> tuple[Content, Content | None]:
+    """Return about that share of a piece, at least a character of it, and the rest, if there is one."""
+    match piece:
+        case Text(text) | Reasoning(text):
+            at = max(math.ceil(len(text) * share), 1)
+            return replace(piece, text=text[:at]), replace(piece, text=text[at:]) if text[at:] else None
+        case ToolCallPart():
+            at = max(math.ceil(len(piece.arguments) * share), 1)
+            rest = piece.arguments[at:]
+            return replace(piece, arguments=piece.arguments[:at]), ToolCallPart(
+                piece.index, arguments=rest
+            ) if rest else None
+        case Continued():
+            return piece, None
 
 
 def joined(pieces: Iterable[Content]) -> Iterator[Content]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from services.chassis.errors import AntiphonError, Exhausted, Internal, Reason
@@ -31,12 +32,16 @@ class Transcript:
     limit: int
     called: bool = False
     """A model was called for it."""
+    stored: bool = False
+    """It was there before anybody asked: it ends as soon as it opens."""
     opened: Opened | None = None
     completed: Completed | None = None
     error: BaseException | None = None
     _pieces: list[Content] = field(default_factory=list)
     _size: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _awaited: bool = False
+    """Somebody waits for a change."""
     _gathering: dict[asyncio.Event, int] = field(default_factory=dict)
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -63,8 +68,15 @@ class Transcript:
         """Name the model; before the first content."""
         self.opened = Opened(model, outcome)
 
-    def append(self, piece: Content) -> None:
-        """Add content; `Exhausted` if the answer becomes too large."""
+    def open_stored(self, model: str, outcome: Outcome, pieces: Iterable[Content]) -> None:
+        """Take over an answer that is all there; `finish` follows at once."""
+        self.open(model, outcome)
+        self.stored = True
+        for piece in pieces:
+            self.append(piece)
+
+    def append(self, piece: Content) -> int:
+        """Add content and return how many pieces there are; `Exhausted` if the answer becomes too large."""
         self._size += size(piece)
         if self._size > self.limit:
             raise Exhausted(
@@ -77,6 +89,7 @@ class Transcript:
             if self._size >= target:
                 enough.set()
         self._wake()
+        return len(self._pieces)
 
     def finish(self, completed: Completed) -> None:
         """End with the whole answer."""
@@ -114,6 +127,7 @@ class Transcript:
     async def change(self, position: int, *, told: bool = True) -> None:
         """Wait until something follows `position` or the transcript ends; or a model was called, unless `told` so."""
         while len(self._pieces) <= position and not self.ended and (told or not self.called):
+            self._awaited = True
             await self._changed.wait()
 
     async def gathered(self, target: int) -> None:
@@ -136,9 +150,10 @@ class Transcript:
         await self._ended.wait()
 
     def _wake(self) -> None:
-        # One event per change: those who wait for the next one must not find it already set.
-        self._changed.set()
-        self._changed = asyncio.Event()
+        if self._awaited:
+            # One event per change: those who wait for the next one must not find it already set.
+            self._changed.set()
+            self._changed, self._awaited = asyncio.Event(), False
 
     def _end(self) -> None:
         self._ended.set()

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from services.chassis.errors import DeadlineExceeded
 from services.completion.upstreams.protocol import ChatEvent, ChatRequest, Finish, TextDelta, UsageReport
@@ -47,7 +47,7 @@ class OfflineUpstream:
 
     async def stream(
         self, request: ChatRequest, *, timeout: float, connect_timeout: float | None = None
-    ) -> AsyncGenerator[ChatEvent, None]:
+    ) -> AsyncGenerator[Sequence[ChatEvent], None]:
         """Yield one `TextDelta` per word, then usage and the end; tools are accepted and never called."""
         del connect_timeout  # nothing is connected to
         deadline = self._monotonic() + timeout
@@ -60,10 +60,9 @@ class OfflineUpstream:
                 await self._sleep(min(self._pace, max(left, 0.0)))
                 if left < self._pace:
                     raise self._too_late()
-            yield TextDelta(word)
+            yield (TextDelta(word),)
         asked = sum(len(message.text.split()) for message in request.messages)
-        yield UsageReport(Usage(input=max(asked, 1), output=len(words)))
-        yield Finish(reason)
+        yield UsageReport(Usage(input=max(asked, 1), output=len(words))), Finish(reason)
 
     def _too_late(self) -> DeadlineExceeded:
         return DeadlineExceeded(

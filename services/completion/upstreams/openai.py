@@ -1,26 +1,22 @@
 """Any server that speaks OpenAI's chat completions: OpenAI itself, vLLM, llama.cpp, gateways.
 
-The SDK makes the request and hands over the raw response: its typed chunks would cost 80 to 115 µs each. It never
-retries: attempts are the pipeline's decision.
+The stream is read raw, since the SDK's typed chunks would cost 80 to 115 µs each. Nothing is tried twice: attempts are
+the pipeline's decision.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AsyncExitStack, aclosing
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
-import anyio
-import httpx2
-import openai
+import aiohttp
+import orjson
 
 from services.chassis.errors import AntiphonError, DeadlineExceeded, Reason
 from services.completion.upstreams import failures, request
 from services.completion.upstreams.chunks import ChunkReader
-from services.completion.upstreams.client import connecting_within, http_client, own_headers
+from services.completion.upstreams.client import BROKEN, HttpClient, at_hand, own_headers
 from services.completion.upstreams.protocol import ChatEvent, ChatRequest
 from services.completion.upstreams.rate_limits import rate_limit
 from services.completion.upstreams.sse import MAX_LINE_BYTES, LineTooLongError, SseDecoder
@@ -33,9 +29,6 @@ TAIL_SECONDS = 2.0
 
 DRAIN_SECONDS = 0.05
 """How long to wait for the end of the response after `[DONE]`, so that the connection can be used again."""
-
-_BROKEN = (httpx2.RequestError, ssl.SSLError, anyio.EndOfStream)
-"""A connection that broke, in all the ways in which the HTTP library reports it."""
 
 
 class OpenAIUpstream:
@@ -64,17 +57,9 @@ class OpenAIUpstream:
         self._stream_usage = stream_usage
         self._max_line_bytes = max_line_bytes
         self._max_stream_bytes = max_stream_bytes
-        self._timeout = connecting_within(connect_timeout)
+        self._connect_timeout = connect_timeout
         own = own_headers(name, api_key, headers or {})
-        # The SDK takes what it is not given from OPENAI_API_KEY and OPENAI_ADMIN_KEY, whatever the server; and it
-        # insists on a key. The client's hook replaces all of its headers by `own`.
-        self._client = openai.AsyncOpenAI(
-            base_url=base_url,
-            api_key="replaced",
-            admin_api_key="",
-            max_retries=0,
-            http_client=http_client(name, own, timeout=self._timeout, now=now),
-        )
+        self._http = HttpClient(name, f"{base_url.rstrip('/')}/chat/completions", own, now=now)
 
     @property
     def name(self) -> str:
@@ -83,81 +68,97 @@ class OpenAIUpstream:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        await self._http.aclose()
 
     async def stream(
         self, request: ChatRequest, *, timeout: float, connect_timeout: float | None = None
-    ) -> AsyncGenerator[ChatEvent, None]:
+    ) -> AsyncGenerator[Sequence[ChatEvent], None]:
         """Yield the events of one call; see `protocol.Upstream`."""
-        # Timeouts are set around each wait, never across a `yield`: there they would cancel the consumer.
+        # No `asyncio.timeout` across a `yield`, where it would cancel the consumer.
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         if timeout <= 0:
             raise self._too_late()
-        async with AsyncExitStack() as stack:
-            response = await self._open(stack, request, deadline, connect_timeout)
+        response = await self._open(request, deadline, connect_timeout)
+        until = deadline
+        timer = loop.call_at(until, _break_off, response)
+        try:
             if (limit := rate_limit(response.headers)) is not None:
-                yield limit
-            pieces = await stack.enter_async_context(aclosing(response.aiter_raw()))
+                yield (limit,)
             decoder = SseDecoder(max_line_bytes=self._max_line_bytes)
             reader = ChunkReader(self._name)
             received = 0
-            until = deadline
             while not reader.done:
-                piece = await self._next(pieces, reader, until)
+                piece = await self._next(response, reader, late=loop.time() >= until)
                 received += len(piece)
                 if received > self._max_stream_bytes:
                     raise failures.oversize(self._name, f"more than {self._max_stream_bytes} bytes")
-                try:
-                    payloads = decoder.feed(piece) if piece else decoder.flush()
-                except LineTooLongError:
-                    raise failures.oversize(self._name, f"a line of more than {self._max_line_bytes} bytes") from None
-                for payload in payloads:
-                    for event in self._read(reader, payload, ended=not piece):
-                        yield event
+                events, error = self._events(decoder, reader, piece)
+                if events:
+                    yield events
+                if error is not None:
+                    raise error
                 if not piece:
                     return
                 if reader.finished and until == deadline:
                     until = min(deadline, loop.time() + TAIL_SECONDS)
-            await self._drain(pieces)
+                    timer.cancel()
+                    timer = loop.call_at(until, _break_off, response)
+            await self._drain(response)
+        finally:
+            timer.cancel()
+            response.close()
 
     async def _open(
-        self, stack: AsyncExitStack, request: ChatRequest, deadline: float, connect_timeout: float | None
-    ) -> httpx2.Response:
-        """Return the response once its headers are there; it is closed with `stack`."""
-        context = self._client.chat.completions.with_streaming_response.create(
-            model=request.model,
-            messages=[],  # the body below replaces them; the SDK would walk through and copy each
-            stream=True,
-            extra_body=self._body(request),
-            timeout=self._timeout if connect_timeout is None else connecting_within(connect_timeout),
-        )
+        self, request: ChatRequest, deadline: float, connect_timeout: float | None
+    ) -> aiohttp.ClientResponse:
+        """Return the response once its headers are there."""
+        limit = self._connect_timeout if connect_timeout is None else connect_timeout
         try:
             async with asyncio.timeout_at(deadline):
-                response = await stack.enter_async_context(context)
+                return await self._http.post(self._body(request), connect_timeout=limit)
+        except aiohttp.ConnectionTimeoutError:
+            raise failures.unreachable(self._name, "cannot be connected to in time", silent="connect") from None
         except TimeoutError:
             raise self._too_late() from None
-        except openai.APITimeoutError:
-            raise failures.unreachable(self._name, "cannot be connected to in time", silent="connect") from None
-        except (openai.APIConnectionError, *_BROKEN):
+        except BROKEN:
             raise failures.unreachable(self._name) from None
-        return response.http_response
 
-    def _body(self, request_: ChatRequest) -> dict[str, Any]:
-        return request.body(request_, legacy_max_tokens=self._legacy_max_tokens, stream_usage=self._stream_usage)
+    def _body(self, request_: ChatRequest) -> bytes:
+        fields = request.body(request_, legacy_max_tokens=self._legacy_max_tokens, stream_usage=self._stream_usage)
+        return orjson.dumps(fields)
 
-    async def _next(self, pieces: AsyncGenerator[bytes, None], reader: ChunkReader, until: float) -> bytes:
+    async def _next(self, response: aiohttp.ClientResponse, reader: ChunkReader, *, late: bool) -> bytes:
         """Return the next bytes, none at the end. After `Finish` any trouble is an end: only usage may be missing."""
+        if not late and (piece := at_hand(response)):
+            return piece
         try:
-            async with asyncio.timeout_at(until):
-                return await anext(pieces, b"")
+            return await response.content.readany()
         except TimeoutError:
             if not reader.finished:
                 raise self._too_late() from None
-        except _BROKEN:
+        except BROKEN:
             if not reader.finished:
                 raise failures.truncated(self._name) from None
         return b""
+
+    def _events(
+        self, decoder: SseDecoder, reader: ChunkReader, piece: bytes
+    ) -> tuple[list[ChatEvent], AntiphonError | None]:
+        """Return the events that some bytes complete, or the end does, and the error that comes after them."""
+        events: list[ChatEvent] = []
+        too_long = False
+        try:
+            payloads = decoder.feed(piece) if piece else decoder.flush()
+        except LineTooLongError as error:
+            payloads, too_long = error.before, True
+        try:
+            for payload in payloads:
+                events += self._read(reader, payload, ended=not piece)
+        except AntiphonError as error:
+            return events, error
+        what = f"a line of more than {self._max_line_bytes} bytes"
+        return events, failures.oversize(self._name, what) if too_long else None
 
     def _read(self, reader: ChunkReader, payload: bytes, *, ended: bool) -> list[ChatEvent]:
         finished = reader.finished
@@ -171,15 +172,22 @@ class OpenAIUpstream:
                 raise failures.truncated(self._name) from None  # half a chunk: cut, not malformed
             raise
 
-    async def _drain(self, pieces: AsyncGenerator[bytes, None]) -> None:
+    async def _drain(self, response: aiohttp.ClientResponse) -> None:
         """Wait shortly for the end of the response; one that goes on is cut by closing it."""
+        if response.content.at_eof():
+            return
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                await anext(pieces, b"")
-        except (TimeoutError, *_BROKEN):
+                await response.content.readany()
+        except BROKEN:
             return
 
     def _too_late(self) -> DeadlineExceeded:
         return DeadlineExceeded(
             f"upstream '{self._name}' did not finish within the time of the call", metadata={"upstream": self._name}
         )
+
+
+def _break_off(response: aiohttp.ClientResponse) -> None:
+    """Have who reads it get a `TimeoutError`, now or when they come back."""
+    response.content.set_exception(TimeoutError())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -84,8 +84,10 @@ class Upstream(Protocol):
 
     def stream(
         self, request: ChatRequest, *, timeout: float, connect_timeout: float | None = None
-    ) -> AsyncGenerator[ChatEvent, None]:
-        """Yield the events of one call; nothing is sent before the first `anext`, and nothing is tried twice.
+    ) -> AsyncGenerator[Sequence[ChatEvent], None]:
+        """Yield the events of one call, those together that arrived together.
+
+        Nothing is sent before the first `anext`, and nothing is tried twice.
 
         `timeout` (seconds) bounds the whole call from that moment on, `connect_timeout` making a connection (default:
         the upstream's own). `aclose()` on the generator, or cancelling the

@@ -1,7 +1,7 @@
 """Outcome reports in the store: the collection `antiphon_outcomes_v1`, without vectors.
 
-The point's id is made of (tenant, decision, kind, source), and every point has the same version, so the report that is
-there first stays. Payload: the report's fields, plus policy, class and model of the decision where it was still
+The point's id is made of (tenant, decision, kind, source), and no point is ever replaced, so the report that is there
+first stays. Payload: the report's fields, plus policy, class and model of the decision where it was still
 remembered.
 """
 
@@ -44,7 +44,7 @@ class QdrantOutcomeStore:
     async def save(self, outcomes: Sequence[StoredOutcome]) -> None:
         """Store what is not there yet, durably; raises `Unavailable` or `FailedPrecondition` of the store."""
         async with self._connection.collection(SPEC) as collection:
-            await collection.upsert_newer([_point(stored) for stored in outcomes], durable=True)
+            await collection.insert([_point(stored) for stored in outcomes])
 
     async def forget_before(self, recorded_at: float) -> None:
         """Delete reports that are older."""

@@ -154,6 +154,21 @@ async def test_the_largest_version_compares_exactly(collection: Collection, new_
         assert await collection.upsert_newer([Point(id_, None, {"ver": version})], durable=True) == [expected]
 
 
+async def test_insert_writes_what_is_not_there_and_leaves_the_rest(collection: Collection, new_id) -> None:
+    there, new, twice = new_id(), new_id(), new_id()
+    await collection.insert([Point(there, None, {"ver": 1, "by": "first"})])
+    batch = [
+        Point(there, None, {"ver": 2, "by": "second"}),
+        Point(new, None, {"ver": 1, "by": "second"}),
+        Point(twice, None, {"ver": 1, "by": "second"}),
+        Point(twice, None, {"ver": 2, "by": "third"}),
+    ]
+    for _ in range(2):
+        await collection.insert(batch)
+        found = {record.id: record.payload["by"] for record in await collection.get([there, new, twice])}
+        assert found == {there: "first", new: "second", twice: "second"}
+
+
 async def test_insert_absent_has_one_winner(collection: Collection, new_id) -> None:
     id_ = new_id()
     rivals = [Point(id_, None, {"owner": n}) for n in range(20)]

@@ -135,8 +135,9 @@ async def world(
         telemetry = Telemetry("completion", log_sample=0.0, stream=io.BytesIO())
         stack.callback(telemetry.close)
         cache, router = MemoryCache(), MemoryRouter()
+        parsed = CompletionSettings.model_validate({"lookup_timeout": 5.0, "settle_time": 1.0, **settings})
         service = CompletionService(
-            CompletionSettings.model_validate({"lookup_timeout": 5.0, "settle_time": 1.0, **settings}),
+            parsed,
             telemetry,
             cache=cache,
             router=router,
@@ -156,7 +157,9 @@ async def world(
             service.feedback,
             service.resuming,
             lambda name, field: service.models.resolve(name, field=field),
+            replaying=service.replaying,
             heartbeat=15.0,
+            pace=parsed.replay_tokens_per_second,
         )
         descriptor = completion_pb2.DESCRIPTOR.services_by_name["CompletionService"]
         bind(server, servicer, descriptor, telemetry=telemetry, limits=Limits(places))

@@ -70,7 +70,7 @@ def test_commands_talk_to_the_suite(start: Start) -> None:
     info = json.loads(first.stdout)["info"]
     assert info["cache"]["outcome"] == "OUTCOME_MISS"
     assert int(info["cost"]["nano_usd"]) > 0
-    again = antiphon(suite, "ask", "How do I bake bread?", "--stream", "--namespace", "kitchen")
+    again = antiphon(suite, "ask", "How do I bake bread?", "--stream", "--pace", "500", "--namespace", "kitchen")
     assert again.stdout.strip() == json.loads(first.stdout)["answer"]["text"]
     assert "EXACT" in again.stderr
     elsewhere = antiphon(suite, "ask", "How do I bake bread?", "--json", "--namespace", "garage")
@@ -90,6 +90,14 @@ def test_commands_talk_to_the_suite(start: Start) -> None:
     wrong = antiphon(suite, "ask", "hello", "--model", "no-such-model")
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert "UNKNOWN_MODEL" in wrong.stderr
+    piped = [str(ANTIPHON), "ask", "-", "--json", "--namespace", "kitchen"]
+    for text, code in ((b"How do I bake bread?\n", 0), (b"\xff", 65), (b"", 1)):
+        done = subprocess.run(piped, input=text, env=suite.environ, capture_output=True, check=False)
+        assert done.returncode == code, done.stderr
+        if not code:
+            assert "“How do I bake bread?”" in json.loads(done.stdout)["answer"]["text"]
+    for arguments in (("--pace", "5"), ("--stream", "--pace", "-1"), ("--stream", "--pace", "10001")):
+        assert antiphon(suite, "ask", "hello", *arguments).returncode == 2
     empty = antiphon(suite, "ask", "  ")
     assert empty.returncode == 1
     assert "prompt" in empty.stderr

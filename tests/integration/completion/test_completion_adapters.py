@@ -25,7 +25,7 @@ from services.chassis.errors import (
 )
 from services.completion.adapters.cache import GrpcCache
 from services.completion.adapters.router import GrpcRouter
-from services.completion.ports import CallReport, CallStatus, Embedding, Filled, Found, Lease, Outcome
+from services.completion.ports import CallReport, CallStatus, Embedding, Filled, Found, Lease, Outcome, VerdictReport
 from services.completion.request import CacheMode, CachePolicy, Constraints, Objective, Question, Request
 from services.llm.values import (
     Answer,
@@ -213,20 +213,21 @@ async def test_the_router_ranks_and_is_told_how_it_went(router: GrpcRouter) -> N
     assert routing.reasons
     assert routing.policy_version
     for _ in range(2):
-        await router.record(
-            CallReport(
-                caller=ANYONE,
-                decision_id=routing.decision_id,
-                source="completion",
-                model="offline-small",
-                usage=ANSWER.usage,
-                cost=ANSWER.cost,
-                latency=1.5,
-                time_to_first_token=0.5,
-                status=CallStatus.OK,
-            ),
-            timeout=SECONDS,
+        report = CallReport(
+            caller=ANYONE,
+            decision_id=routing.decision_id,
+            source="completion",
+            model="offline-small",
+            usage=ANSWER.usage,
+            cost=ANSWER.cost,
+            latency=1.5,
+            time_to_first_token=0.5,
+            status=CallStatus.OK,
         )
+        verdict = VerdictReport(ANYONE, routing.decision_id, "user", "offline-small", right=True)
+        assert await router.record(ANYONE, [report, verdict], timeout=SECONDS) == 0
+        foreign = replace(report, decision_id="never-decided")
+        assert await router.record(ANYONE, [foreign, report, foreign], timeout=SECONDS) == 2
 
 
 async def test_an_explicit_model_and_constraints_reach_the_router(router: GrpcRouter) -> None:

@@ -15,8 +15,8 @@ from antiphon_client.errors import UnavailableError
 from antiphon_client.streams import Event
 from services.completion import resuming
 from services.completion.background import Background
-from services.completion.fills import Called
 from services.completion.resuming import Resuming
+from services.completion.streaming.signs import Called
 from tests.fakes.behaviours import Behaviour, Gate, answering
 from tests.faults.proxy import Proxy
 from tests.integration.attempts.world import World, world

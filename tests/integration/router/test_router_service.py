@@ -17,7 +17,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from antiphon.llm.v1 import llm_pb2
 from antiphon.router.v1 import router_pb2
-from antiphon_client.errors import AntiphonError
+from antiphon_client.errors import AntiphonError, from_status
 from antiphon_client.router import AsyncRouterClient
 from services.router.adapters.outcome_store import RECORDED_AT, SPEC, point_id
 from services.router.decision_ids import new_id
@@ -267,6 +267,25 @@ async def test_a_decision_of_nobody_or_of_another_tenant_is_not_found(router: Ch
             await client.record_outcome(usage(decision_id))
     assert (failed.value.code.name, failed.value.reason) == ("NOT_FOUND", "DECISION_NOT_FOUND")
     assert str(decision_id) not in failed.value.message
+
+
+async def test_many_reports_at_once_are_taken_each_by_itself(router: Child, state_dir: Path) -> None:
+    mine, foreign = new_id("default"), new_id("another")
+    wrong = usage(mine)
+    wrong.model = ""
+    async with AsyncRouterClient(router.address) as client:
+        batch = router_pb2.BatchRecordOutcomesRequest(reports=[usage(mine), usage(foreign), wrong, usage(mine)])
+        first, stranger, bad, again = (await client.batch_record_outcomes(batch)).results
+        assert first.response.recorded
+        assert from_status(stranger.error).reason == "DECISION_NOT_FOUND"
+        assert list(from_status(bad.error).fields) == ["model"]
+        assert again.HasField("response")
+        assert not again.response.recorded
+        for count in (0, 257):
+            with pytest.raises(AntiphonError) as failed:
+                await client.batch_record_outcomes(router_pb2.BatchRecordOutcomesRequest(reports=[usage(mine)] * count))
+            assert list(failed.value.fields) == ["reports"]
+    assert (await stored(state_dir, mine, OutcomeKind.USAGE, "completion"))["decision_id"] == mine
 
 
 async def test_after_a_restart_the_first_report_stays(state_dir: Path, store: Child) -> None:

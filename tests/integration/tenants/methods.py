@@ -104,6 +104,7 @@ REQUESTS: Mapping[str, Callable[[], Message]] = {
     "RouterService/Route": lambda: router_pb2.RouteRequest(messages=messages("?")),
     "RouterService/ListModels": router_pb2.ListModelsRequest,
     "RouterService/RecordOutcome": lambda: report("none"),
+    "RouterService/BatchRecordOutcomes": lambda: router_pb2.BatchRecordOutcomesRequest(reports=[report("none")]),
     "CompletionService/Complete": lambda: completion_pb2.CompleteRequest(prompt="?"),
     "CompletionService/ResumeStream": lambda: completion_pb2.ResumeStreamRequest(stream_id="none"),
     "CompletionService/StreamComplete": lambda: completion_pb2.StreamCompleteRequest(

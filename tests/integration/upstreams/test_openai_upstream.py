@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,7 +71,7 @@ async def upstream(server: FakeOpenAI) -> AsyncIterator[OpenAIUpstream]:
 
 
 async def events(upstream: OpenAIUpstream, request: ChatRequest = ASKED, timeout: float = GUARD) -> list[ChatEvent]:
-    return [event async for event in upstream.stream(request, timeout=timeout)]
+    return [event async for batch in upstream.stream(request, timeout=timeout) for event in batch]
 
 
 def text(events: list[ChatEvent]) -> str:
@@ -81,8 +82,8 @@ async def failure(upstream: OpenAIUpstream, timeout: float = GUARD) -> tuple[lis
     """What came before the error, and the error, which must not tell any secret."""
     seen: list[ChatEvent] = []
     with pytest.raises(AntiphonError) as raised:
-        async for event in upstream.stream(ASKED, timeout=timeout):
-            seen.append(event)  # noqa: PERF401 - the events before the error are wanted
+        async for batch in upstream.stream(ASKED, timeout=timeout):
+            seen += batch
     error = raised.value
     told = f"{error!r} {error} {error.field} {dict(error.metadata)} {error.__cause__!r}"
     assert "SECRET" not in told
@@ -128,8 +129,8 @@ async def test_only_our_headers_leave(server: FakeOpenAI, monkeypatch: pytest.Mo
         assert call.headers["authorization"] == f"Bearer {KEY}"
         assert call.headers["x-gateway"] == "g"
         assert set(call.headers) == {
-            *("accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "host"),
-            *("user-agent", "x-gateway", "x-stainless-raw-response"),
+            *("accept", "accept-encoding", "authorization", "content-length", "content-type", "host"),
+            *("user-agent", "x-gateway"),
         }
 
 
@@ -138,6 +139,31 @@ async def test_a_server_without_a_key_gets_none(monkeypatch: pytest.MonkeyPatch)
     async with FakeOpenAI.start() as server, connected(server, api_key=None) as upstream:
         await events(upstream)
         assert "authorization" not in server.calls[0].headers
+
+
+async def test_what_stands_in_netrc_is_sent_to_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login someone password SECRET\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    async with FakeOpenAI.start() as server, connected(server, api_key=None) as upstream:
+        await events(upstream)
+        assert "authorization" not in server.calls[0].headers
+
+
+async def test_the_proxy_that_the_environment_names_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with FakeOpenAI.start() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        async with connected(proxy, base_url="http://nowhere.invalid/v1") as upstream:
+            await events(upstream)
+        assert proxy.calls[0].headers["host"] == "nowhere.invalid"
+        monkeypatch.setenv("no_proxy", "nowhere.invalid")
+        async with connected(proxy, base_url="http://nowhere.invalid/v1") as upstream:
+            await failure(upstream)
+        assert len(proxy.calls) == 1
 
 
 async def test_everything_a_model_may_say(server: FakeOpenAI, upstream: OpenAIUpstream) -> None:
@@ -178,9 +204,9 @@ async def test_events_arrive_while_the_model_writes(server: FakeOpenAI, upstream
     gate = Gate()
     server.default = answering("one", "two", gate=gate, gate_after=1)
     async with aclosing(upstream.stream(ASKED, timeout=GUARD)) as stream:
-        assert await anext(stream) == TextDelta("one")
+        assert (await anext(stream))[0] == TextDelta("one")
         gate.open.set()
-        assert await anext(stream) == TextDelta("two")
+        assert (await anext(stream))[0] == TextDelta("two")
 
 
 async def test_usage_that_was_not_reported_is_not_made_up(server: FakeOpenAI, upstream: OpenAIUpstream) -> None:
@@ -249,6 +275,17 @@ async def test_once_the_model_has_finished_nothing_spoils_the_answer(
     )
     for _ in range(4):
         assert await events(upstream) == [TextDelta("x"), Finish(FinishReason.STOP)]
+
+
+async def test_what_arrived_before_a_break_is_delivered_though_it_was_not_read_yet(server: FakeOpenAI) -> None:
+    server.default = behaviours.cut_after(2)
+    async with connected(server) as upstream:
+        told: list[ChatEvent] = []
+        with pytest.raises(Unavailable):
+            async for batch in upstream.stream(ASKED, timeout=GUARD):
+                told += batch
+                await asyncio.sleep(0.1)  # the rest arrives, and the break
+        assert text(told) == "one two "
 
 
 async def test_usage_is_not_waited_for_without_end(server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -454,7 +491,7 @@ async def test_without_time_nothing_is_sent(server: FakeOpenAI, upstream: OpenAI
 async def test_a_consumer_that_dawdles_is_not_cancelled(server: FakeOpenAI, upstream: OpenAIUpstream) -> None:
     server.default = answering("a", "b")
     async with aclosing(upstream.stream(ASKED, timeout=0.1)) as stream:
-        assert await anext(stream) == TextDelta("a")
+        assert (await anext(stream))[0] == TextDelta("a")
         await asyncio.sleep(0.15)  # would raise here if the timeout ran across the yield
 
 
@@ -491,9 +528,9 @@ async def test_leaving_after_the_reason_leaves_nothing_open(server: FakeOpenAI, 
     gate = Gate()
     server.default = answering("x", gate=gate, gate_after=1)
     async with aclosing(upstream.stream(ASKED, timeout=GUARD)) as stream:
-        assert await anext(stream) == TextDelta("x")
+        assert (await anext(stream))[0] == TextDelta("x")
         gate.open.set()
-        assert await anext(stream) == Finish(FinishReason.STOP)
+        assert (await anext(stream))[0] == Finish(FinishReason.STOP)
     await server.until(lambda s: s.in_flight == 0)
 
 
@@ -508,8 +545,8 @@ async def test_a_reset_connection_is_truncated(server: FakeOpenAI) -> None:
         upstream = OpenAIUpstream("up", base_url=f"http://{proxy.address}/v1", api_key=KEY)
         seen: list[ChatEvent] = []
         with pytest.raises(Unavailable) as raised:
-            async for event in upstream.stream(ASKED, timeout=GUARD):
-                seen.append(event)
+            async for batch in upstream.stream(ASKED, timeout=GUARD):
+                seen += batch
                 proxy.cut()
         await upstream.aclose()
     assert seen == [TextDelta("a")]

@@ -224,6 +224,9 @@ async def test_an_argument_of_another_type_is_named(
         for wrong, field in (({"completion": 7}, "completion"), ({"completion": "x", "user": 7}, "user")):
             with pytest.raises(TypeError, match=f"{field} must be"):
                 await client.submit_feedback(**wrong, right=True)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="replay_tokens_per_second must be int or None, not str"):
+            async with client.stream("hello", replay_tokens_per_second="fast"):  # type: ignore[arg-type]
+                raise AssertionError
         with pytest.raises(TypeError, match="heartbeat_interval must be int or float, not str"):
             async with client.stream("hello", heartbeat_interval="soon"):  # type: ignore[arg-type]
                 pass

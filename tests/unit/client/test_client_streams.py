@@ -110,11 +110,15 @@ async def test_what_is_asked_for_is_sent(
 ) -> None:
     request = completion_pb2.CompleteRequest(prompt=WORDS, namespace="theirs", request_id="r1")
     before = request.SerializeToString()
-    async with client.stream(request, model="m", namespace="n", heartbeat_interval=2.5) as stream:
+    async with client.stream(
+        request, model="m", namespace="n", heartbeat_interval=2.5, replay_tokens_per_second=0
+    ) as stream:
         await stream.final()
 
     def of_a_thread() -> None:
-        with blocking.stream(request, model="m", namespace="n", heartbeat_interval=2.5) as stream:
+        with blocking.stream(
+            request, model="m", namespace="n", heartbeat_interval=2.5, replay_tokens_per_second=0
+        ) as stream:
             stream.final()
         blocking.complete(request, model="m", namespace="n")
 
@@ -123,6 +127,7 @@ async def test_what_is_asked_for_is_sent(
     wanted = completion_pb2.CompleteRequest(prompt=WORDS, model="m", namespace="n", request_id="r1")
     assert [each.request for each in service.requests] == [wanted] * 4
     assert [each.heartbeat_interval.ToMilliseconds() for each in service.requests] == [2500, 2500, 0, 0]
+    assert [each.HasField("replay_tokens_per_second") for each in service.requests] == [True, True, False, False]
     assert request.SerializeToString() == before
 
 

@@ -31,6 +31,7 @@ from services.completion.ports import (
     Lease,
     ListedModel,
     Outcome,
+    Report,
     Routing,
     ServedFrom,
     VerdictReport,
@@ -150,7 +151,7 @@ class ScriptedUpstream:
 
     async def stream(
         self, request: ChatRequest, *, timeout: float, connect_timeout: float | None = None
-    ) -> AsyncGenerator[ChatEvent, None]:
+    ) -> AsyncGenerator[Sequence[ChatEvent], None]:
         self.requests.append(request)
         self.timeouts.append(timeout)
         self.open += 1
@@ -162,7 +163,7 @@ class ScriptedUpstream:
                 elif isinstance(step, AntiphonError):
                     raise step
                 else:
-                    yield step
+                    yield (step,)
             whole = True
         finally:
             self.open -= 1
@@ -317,15 +318,16 @@ class MemoryRouter:
             raise self.error
         return self.listed
 
-    async def record(self, report: CallReport, *, timeout: float) -> None:
+    async def record(self, caller: Caller, reports: Sequence[Report], *, timeout: float) -> int:
         if self.error is not None:
             raise self.error
-        self.reports.append(report)
-
-    async def judge(self, report: VerdictReport, *, timeout: float) -> None:
-        if self.error is not None:
-            raise self.error
-        self.verdicts.append(report)
+        for report in reports:
+            assert report.caller == caller
+            if isinstance(report, VerdictReport):
+                self.verdicts.append(report)
+            else:
+                self.reports.append(report)
+        return 0
 
 
 @dataclass

@@ -10,12 +10,12 @@ import pytest
 
 from services.chassis.deadline import Deadline
 from services.chassis.errors import AntiphonError, DeadlineExceeded, InvalidRequest, Reason, Unavailable
-from services.completion.fills import Beat
 from services.completion.idempotency.keys import NOT_KEPT, Asked, Kept, Keyed
 from services.completion.idempotency.records import Scope
 from services.completion.request import CacheMode, CachePolicy, Request
 from services.completion.result import Delivered
 from services.completion.streaming.content import Text
+from services.completion.streaming.signs import Beat
 from services.completion.streaming.transcript import Opened
 from tests.unit.completion.completion_parts import GUARD, Rig, ask, rig, until, words
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -20,20 +20,25 @@ class Desk:
     hold: asyncio.Event | None = None
     tries: int = 0
     taken: list[str] = field(default_factory=list)
+    calls: list[int] = field(default_factory=list)
+    """Of those that were taken, how many at once."""
     dropped: list[str] = field(default_factory=list)
     time: float = 0.0
 
-    async def take(self, item: str) -> None:
+    async def take(self, items: Sequence[str]) -> None:
         self.tries += 1
         if self.hold is not None:
             await self.hold.wait()
         if self.error is not None:
             raise self.error
-        self.taken.append(item)
+        self.taken += items
+        self.calls.append(len(items))
 
 
 @asynccontextmanager
-async def running(desk: Desk, *, capacity: int = 100) -> AsyncIterator[Outbox[str]]:
+async def running(
+    desk: Desk, *, capacity: int = 100, together: int = 1, gather: float = 0.0
+) -> AsyncIterator[Outbox[str]]:
     outbox: Outbox[str] = Outbox(
         desk.take,
         capacity=capacity,
@@ -41,6 +46,9 @@ async def running(desk: Desk, *, capacity: int = 100) -> AsyncIterator[Outbox[st
         dropped=desk.dropped.append,
         monotonic=lambda: desk.time,
         first_backoff=0.001,
+        together=together,
+        alike=lambda item: item[0],
+        gather=gather,
     )
     task = asyncio.create_task(outbox.run())
     try:
@@ -141,3 +149,44 @@ async def test_draining_does_not_wait_for_a_service_that_hangs() -> None:
         await until(lambda: desk.tries == 1)
         await outbox.drain(0.01)
     assert desk.dropped == ["shutdown", "shutdown"]
+
+
+async def test_items_that_are_alike_leave_together_and_the_others_lose_nothing() -> None:
+    desk = Desk(hold=asyncio.Event())
+    async with running(desk, together=4) as outbox:
+        outbox.put("first", "z")
+        await until(lambda: desk.tries == 1)
+        for item in ("a1", "b1", "a2", "b2", "a3", "a4", "a5"):
+            outbox.put(item, item)
+        assert len(outbox) == 8
+        desk.hold.set()
+        await until(lambda: not len(outbox))
+    assert desk.taken == ["z", "a1", "a2", "b1", "b2", "a3", "a4", "a5"]
+    assert desk.calls == [1, 2, 2, 3]
+
+
+async def test_items_that_could_not_be_sent_together_keep_their_order() -> None:
+    desk = Desk(error=Unavailable("away"))
+    async with running(desk, together=4) as outbox:
+        for item in ("a1", "b1", "a2"):
+            outbox.put(item, item)
+        await until(lambda: desk.tries >= 3)
+        desk.error = None
+        await until(lambda: not len(outbox))
+    assert sorted(desk.taken) == ["a1", "a2", "b1"]
+    assert [item for item in desk.taken if item[0] == "a"] == ["a1", "a2"]
+    assert desk.dropped == []
+
+
+async def test_what_comes_soon_after_waits_for_others_and_leaves_at_once_at_the_end() -> None:
+    desk = Desk()
+    async with running(desk, together=4, gather=1_000.0) as outbox:
+        outbox.put("a1", "a1")
+        await until(lambda: desk.taken == ["a1"])
+        for item in ("a2", "a3"):
+            outbox.put(item, item)
+        await asyncio.sleep(0.01)
+        assert desk.taken == ["a1"]
+        await outbox.drain(5)
+    assert desk.calls == [1, 2]
+    assert desk.dropped == []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.completion.fills import Beat, Called, Event
+from services.completion.fills import Event
 from services.completion.ports import Found, Outcome
 from services.completion.result import Delivered
 from services.completion.streaming.content import (
@@ -21,6 +21,7 @@ from services.completion.streaming.content import (
     ToolCallPart,
     joined,
 )
+from services.completion.streaming.signs import Beat, Called
 from services.completion.streaming.transcript import Opened, Transcript
 from services.completion.streaming.view import TextEvents
 from services.completion.upstream_call import BURST

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -78,10 +78,9 @@ class Survived:
 def _fails_first(upstream: ScriptedUpstream, failing: Failing) -> None:
     async def stream(
         request: ChatRequest, *, timeout: float, connect_timeout: float | None = None
-    ) -> AsyncGenerator[ChatEvent, None]:
+    ) -> AsyncGenerator[Sequence[ChatEvent], None]:
         failing.fail(upstream.name)
-        for event in words("An answer."):
-            yield event
+        yield words("An answer.")
 
     upstream.stream = stream  # type: ignore[method-assign]
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 
+from antiphon_client.cli.exits import INTERRUPTED
+
 NEEDS_EXTRA = "the command line needs an extra: pip install 'antiphon-client[cli]'"
 
 
@@ -15,8 +17,11 @@ def main() -> None:
     """Run the command line."""
     try:
         from antiphon_client.cli.group import run  # noqa: PLC0415 -- click and rich are absent without the extra [cli]
+
+        run()
     except ModuleNotFoundError as error:
         if error.name not in {"click", "rich"}:
             raise
         sys.exit(NEEDS_EXTRA)
-    run()
+    except KeyboardInterrupt:  # before there is a command that would know what to do
+        sys.exit(INTERRUPTED)

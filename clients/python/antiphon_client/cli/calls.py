@@ -13,6 +13,7 @@ import click
 from antiphon_client.cli import exits
 from antiphon_client.cli.connect import Connection
 from antiphon_client.cli.hints import next_step, unreachable
+from antiphon_client.cli.printable import printable
 from antiphon_client.cli.targets import Service, SettingError, Settings
 from antiphon_client.errors import AntiphonError
 
@@ -64,9 +65,9 @@ def report(error: AntiphonError, address: str, *, role: str = CLIENT) -> None:
         detail = "".join(f"\n  {field}: {what}" for field, what in fields if what != error.message)
         complain(f"{error.message} ({error.reason or error.code.name}){detail}")
     if hint := next_step(error, address=address, role=role):
-        click.echo(f"  {hint}", err=True)
+        click.echo(printable(f"  {hint}", err=True), err=True)
 
 
 def complain(what: str) -> None:
     """Print an error on stderr."""
-    click.echo(f"error: {what}", err=True)
+    click.echo(printable(f"error: {what}", err=True), err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 import click
@@ -13,6 +12,7 @@ from antiphon.cache.v1 import cache_pb2
 from antiphon_client.cli.calls import OPERATOR, run
 from antiphon_client.cli.connect import Connection
 from antiphon_client.cli.feedback import quarantined as held
+from antiphon_client.cli.printable import escaped, json_line
 from antiphon_client.cli.show import as_json, console, seconds
 from antiphon_client.cli.targets import CACHE
 
@@ -51,7 +51,7 @@ def entries(
                     break
         if as_json_:
             for entry in found:
-                click.echo(json.dumps(as_json(entry), ensure_ascii=False))
+                click.echo(json_line(as_json(entry)))
             return
         console().print(view(found, now=time.time()))
         if request.page_token:
@@ -71,7 +71,7 @@ def view(found: list[cache_pb2.Entry], *, now: float) -> Table:
     for entry in found:
         by = f"{entry.source} {entry.writer}".rstrip()
         laid_out.add_row(
-            *(Text(cell) for cell in (entry.entry_id, entry.namespace, by, entry.model)),
+            *(Text(escaped(cell)) for cell in (entry.entry_id, entry.namespace, by, entry.model)),
             seconds(max(now - entry.create_time.ToMicroseconds() / 1e6, 0.0)),
             seconds(max(entry.expire_time.ToMicroseconds() / 1e6 - now, 0.0)),
             _about(entry),
@@ -82,7 +82,7 @@ def view(found: list[cache_pb2.Entry], *, now: float) -> Table:
 def _about(entry: cache_pb2.Entry) -> Text:
     line = " ".join(entry.prompt.split())
     tags = f" [{', '.join(entry.tags)}]" if entry.tags else ""
-    about = Text((line if len(line) <= MOST_PROMPT else f"{line[: MOST_PROMPT - 1]}…") + tags)
+    about = Text(escaped((line if len(line) <= MOST_PROMPT else f"{line[: MOST_PROMPT - 1]}…") + tags))
     if entry.HasField("quarantine"):
         about.append(f"\n{held(entry.quarantine)}", style="yellow")
     if entry.feedback:

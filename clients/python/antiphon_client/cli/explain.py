@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -14,6 +12,7 @@ from antiphon.llm.v1 import llm_pb2
 from antiphon_client.cli.calls import OPERATOR, run
 from antiphon_client.cli.connect import Connection
 from antiphon_client.cli.feedback import quarantined
+from antiphon_client.cli.printable import escaped, json_line
 from antiphon_client.cli.show import Row, as_json, console, outcome, seconds, table
 from antiphon_client.cli.targets import CACHE
 
@@ -66,7 +65,7 @@ def explain(
         async with connection.cache() as client:
             response = await client.explain(request)
         if as_json_:
-            click.echo(json.dumps(as_json(response), ensure_ascii=False))
+            click.echo(json_line(as_json(response)))
         else:
             console().print(view(response))
 
@@ -112,7 +111,7 @@ def _candidates(response: cache_pb2.ExplainResponse) -> Table:
     laid_out.add_column("question, and what it differs in", overflow="fold")
     for candidate in response.candidates:
         decision = candidate.decision
-        said = Text(_short(candidate.prompt))
+        said = Text(escaped(_short(candidate.prompt)))
         if decision.veto_reasons:
             said.append(f"\n{', '.join(decision.veto_reasons)}", style="yellow")
         if candidate.HasField("quarantine"):

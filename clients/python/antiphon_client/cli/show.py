@@ -15,6 +15,7 @@ from rich.text import Text
 from antiphon.cache.v1 import cache_pb2
 from antiphon.completion.v1 import completion_pb2
 from antiphon.llm.v1 import llm_pb2
+from antiphon_client.cli.printable import escaped
 
 NANO_PER_USD = 1_000_000_000
 
@@ -48,7 +49,7 @@ def table(rows: Iterable[tuple[str, ...]]) -> Table:
     laid_out.add_column(overflow="fold")
     for row in rows:
         # As text: what a service says may look like markup.
-        laid_out.add_row(*(Text(cell) for cell in row))
+        laid_out.add_row(*(Text(escaped(cell)) for cell in row))
     return laid_out
 
 

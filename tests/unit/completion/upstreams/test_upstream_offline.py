@@ -21,7 +21,7 @@ def asking(text: str, model: str = "offline-small", **options: object) -> ChatRe
 
 
 async def events(request: ChatRequest, timeout: float = 5.0) -> list[ChatEvent]:
-    return [event async for event in OfflineUpstream().stream(request, timeout=timeout)]
+    return [event async for batch in OfflineUpstream().stream(request, timeout=timeout) for event in batch]
 
 
 async def text(request: ChatRequest) -> str:
@@ -91,7 +91,7 @@ async def test_the_pace_is_kept_per_word() -> None:
         slept.append(seconds)
 
     upstream = OfflineUpstream(pace=0.02, sleep=sleep, monotonic=lambda: 0.0)
-    answered = [e async for e in upstream.stream(asking("hi", max_output_tokens=7), timeout=5)]
+    answered = [e async for batch in upstream.stream(asking("hi", max_output_tokens=7), timeout=5) for e in batch]
     assert slept == [0.02] * 7
     assert len(answered) == 9
 

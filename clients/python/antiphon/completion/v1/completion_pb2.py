@@ -29,59 +29,59 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'antiphon/completion/v1/completion.proto\x12\x16\x61ntiphon.completion.v1\x1a\x1d\x61ntiphon/cache/v1/cache.proto\x1a\x19\x61ntiphon/llm/v1/llm.proto\x1a\x1f\x61ntiphon/router/v1/router.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8a\x04\n\x0f\x43ompleteRequest\x12\x0e\n\x06prompt\x18\x01 \x01(\t\x12*\n\x08messages\x18\x02 \x03(\x0b\x32\x18.antiphon.llm.v1.Message\x12\r\n\x05model\x18\x03 \x01(\t\x12\x33\n\x07options\x18\x04 \x01(\x0b\x32\".antiphon.llm.v1.GenerationOptions\x12$\n\x05tools\x18\x05 \x03(\x0b\x32\x15.antiphon.llm.v1.Tool\x12\x11\n\tnamespace\x18\x06 \x01(\t\x12-\n\x05\x63\x61\x63he\x18\x07 \x01(\x0b\x32\x1e.antiphon.cache.v1.CachePolicy\x12\x39\n\x0b\x63onstraints\x18\x08 \x01(\x0b\x32$.antiphon.router.v1.RouteConstraints\x12\x30\n\tobjective\x18\t \x01(\x0e\x32\x1d.antiphon.router.v1.Objective\x12\x16\n\x0erouting_policy\x18\n \x01(\t\x12\x17\n\x0fidempotency_key\x18\x0b \x01(\t\x12\x12\n\nsession_id\x18\x0c \x01(\t\x12\x10\n\x08priority\x18\r \x01(\x05\x12\x12\n\nrequest_id\x18\x0e \x01(\t\x12\x37\n\x08\x61ttempts\x18\x0f \x01(\x0b\x32%.antiphon.completion.v1.AttemptPolicy\"\xae\x02\n\rAttemptPolicy\x12\x30\n\rtotal_timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0f\x63onnect_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x36\n\x13\x66irst_token_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cidle_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tmax_tries\x18\x05 \x01(\x05\x12;\n\rafter_content\x18\x06 \x01(\x0e\x32$.antiphon.completion.v1.AfterContent\"\xd4\x01\n\x15StreamCompleteRequest\x12\x38\n\x07request\x18\x01 \x01(\x0b\x32\'.antiphon.completion.v1.CompleteRequest\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\x0btext_events\x18\x03 \x01(\x0e\x32\".antiphon.completion.v1.TextEvents\x12\x11\n\tresumable\x18\x04 \x01(\x08\"w\n\x13ResumeStreamRequest\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"U\n\x14ResumeStreamResponse\x12=\n\x05\x65vent\x18\x01 \x01(\x0b\x32..antiphon.completion.v1.StreamCompleteResponse\"y\n\x05Route\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x32\n\ncomplexity\x18\x02 \x01(\x0e\x32\x1e.antiphon.router.v1.Complexity\x12\x0f\n\x07reasons\x18\x03 \x03(\t\x12\x16\n\x0epolicy_version\x18\x04 \x01(\t\"\xa5\x01\n\tCacheInfo\x12+\n\x07outcome\x18\x01 \x01(\x0e\x32\x1a.antiphon.cache.v1.Outcome\x12\x10\n\x08\x65ntry_id\x18\x02 \x01(\t\x12-\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0b\x32\x1b.antiphon.cache.v1.Decision\x12\x15\n\rbypass_reason\x18\x04 \x01(\t\x12\x13\n\x0bshared_fill\x18\x05 \x01(\x08\"\xc3\x01\n\x07\x41ttempt\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08upstream\x18\x02 \x01(\t\x12\x0e\n\x06result\x18\x03 \x01(\t\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12%\n\x05usage\x18\x05 \x01(\x0b\x32\x16.antiphon.llm.v1.Usage\x12#\n\x04\x63ost\x18\x06 \x01(\x0b\x32\x15.antiphon.llm.v1.Cost\x12\x0e\n\x06offset\x18\x07 \x01(\x03\"\xcc\x04\n\x0e\x43ompletionInfo\x12\x15\n\rcompletion_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12%\n\x05usage\x18\x04 \x01(\x0b\x32\x16.antiphon.llm.v1.Usage\x12#\n\x04\x63ost\x18\x05 \x01(\x0b\x32\x15.antiphon.llm.v1.Cost\x12\x32\n\x0bserved_from\x18\x06 \x01(\x0b\x32\x1d.antiphon.cache.v1.ServedFrom\x12,\n\x05route\x18\x07 \x01(\x0b\x32\x1d.antiphon.completion.v1.Route\x12\x30\n\x05\x63\x61\x63he\x18\x08 \x01(\x0b\x32!.antiphon.completion.v1.CacheInfo\x12\x31\n\x08\x61ttempts\x18\t \x03(\x0b\x32\x1f.antiphon.completion.v1.Attempt\x12\x34\n\rfinish_reason\x18\n \x01(\x0e\x32\x1d.antiphon.llm.v1.FinishReason\x12*\n\x07latency\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x36\n\x13time_to_first_token\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x64\x65graded\x18\r \x03(\t\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x0f \x01(\x08\"q\n\x10\x43ompleteResponse\x12\'\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x17.antiphon.llm.v1.Answer\x12\x34\n\x04info\x18\x02 \x01(\x0b\x32&.antiphon.completion.v1.CompletionInfo\"u\n\x07Started\x12\x15\n\rcompletion_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x31\n\rcache_outcome\x18\x03 \x01(\x0e\x32\x1a.antiphon.cache.v1.Outcome\x12\x11\n\tstream_id\x18\x04 \x01(\t\"\x15\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\"(\n\x08Sentence\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\"\x1e\n\x0eReasoningDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\"K\n\rToolCallDelta\x12\r\n\x05index\x18\x01 \x01(\x05\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\targuments\x18\x04 \x01(\t\"L\n\tContinued\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08upstream\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x0b\n\tHeartbeat\"i\n\x08\x46inished\x12\'\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x17.antiphon.llm.v1.Answer\x12\x34\n\x04info\x18\x02 \x01(\x0b\x32&.antiphon.completion.v1.CompletionInfo\"\xf2\x03\n\x16StreamCompleteResponse\x12\x32\n\x07started\x18\x01 \x01(\x0b\x32\x1f.antiphon.completion.v1.StartedH\x00\x12.\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1d.antiphon.completion.v1.DeltaH\x00\x12\x41\n\x0freasoning_delta\x18\x03 \x01(\x0b\x32&.antiphon.completion.v1.ReasoningDeltaH\x00\x12:\n\ttool_call\x18\x04 \x01(\x0b\x32%.antiphon.completion.v1.ToolCallDeltaH\x00\x12\x34\n\x08sentence\x18\x05 \x01(\x0b\x32 .antiphon.completion.v1.SentenceH\x00\x12\x36\n\theartbeat\x18\x06 \x01(\x0b\x32!.antiphon.completion.v1.HeartbeatH\x00\x12\x34\n\x08\x66inished\x18\x07 \x01(\x0b\x32 .antiphon.completion.v1.FinishedH\x00\x12\x36\n\tcontinued\x18\x08 \x01(\x0b\x32!.antiphon.completion.v1.ContinuedH\x00\x12\x10\n\x08sequence\x18\t \x01(\x03\x42\x07\n\x05\x65vent\"\x9c\x01\n\x15SubmitFeedbackRequest\x12\x15\n\rcompletion_id\x18\x01 \x01(\t\x12+\n\x07verdict\x18\x02 \x01(\x0e\x32\x1a.antiphon.cache.v1.Verdict\x12\x31\n\x06source\x18\x03 \x01(\x0e\x32!.antiphon.cache.v1.FeedbackSource\x12\x0c\n\x04user\x18\x04 \x01(\t\"*\n\x16SubmitFeedbackResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x08*a\n\x0c\x41\x66terContent\x12\x1d\n\x19\x41\x46TER_CONTENT_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41\x46TER_CONTENT_FAIL\x10\x01\x12\x1a\n\x16\x41\x46TER_CONTENT_CONTINUE\x10\x02*\x82\x01\n\nTextEvents\x12\x1b\n\x17TEXT_EVENTS_UNSPECIFIED\x10\x00\x12\x16\n\x12TEXT_EVENTS_DELTAS\x10\x01\x12\x19\n\x15TEXT_EVENTS_SENTENCES\x10\x02\x12$\n TEXT_EVENTS_DELTAS_AND_SENTENCES\x10\x03\x32\xc3\x03\n\x11\x43ompletionService\x12]\n\x08\x43omplete\x12\'.antiphon.completion.v1.CompleteRequest\x1a(.antiphon.completion.v1.CompleteResponse\x12q\n\x0eStreamComplete\x12-.antiphon.completion.v1.StreamCompleteRequest\x1a..antiphon.completion.v1.StreamCompleteResponse0\x01\x12k\n\x0cResumeStream\x12+.antiphon.completion.v1.ResumeStreamRequest\x1a,.antiphon.completion.v1.ResumeStreamResponse0\x01\x12o\n\x0eSubmitFeedback\x12-.antiphon.completion.v1.SubmitFeedbackRequest\x1a..antiphon.completion.v1.SubmitFeedbackResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'antiphon/completion/v1/completion.proto\x12\x16\x61ntiphon.completion.v1\x1a\x1d\x61ntiphon/cache/v1/cache.proto\x1a\x19\x61ntiphon/llm/v1/llm.proto\x1a\x1f\x61ntiphon/router/v1/router.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8a\x04\n\x0f\x43ompleteRequest\x12\x0e\n\x06prompt\x18\x01 \x01(\t\x12*\n\x08messages\x18\x02 \x03(\x0b\x32\x18.antiphon.llm.v1.Message\x12\r\n\x05model\x18\x03 \x01(\t\x12\x33\n\x07options\x18\x04 \x01(\x0b\x32\".antiphon.llm.v1.GenerationOptions\x12$\n\x05tools\x18\x05 \x03(\x0b\x32\x15.antiphon.llm.v1.Tool\x12\x11\n\tnamespace\x18\x06 \x01(\t\x12-\n\x05\x63\x61\x63he\x18\x07 \x01(\x0b\x32\x1e.antiphon.cache.v1.CachePolicy\x12\x39\n\x0b\x63onstraints\x18\x08 \x01(\x0b\x32$.antiphon.router.v1.RouteConstraints\x12\x30\n\tobjective\x18\t \x01(\x0e\x32\x1d.antiphon.router.v1.Objective\x12\x16\n\x0erouting_policy\x18\n \x01(\t\x12\x17\n\x0fidempotency_key\x18\x0b \x01(\t\x12\x12\n\nsession_id\x18\x0c \x01(\t\x12\x10\n\x08priority\x18\r \x01(\x05\x12\x12\n\nrequest_id\x18\x0e \x01(\t\x12\x37\n\x08\x61ttempts\x18\x0f \x01(\x0b\x32%.antiphon.completion.v1.AttemptPolicy\"\xae\x02\n\rAttemptPolicy\x12\x30\n\rtotal_timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0f\x63onnect_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x36\n\x13\x66irst_token_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cidle_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tmax_tries\x18\x05 \x01(\x05\x12;\n\rafter_content\x18\x06 \x01(\x0e\x32$.antiphon.completion.v1.AfterContent\"\x98\x02\n\x15StreamCompleteRequest\x12\x38\n\x07request\x18\x01 \x01(\x0b\x32\'.antiphon.completion.v1.CompleteRequest\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\x0btext_events\x18\x03 \x01(\x0e\x32\".antiphon.completion.v1.TextEvents\x12\x11\n\tresumable\x18\x04 \x01(\x08\x12%\n\x18replay_tokens_per_second\x18\x05 \x01(\x05H\x00\x88\x01\x01\x42\x1b\n\x19_replay_tokens_per_second\"w\n\x13ResumeStreamRequest\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"U\n\x14ResumeStreamResponse\x12=\n\x05\x65vent\x18\x01 \x01(\x0b\x32..antiphon.completion.v1.StreamCompleteResponse\"y\n\x05Route\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x32\n\ncomplexity\x18\x02 \x01(\x0e\x32\x1e.antiphon.router.v1.Complexity\x12\x0f\n\x07reasons\x18\x03 \x03(\t\x12\x16\n\x0epolicy_version\x18\x04 \x01(\t\"\xa5\x01\n\tCacheInfo\x12+\n\x07outcome\x18\x01 \x01(\x0e\x32\x1a.antiphon.cache.v1.Outcome\x12\x10\n\x08\x65ntry_id\x18\x02 \x01(\t\x12-\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0b\x32\x1b.antiphon.cache.v1.Decision\x12\x15\n\rbypass_reason\x18\x04 \x01(\t\x12\x13\n\x0bshared_fill\x18\x05 \x01(\x08\"\xc3\x01\n\x07\x41ttempt\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08upstream\x18\x02 \x01(\t\x12\x0e\n\x06result\x18\x03 \x01(\t\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12%\n\x05usage\x18\x05 \x01(\x0b\x32\x16.antiphon.llm.v1.Usage\x12#\n\x04\x63ost\x18\x06 \x01(\x0b\x32\x15.antiphon.llm.v1.Cost\x12\x0e\n\x06offset\x18\x07 \x01(\x03\"\xcc\x04\n\x0e\x43ompletionInfo\x12\x15\n\rcompletion_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12%\n\x05usage\x18\x04 \x01(\x0b\x32\x16.antiphon.llm.v1.Usage\x12#\n\x04\x63ost\x18\x05 \x01(\x0b\x32\x15.antiphon.llm.v1.Cost\x12\x32\n\x0bserved_from\x18\x06 \x01(\x0b\x32\x1d.antiphon.cache.v1.ServedFrom\x12,\n\x05route\x18\x07 \x01(\x0b\x32\x1d.antiphon.completion.v1.Route\x12\x30\n\x05\x63\x61\x63he\x18\x08 \x01(\x0b\x32!.antiphon.completion.v1.CacheInfo\x12\x31\n\x08\x61ttempts\x18\t \x03(\x0b\x32\x1f.antiphon.completion.v1.Attempt\x12\x34\n\rfinish_reason\x18\n \x01(\x0e\x32\x1d.antiphon.llm.v1.FinishReason\x12*\n\x07latency\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x36\n\x13time_to_first_token\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x64\x65graded\x18\r \x03(\t\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x0f \x01(\x08\"q\n\x10\x43ompleteResponse\x12\'\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x17.antiphon.llm.v1.Answer\x12\x34\n\x04info\x18\x02 \x01(\x0b\x32&.antiphon.completion.v1.CompletionInfo\"u\n\x07Started\x12\x15\n\rcompletion_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x31\n\rcache_outcome\x18\x03 \x01(\x0e\x32\x1a.antiphon.cache.v1.Outcome\x12\x11\n\tstream_id\x18\x04 \x01(\t\"\x15\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\"(\n\x08Sentence\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\"\x1e\n\x0eReasoningDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\"K\n\rToolCallDelta\x12\r\n\x05index\x18\x01 \x01(\x05\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\targuments\x18\x04 \x01(\t\"L\n\tContinued\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08upstream\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x0b\n\tHeartbeat\"i\n\x08\x46inished\x12\'\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x17.antiphon.llm.v1.Answer\x12\x34\n\x04info\x18\x02 \x01(\x0b\x32&.antiphon.completion.v1.CompletionInfo\"\xf2\x03\n\x16StreamCompleteResponse\x12\x32\n\x07started\x18\x01 \x01(\x0b\x32\x1f.antiphon.completion.v1.StartedH\x00\x12.\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1d.antiphon.completion.v1.DeltaH\x00\x12\x41\n\x0freasoning_delta\x18\x03 \x01(\x0b\x32&.antiphon.completion.v1.ReasoningDeltaH\x00\x12:\n\ttool_call\x18\x04 \x01(\x0b\x32%.antiphon.completion.v1.ToolCallDeltaH\x00\x12\x34\n\x08sentence\x18\x05 \x01(\x0b\x32 .antiphon.completion.v1.SentenceH\x00\x12\x36\n\theartbeat\x18\x06 \x01(\x0b\x32!.antiphon.completion.v1.HeartbeatH\x00\x12\x34\n\x08\x66inished\x18\x07 \x01(\x0b\x32 .antiphon.completion.v1.FinishedH\x00\x12\x36\n\tcontinued\x18\x08 \x01(\x0b\x32!.antiphon.completion.v1.ContinuedH\x00\x12\x10\n\x08sequence\x18\t \x01(\x03\x42\x07\n\x05\x65vent\"\x9c\x01\n\x15SubmitFeedbackRequest\x12\x15\n\rcompletion_id\x18\x01 \x01(\t\x12+\n\x07verdict\x18\x02 \x01(\x0e\x32\x1a.antiphon.cache.v1.Verdict\x12\x31\n\x06source\x18\x03 \x01(\x0e\x32!.antiphon.cache.v1.FeedbackSource\x12\x0c\n\x04user\x18\x04 \x01(\t\"*\n\x16SubmitFeedbackResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x08*a\n\x0c\x41\x66terContent\x12\x1d\n\x19\x41\x46TER_CONTENT_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41\x46TER_CONTENT_FAIL\x10\x01\x12\x1a\n\x16\x41\x46TER_CONTENT_CONTINUE\x10\x02*\x82\x01\n\nTextEvents\x12\x1b\n\x17TEXT_EVENTS_UNSPECIFIED\x10\x00\x12\x16\n\x12TEXT_EVENTS_DELTAS\x10\x01\x12\x19\n\x15TEXT_EVENTS_SENTENCES\x10\x02\x12$\n TEXT_EVENTS_DELTAS_AND_SENTENCES\x10\x03\x32\xc3\x03\n\x11\x43ompletionService\x12]\n\x08\x43omplete\x12\'.antiphon.completion.v1.CompleteRequest\x1a(.antiphon.completion.v1.CompleteResponse\x12q\n\x0eStreamComplete\x12-.antiphon.completion.v1.StreamCompleteRequest\x1a..antiphon.completion.v1.StreamCompleteResponse0\x01\x12k\n\x0cResumeStream\x12+.antiphon.completion.v1.ResumeStreamRequest\x1a,.antiphon.completion.v1.ResumeStreamResponse0\x01\x12o\n\x0eSubmitFeedback\x12-.antiphon.completion.v1.SubmitFeedbackRequest\x1a..antiphon.completion.v1.SubmitFeedbackResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'antiphon.completion.v1.completion_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AFTERCONTENT']._serialized_start=3866
-  _globals['_AFTERCONTENT']._serialized_end=3963
-  _globals['_TEXTEVENTS']._serialized_start=3966
-  _globals['_TEXTEVENTS']._serialized_end=4096
+  _globals['_AFTERCONTENT']._serialized_start=3934
+  _globals['_AFTERCONTENT']._serialized_end=4031
+  _globals['_TEXTEVENTS']._serialized_start=4034
+  _globals['_TEXTEVENTS']._serialized_end=4164
   _globals['_COMPLETEREQUEST']._serialized_start=224
   _globals['_COMPLETEREQUEST']._serialized_end=746
   _globals['_ATTEMPTPOLICY']._serialized_start=749
   _globals['_ATTEMPTPOLICY']._serialized_end=1051
   _globals['_STREAMCOMPLETEREQUEST']._serialized_start=1054
-  _globals['_STREAMCOMPLETEREQUEST']._serialized_end=1266
-  _globals['_RESUMESTREAMREQUEST']._serialized_start=1268
-  _globals['_RESUMESTREAMREQUEST']._serialized_end=1387
-  _globals['_RESUMESTREAMRESPONSE']._serialized_start=1389
-  _globals['_RESUMESTREAMRESPONSE']._serialized_end=1474
-  _globals['_ROUTE']._serialized_start=1476
-  _globals['_ROUTE']._serialized_end=1597
-  _globals['_CACHEINFO']._serialized_start=1600
-  _globals['_CACHEINFO']._serialized_end=1765
-  _globals['_ATTEMPT']._serialized_start=1768
-  _globals['_ATTEMPT']._serialized_end=1963
-  _globals['_COMPLETIONINFO']._serialized_start=1966
-  _globals['_COMPLETIONINFO']._serialized_end=2554
-  _globals['_COMPLETERESPONSE']._serialized_start=2556
-  _globals['_COMPLETERESPONSE']._serialized_end=2669
-  _globals['_STARTED']._serialized_start=2671
-  _globals['_STARTED']._serialized_end=2788
-  _globals['_DELTA']._serialized_start=2790
-  _globals['_DELTA']._serialized_end=2811
-  _globals['_SENTENCE']._serialized_start=2813
-  _globals['_SENTENCE']._serialized_end=2853
-  _globals['_REASONINGDELTA']._serialized_start=2855
-  _globals['_REASONINGDELTA']._serialized_end=2885
-  _globals['_TOOLCALLDELTA']._serialized_start=2887
-  _globals['_TOOLCALLDELTA']._serialized_end=2962
-  _globals['_CONTINUED']._serialized_start=2964
-  _globals['_CONTINUED']._serialized_end=3040
-  _globals['_HEARTBEAT']._serialized_start=3042
-  _globals['_HEARTBEAT']._serialized_end=3053
-  _globals['_FINISHED']._serialized_start=3055
-  _globals['_FINISHED']._serialized_end=3160
-  _globals['_STREAMCOMPLETERESPONSE']._serialized_start=3163
-  _globals['_STREAMCOMPLETERESPONSE']._serialized_end=3661
-  _globals['_SUBMITFEEDBACKREQUEST']._serialized_start=3664
-  _globals['_SUBMITFEEDBACKREQUEST']._serialized_end=3820
-  _globals['_SUBMITFEEDBACKRESPONSE']._serialized_start=3822
-  _globals['_SUBMITFEEDBACKRESPONSE']._serialized_end=3864
-  _globals['_COMPLETIONSERVICE']._serialized_start=4099
-  _globals['_COMPLETIONSERVICE']._serialized_end=4550
+  _globals['_STREAMCOMPLETEREQUEST']._serialized_end=1334
+  _globals['_RESUMESTREAMREQUEST']._serialized_start=1336
+  _globals['_RESUMESTREAMREQUEST']._serialized_end=1455
+  _globals['_RESUMESTREAMRESPONSE']._serialized_start=1457
+  _globals['_RESUMESTREAMRESPONSE']._serialized_end=1542
+  _globals['_ROUTE']._serialized_start=1544
+  _globals['_ROUTE']._serialized_end=1665
+  _globals['_CACHEINFO']._serialized_start=1668
+  _globals['_CACHEINFO']._serialized_end=1833
+  _globals['_ATTEMPT']._serialized_start=1836
+  _globals['_ATTEMPT']._serialized_end=2031
+  _globals['_COMPLETIONINFO']._serialized_start=2034
+  _globals['_COMPLETIONINFO']._serialized_end=2622
+  _globals['_COMPLETERESPONSE']._serialized_start=2624
+  _globals['_COMPLETERESPONSE']._serialized_end=2737
+  _globals['_STARTED']._serialized_start=2739
+  _globals['_STARTED']._serialized_end=2856
+  _globals['_DELTA']._serialized_start=2858
+  _globals['_DELTA']._serialized_end=2879
+  _globals['_SENTENCE']._serialized_start=2881
+  _globals['_SENTENCE']._serialized_end=2921
+  _globals['_REASONINGDELTA']._serialized_start=2923
+  _globals['_REASONINGDELTA']._serialized_end=2953
+  _globals['_TOOLCALLDELTA']._serialized_start=2955
+  _globals['_TOOLCALLDELTA']._serialized_end=3030
+  _globals['_CONTINUED']._serialized_start=3032
+  _globals['_CONTINUED']._serialized_end=3108
+  _globals['_HEARTBEAT']._serialized_start=3110
+  _globals['_HEARTBEAT']._serialized_end=3121
+  _globals['_FINISHED']._serialized_start=3123
+  _globals['_FINISHED']._serialized_end=3228
+  _globals['_STREAMCOMPLETERESPONSE']._serialized_start=3231
+  _globals['_STREAMCOMPLETERESPONSE']._serialized_end=3729
+  _globals['_SUBMITFEEDBACKREQUEST']._serialized_start=3732
+  _globals['_SUBMITFEEDBACKREQUEST']._serialized_end=3888
+  _globals['_SUBMITFEEDBACKRESPONSE']._serialized_start=3890
+  _globals['_SUBMITFEEDBACKRESPONSE']._serialized_end=3932
+  _globals['_COMPLETIONSERVICE']._serialized_start=4167
+  _globals['_COMPLETIONSERVICE']._serialized_end=4618
 # @@protoc_insertion_point(module_scope)

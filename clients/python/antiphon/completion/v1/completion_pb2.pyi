@@ -249,6 +249,7 @@ class StreamCompleteRequest(_message.Message):
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     TEXT_EVENTS_FIELD_NUMBER: _builtins.int
     RESUMABLE_FIELD_NUMBER: _builtins.int
+    REPLAY_TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
     text_events: Global___TextEvents.ValueType
     """How the answer's text is sent. Callers who want different events share one call of the model all the same. Default:
     DELTAS.
@@ -257,6 +258,12 @@ class StreamCompleteRequest(_message.Message):
     """Keep the stream for `ResumeStream`, while it is written and for a minute after its last reader has left (the operator
     may change that). In that minute the model goes on writing, and is paid for, though nobody reads; only then is the
     call closed. READER_TOO_SLOW does not happen.
+    """
+    replay_tokens_per_second: _builtins.int
+    """The pace of an answer that is all there, the cache's or an idempotency key's: so many tokens per second, four bytes of
+    text (UTF-8) counting as one, with its tool calls, as if a model were writing it. 0: at once. Up to 10,000. Default: 0
+    (the operator may change that). What is being written when it is asked for has the pace of its model. A pace that
+    would take longer than four fifths of the time that the deadline leaves is raised to that.
     """
     @_builtins.property
     def request(self) -> Global___CompleteRequest:
@@ -273,12 +280,15 @@ class StreamCompleteRequest(_message.Message):
         heartbeat_interval: _duration_pb2.Duration | None = ...,
         text_events: Global___TextEvents.ValueType = ...,
         resumable: _builtins.bool = ...,
+        replay_tokens_per_second: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "request", b"request"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_replay_tokens_per_second", b"_replay_tokens_per_second", "heartbeat_interval", b"heartbeat_interval", "replay_tokens_per_second", b"replay_tokens_per_second", "request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "request", b"request", "resumable", b"resumable", "text_events", b"text_events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_replay_tokens_per_second", b"_replay_tokens_per_second", "heartbeat_interval", b"heartbeat_interval", "replay_tokens_per_second", b"replay_tokens_per_second", "request", b"request", "resumable", b"resumable", "text_events", b"text_events"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__replay_tokens_per_second: _TypeAlias = _typing.Literal["replay_tokens_per_second"]  # noqa: Y015
+    _WhichOneofArgType__replay_tokens_per_second: _TypeAlias = _typing.Literal["_replay_tokens_per_second", b"_replay_tokens_per_second"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__replay_tokens_per_second) -> _WhichOneofReturnType__replay_tokens_per_second | None: ...
 
 Global___StreamCompleteRequest: _TypeAlias = StreamCompleteRequest  # noqa: Y015
 

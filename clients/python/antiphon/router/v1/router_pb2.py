@@ -22,49 +22,56 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from antiphon.errors.v1 import errors_pb2 as antiphon_dot_errors_dot_v1_dot_errors__pb2
 from antiphon.llm.v1 import llm_pb2 as antiphon_dot_llm_dot_v1_dot_llm__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61ntiphon/router/v1/router.proto\x12\x12\x61ntiphon.router.v1\x1a\x19\x61ntiphon/llm/v1/llm.proto\x1a\x1egoogle/protobuf/duration.proto\"\xdd\x01\n\x10RouteConstraints\x12\x16\n\x0e\x61llowed_models\x18\x01 \x03(\t\x12\x15\n\rdenied_models\x18\x02 \x03(\t\x12\x1e\n\x11max_cost_nano_usd\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12.\n\x0bmax_latency\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x0c\x63\x61pabilities\x18\x05 \x03(\x0e\x32\x1e.antiphon.router.v1.CapabilityB\x14\n\x12_max_cost_nano_usd\"\xe3\x02\n\x0cRouteRequest\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.antiphon.llm.v1.Message\x12$\n\x05tools\x18\x02 \x03(\x0b\x32\x15.antiphon.llm.v1.Tool\x12\x33\n\x07options\x18\x03 \x01(\x0b\x32\".antiphon.llm.v1.GenerationOptions\x12\x17\n\x0fquery_embedding\x18\x05 \x01(\x0c\x12\x10\n\x08\x65mbedder\x18\x06 \x01(\t\x12\x39\n\x0b\x63onstraints\x18\x07 \x01(\x0b\x32$.antiphon.router.v1.RouteConstraints\x12\x30\n\tobjective\x18\x08 \x01(\x0e\x32\x1d.antiphon.router.v1.Objective\x12\x0f\n\x07reserve\x18\t \x01(\x08\x12\x0e\n\x06policy\x18\n \x01(\t\x12\r\n\x05model\x18\x0b \x01(\tJ\x04\x08\x04\x10\x05\"\xa2\x01\n\tCandidate\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08upstream\x18\x02 \x01(\t\x12\x11\n\tp_correct\x18\x03 \x01(\x01\x12,\n\rexpected_cost\x18\x04 \x01(\x0b\x32\x15.antiphon.llm.v1.Cost\x12\x33\n\x10\x65xpected_latency\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x8f\x02\n\rRouteResponse\x12\x31\n\ncandidates\x18\x01 \x03(\x0b\x32\x1d.antiphon.router.v1.Candidate\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\x32\n\ncomplexity\x18\x03 \x01(\x0e\x32\x1e.antiphon.router.v1.Complexity\x12\x0f\n\x07reasons\x18\x04 \x03(\t\x12\x16\n\x0epolicy_version\x18\x05 \x01(\t\x12\x12\n\nconfidence\x18\x06 \x01(\x01\x12\x1d\n\x15input_tokens_expected\x18\t \x01(\x03\x12\x1a\n\x12input_tokens_upper\x18\n \x01(\x03J\x04\x08\x07\x10\x08J\x04\x08\x08\x10\t\"\x13\n\x11ListModelsRequest\"\xeb\x01\n\x06Prices\x12\"\n\x1ainput_nano_usd_per_million\x18\x01 \x01(\x03\x12)\n!cached_input_nano_usd_per_million\x18\x02 \x01(\x03\x12(\n cache_write_nano_usd_per_million\x18\x03 \x01(\x03\x12#\n\x1boutput_nano_usd_per_million\x18\x04 \x01(\x03\x12\x18\n\x10request_nano_usd\x18\x05 \x01(\x03\x12\x12\n\nprice_date\x18\x06 \x01(\t\x12\x15\n\rprice_version\x18\x07 \x01(\t\"\x82\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08upstream\x18\x02 \x01(\t\x12\x16\n\x0eupstream_model\x18\x03 \x01(\t\x12*\n\x06prices\x18\x04 \x01(\x0b\x32\x1a.antiphon.router.v1.Prices\x12\x16\n\x0e\x63ontext_tokens\x18\x05 \x01(\x03\x12\x19\n\x11max_output_tokens\x18\x06 \x01(\x03\x12\x34\n\x0c\x63\x61pabilities\x18\x07 \x03(\x0e\x32\x1e.antiphon.router.v1.Capability\x12,\n\x04tier\x18\x08 \x01(\x0e\x32\x1e.antiphon.router.v1.Complexity\"Z\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.antiphon.router.v1.Model\x12\x19\n\x11\x63\x61talogue_version\x18\x02 \x01(\t\"\x87\x03\n\x14RecordOutcomeRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12-\n\x04kind\x18\x02 \x01(\x0e\x32\x1f.antiphon.router.v1.OutcomeKind\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12%\n\x05usage\x18\x05 \x01(\x0b\x32\x16.antiphon.llm.v1.Usage\x12#\n\x04\x63ost\x18\x06 \x01(\x0b\x32\x15.antiphon.llm.v1.Cost\x12*\n\x07latency\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x36\n\x13time_to_first_token\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x06status\x18\t \x01(\x0e\x32\x1e.antiphon.router.v1.CallStatus\x12,\n\x07verdict\x18\n \x01(\x0e\x32\x1b.antiphon.router.v1.Verdict\")\n\x15RecordOutcomeResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x08*h\n\tObjective\x12\x19\n\x15OBJECTIVE_UNSPECIFIED\x10\x00\x12\x12\n\x0eOBJECTIVE_COST\x10\x01\x12\x15\n\x11OBJECTIVE_QUALITY\x10\x02\x12\x15\n\x11OBJECTIVE_LATENCY\x10\x03*\xa5\x01\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41PABILITY_TOOLS\x10\x01\x12\x15\n\x11\x43\x41PABILITY_IMAGES\x10\x02\x12\x1a\n\x16\x43\x41PABILITY_JSON_SCHEMA\x10\x03\x12\x18\n\x14\x43\x41PABILITY_STREAMING\x10\x04\x12\x18\n\x14\x43\x41PABILITY_REASONING\x10\x05*p\n\nComplexity\x12\x1a\n\x16\x43OMPLEXITY_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43OMPLEXITY_SIMPLE\x10\x01\x12\x17\n\x13\x43OMPLEXITY_MODERATE\x10\x02\x12\x16\n\x12\x43OMPLEXITY_COMPLEX\x10\x03*]\n\x0bOutcomeKind\x12\x1c\n\x18OUTCOME_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12OUTCOME_KIND_USAGE\x10\x01\x12\x18\n\x14OUTCOME_KIND_VERDICT\x10\x02*E\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x10\n\x0cVERDICT_GOOD\x10\x01\x12\x0f\n\x0bVERDICT_BAD\x10\x02*x\n\nCallStatus\x12\x1b\n\x17\x43\x41LL_STATUS_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43\x41LL_STATUS_OK\x10\x01\x12\x1e\n\x1a\x43\x41LL_STATUS_UPSTREAM_ERROR\x10\x02\x12\x19\n\x15\x43\x41LL_STATUS_CANCELLED\x10\x03\x32\xa0\x02\n\rRouterService\x12L\n\x05Route\x12 .antiphon.router.v1.RouteRequest\x1a!.antiphon.router.v1.RouteResponse\x12[\n\nListModels\x12%.antiphon.router.v1.ListModelsRequest\x1a&.antiphon.router.v1.ListModelsResponse\x12\x64\n\rRecordOutcome\x12(.antiphon.router.v1.RecordOutcomeRequest\x1a).antiphon.router.v1.RecordOutcomeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61ntiphon/router/v1/router.proto\x12\x12\x61ntiphon.router.v1\x1a\x1f\x61ntiphon/errors/v1/errors.proto\x1a\x19\x61ntiphon/llm/v1/llm.proto\x1a\x1egoogle/protobuf/duration.proto\"\xdd\x01\n\x10RouteConstraints\x12\x16\n\x0e\x61llowed_models\x18\x01 \x03(\t\x12\x15\n\rdenied_models\x18\x02 \x03(\t\x12\x1e\n\x11max_cost_nano_usd\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12.\n\x0bmax_latency\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x0c\x63\x61pabilities\x18\x05 \x03(\x0e\x32\x1e.antiphon.router.v1.CapabilityB\x14\n\x12_max_cost_nano_usd\"\xe3\x02\n\x0cRouteRequest\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.antiphon.llm.v1.Message\x12$\n\x05tools\x18\x02 \x03(\x0b\x32\x15.antiphon.llm.v1.Tool\x12\x33\n\x07options\x18\x03 \x01(\x0b\x32\".antiphon.llm.v1.GenerationOptions\x12\x17\n\x0fquery_embedding\x18\x05 \x01(\x0c\x12\x10\n\x08\x65mbedder\x18\x06 \x01(\t\x12\x39\n\x0b\x63onstraints\x18\x07 \x01(\x0b\x32$.antiphon.router.v1.RouteConstraints\x12\x30\n\tobjective\x18\x08 \x01(\x0e\x32\x1d.antiphon.router.v1.Objective\x12\x0f\n\x07reserve\x18\t \x01(\x08\x12\x0e\n\x06policy\x18\n \x01(\t\x12\r\n\x05model\x18\x0b \x01(\tJ\x04\x08\x04\x10\x05\"\xa2\x01\n\tCandidate\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08upstream\x18\x02 \x01(\t\x12\x11\n\tp_correct\x18\x03 \x01(\x01\x12,\n\rexpected_cost\x18\x04 \x01(\x0b\x32\x15.antiphon.llm.v1.Cost\x12\x33\n\x10\x65xpected_latency\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x8f\x02\n\rRouteResponse\x12\x31\n\ncandidates\x18\x01 \x03(\x0b\x32\x1d.antiphon.router.v1.Candidate\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\x32\n\ncomplexity\x18\x03 \x01(\x0e\x32\x1e.antiphon.router.v1.Complexity\x12\x0f\n\x07reasons\x18\x04 \x03(\t\x12\x16\n\x0epolicy_version\x18\x05 \x01(\t\x12\x12\n\nconfidence\x18\x06 \x01(\x01\x12\x1d\n\x15input_tokens_expected\x18\t \x01(\x03\x12\x1a\n\x12input_tokens_upper\x18\n \x01(\x03J\x04\x08\x07\x10\x08J\x04\x08\x08\x10\t\"\x13\n\x11ListModelsRequest\"\xeb\x01\n\x06Prices\x12\"\n\x1ainput_nano_usd_per_million\x18\x01 \x01(\x03\x12)\n!cached_input_nano_usd_per_million\x18\x02 \x01(\x03\x12(\n cache_write_nano_usd_per_million\x18\x03 \x01(\x03\x12#\n\x1boutput_nano_usd_per_million\x18\x04 \x01(\x03\x12\x18\n\x10request_nano_usd\x18\x05 \x01(\x03\x12\x12\n\nprice_date\x18\x06 \x01(\t\x12\x15\n\rprice_version\x18\x07 \x01(\t\"\x82\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08upstream\x18\x02 \x01(\t\x12\x16\n\x0eupstream_model\x18\x03 \x01(\t\x12*\n\x06prices\x18\x04 \x01(\x0b\x32\x1a.antiphon.router.v1.Prices\x12\x16\n\x0e\x63ontext_tokens\x18\x05 \x01(\x03\x12\x19\n\x11max_output_tokens\x18\x06 \x01(\x03\x12\x34\n\x0c\x63\x61pabilities\x18\x07 \x03(\x0e\x32\x1e.antiphon.router.v1.Capability\x12,\n\x04tier\x18\x08 \x01(\x0e\x32\x1e.antiphon.router.v1.Complexity\"Z\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.antiphon.router.v1.Model\x12\x19\n\x11\x63\x61talogue_version\x18\x02 \x01(\t\"\x87\x03\n\x14RecordOutcomeRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12-\n\x04kind\x18\x02 \x01(\x0e\x32\x1f.antiphon.router.v1.OutcomeKind\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12%\n\x05usage\x18\x05 \x01(\x0b\x32\x16.antiphon.llm.v1.Usage\x12#\n\x04\x63ost\x18\x06 \x01(\x0b\x32\x15.antiphon.llm.v1.Cost\x12*\n\x07latency\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x36\n\x13time_to_first_token\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x06status\x18\t \x01(\x0e\x32\x1e.antiphon.router.v1.CallStatus\x12,\n\x07verdict\x18\n \x01(\x0e\x32\x1b.antiphon.router.v1.Verdict\")\n\x15RecordOutcomeResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x08\"W\n\x1a\x42\x61tchRecordOutcomesRequest\x12\x39\n\x07reports\x18\x01 \x03(\x0b\x32(.antiphon.router.v1.RecordOutcomeRequest\"\x91\x01\n\x19\x42\x61tchRecordOutcomesResult\x12=\n\x08response\x18\x01 \x01(\x0b\x32).antiphon.router.v1.RecordOutcomeResponseH\x00\x12+\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x1a.antiphon.errors.v1.StatusH\x00\x42\x08\n\x06result\"]\n\x1b\x42\x61tchRecordOutcomesResponse\x12>\n\x07results\x18\x01 \x03(\x0b\x32-.antiphon.router.v1.BatchRecordOutcomesResult*h\n\tObjective\x12\x19\n\x15OBJECTIVE_UNSPECIFIED\x10\x00\x12\x12\n\x0eOBJECTIVE_COST\x10\x01\x12\x15\n\x11OBJECTIVE_QUALITY\x10\x02\x12\x15\n\x11OBJECTIVE_LATENCY\x10\x03*\xa5\x01\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41PABILITY_TOOLS\x10\x01\x12\x15\n\x11\x43\x41PABILITY_IMAGES\x10\x02\x12\x1a\n\x16\x43\x41PABILITY_JSON_SCHEMA\x10\x03\x12\x18\n\x14\x43\x41PABILITY_STREAMING\x10\x04\x12\x18\n\x14\x43\x41PABILITY_REASONING\x10\x05*p\n\nComplexity\x12\x1a\n\x16\x43OMPLEXITY_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43OMPLEXITY_SIMPLE\x10\x01\x12\x17\n\x13\x43OMPLEXITY_MODERATE\x10\x02\x12\x16\n\x12\x43OMPLEXITY_COMPLEX\x10\x03*]\n\x0bOutcomeKind\x12\x1c\n\x18OUTCOME_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12OUTCOME_KIND_USAGE\x10\x01\x12\x18\n\x14OUTCOME_KIND_VERDICT\x10\x02*E\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x10\n\x0cVERDICT_GOOD\x10\x01\x12\x0f\n\x0bVERDICT_BAD\x10\x02*x\n\nCallStatus\x12\x1b\n\x17\x43\x41LL_STATUS_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43\x41LL_STATUS_OK\x10\x01\x12\x1e\n\x1a\x43\x41LL_STATUS_UPSTREAM_ERROR\x10\x02\x12\x19\n\x15\x43\x41LL_STATUS_CANCELLED\x10\x03\x32\x98\x03\n\rRouterService\x12L\n\x05Route\x12 .antiphon.router.v1.RouteRequest\x1a!.antiphon.router.v1.RouteResponse\x12[\n\nListModels\x12%.antiphon.router.v1.ListModelsRequest\x1a&.antiphon.router.v1.ListModelsResponse\x12\x64\n\rRecordOutcome\x12(.antiphon.router.v1.RecordOutcomeRequest\x1a).antiphon.router.v1.RecordOutcomeResponse\x12v\n\x13\x42\x61tchRecordOutcomes\x12..antiphon.router.v1.BatchRecordOutcomesRequest\x1a/.antiphon.router.v1.BatchRecordOutcomesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'antiphon.router.v1.router_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OBJECTIVE']._serialized_start=2184
-  _globals['_OBJECTIVE']._serialized_end=2288
-  _globals['_CAPABILITY']._serialized_start=2291
-  _globals['_CAPABILITY']._serialized_end=2456
-  _globals['_COMPLEXITY']._serialized_start=2458
-  _globals['_COMPLEXITY']._serialized_end=2570
-  _globals['_OUTCOMEKIND']._serialized_start=2572
-  _globals['_OUTCOMEKIND']._serialized_end=2665
-  _globals['_VERDICT']._serialized_start=2667
-  _globals['_VERDICT']._serialized_end=2736
-  _globals['_CALLSTATUS']._serialized_start=2738
-  _globals['_CALLSTATUS']._serialized_end=2858
-  _globals['_ROUTECONSTRAINTS']._serialized_start=115
-  _globals['_ROUTECONSTRAINTS']._serialized_end=336
-  _globals['_ROUTEREQUEST']._serialized_start=339
-  _globals['_ROUTEREQUEST']._serialized_end=694
-  _globals['_CANDIDATE']._serialized_start=697
-  _globals['_CANDIDATE']._serialized_end=859
-  _globals['_ROUTERESPONSE']._serialized_start=862
-  _globals['_ROUTERESPONSE']._serialized_end=1133
-  _globals['_LISTMODELSREQUEST']._serialized_start=1135
-  _globals['_LISTMODELSREQUEST']._serialized_end=1154
-  _globals['_PRICES']._serialized_start=1157
-  _globals['_PRICES']._serialized_end=1392
-  _globals['_MODEL']._serialized_start=1395
-  _globals['_MODEL']._serialized_end=1653
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1655
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1745
-  _globals['_RECORDOUTCOMEREQUEST']._serialized_start=1748
-  _globals['_RECORDOUTCOMEREQUEST']._serialized_end=2139
-  _globals['_RECORDOUTCOMERESPONSE']._serialized_start=2141
-  _globals['_RECORDOUTCOMERESPONSE']._serialized_end=2182
-  _globals['_ROUTERSERVICE']._serialized_start=2861
-  _globals['_ROUTERSERVICE']._serialized_end=3149
+  _globals['_OBJECTIVE']._serialized_start=2549
+  _globals['_OBJECTIVE']._serialized_end=2653
+  _globals['_CAPABILITY']._serialized_start=2656
+  _globals['_CAPABILITY']._serialized_end=2821
+  _globals['_COMPLEXITY']._serialized_start=2823
+  _globals['_COMPLEXITY']._serialized_end=2935
+  _globals['_OUTCOMEKIND']._serialized_start=2937
+  _globals['_OUTCOMEKIND']._serialized_end=3030
+  _globals['_VERDICT']._serialized_start=3032
+  _globals['_VERDICT']._serialized_end=3101
+  _globals['_CALLSTATUS']._serialized_start=3103
+  _globals['_CALLSTATUS']._serialized_end=3223
+  _globals['_ROUTECONSTRAINTS']._serialized_start=148
+  _globals['_ROUTECONSTRAINTS']._serialized_end=369
+  _globals['_ROUTEREQUEST']._serialized_start=372
+  _globals['_ROUTEREQUEST']._serialized_end=727
+  _globals['_CANDIDATE']._serialized_start=730
+  _globals['_CANDIDATE']._serialized_end=892
+  _globals['_ROUTERESPONSE']._serialized_start=895
+  _globals['_ROUTERESPONSE']._serialized_end=1166
+  _globals['_LISTMODELSREQUEST']._serialized_start=1168
+  _globals['_LISTMODELSREQUEST']._serialized_end=1187
+  _globals['_PRICES']._serialized_start=1190
+  _globals['_PRICES']._serialized_end=1425
+  _globals['_MODEL']._serialized_start=1428
+  _globals['_MODEL']._serialized_end=1686
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1688
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1778
+  _globals['_RECORDOUTCOMEREQUEST']._serialized_start=1781
+  _globals['_RECORDOUTCOMEREQUEST']._serialized_end=2172
+  _globals['_RECORDOUTCOMERESPONSE']._serialized_start=2174
+  _globals['_RECORDOUTCOMERESPONSE']._serialized_end=2215
+  _globals['_BATCHRECORDOUTCOMESREQUEST']._serialized_start=2217
+  _globals['_BATCHRECORDOUTCOMESREQUEST']._serialized_end=2304
+  _globals['_BATCHRECORDOUTCOMESRESULT']._serialized_start=2307
+  _globals['_BATCHRECORDOUTCOMESRESULT']._serialized_end=2452
+  _globals['_BATCHRECORDOUTCOMESRESPONSE']._serialized_start=2454
+  _globals['_BATCHRECORDOUTCOMESRESPONSE']._serialized_end=2547
+  _globals['_ROUTERSERVICE']._serialized_start=3226
+  _globals['_ROUTERSERVICE']._serialized_end=3634
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 isort:skip_file
 The model router."""
 
+from antiphon.errors.v1 import errors_pb2 as _errors_pb2
 from antiphon.llm.v1 import llm_pb2 as _llm_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -640,3 +641,83 @@ class RecordOutcomeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecordOutcomeResponse: _TypeAlias = RecordOutcomeResponse  # noqa: Y015
+
+@_typing.final
+class BatchRecordOutcomesRequest(_message.Message):
+    """Request of `BatchRecordOutcomes`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPORTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecordOutcomeRequest]:
+        """The reports. Required, at most 256."""
+
+    def __init__(
+        self,
+        *,
+        reports: _abc.Iterable[Global___RecordOutcomeRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reports", b"reports"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchRecordOutcomesRequest: _TypeAlias = BatchRecordOutcomesRequest  # noqa: Y015
+
+@_typing.final
+class BatchRecordOutcomesResult(_message.Message):
+    """What became of one report of a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def response(self) -> Global___RecordOutcomeResponse:
+        """As `RecordOutcome` would have answered."""
+
+    @_builtins.property
+    def error(self) -> _errors_pb2.Status:
+        """Why it was not taken, as `RecordOutcome` would have failed."""
+
+    def __init__(
+        self,
+        *,
+        response: Global___RecordOutcomeResponse | None = ...,
+        error: _errors_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "response", b"response", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "response", b"response", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["response", "error"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___BatchRecordOutcomesResult: _TypeAlias = BatchRecordOutcomesResult  # noqa: Y015
+
+@_typing.final
+class BatchRecordOutcomesResponse(_message.Message):
+    """Response of `BatchRecordOutcomes`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchRecordOutcomesResult]:
+        """One for each report, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___BatchRecordOutcomesResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchRecordOutcomesResponse: _TypeAlias = BatchRecordOutcomesResponse  # noqa: Y015

@@ -50,6 +50,12 @@ class RouterServiceStub:
 
     Errors: INVALID_ARGUMENT, NOT_FOUND (DECISION_NOT_FOUND).
     """
+    BatchRecordOutcomes: _grpc.UnaryUnaryMultiCallable[_router_pb2.BatchRecordOutcomesRequest, _router_pb2.BatchRecordOutcomesResponse]
+    """Makes many reports at once, for a fraction of what as many calls of `RecordOutcome` cost. A report that is wrong has an
+    error of its own in its place and keeps no other from being taken. Idempotent as `RecordOutcome`.
+
+    Errors of the call: INVALID_ARGUMENT if there is no report in it, or too many.
+    """
 
 @_typing.type_check_only
 class RouterServiceAsyncStub(RouterServiceStub):
@@ -72,6 +78,12 @@ class RouterServiceAsyncStub(RouterServiceStub):
     was.
 
     Errors: INVALID_ARGUMENT, NOT_FOUND (DECISION_NOT_FOUND).
+    """
+    BatchRecordOutcomes: _aio.UnaryUnaryMultiCallable[_router_pb2.BatchRecordOutcomesRequest, _router_pb2.BatchRecordOutcomesResponse]  # type: ignore[assignment]
+    """Makes many reports at once, for a fraction of what as many calls of `RecordOutcome` cost. A report that is wrong has an
+    error of its own in its place and keeps no other from being taken. Idempotent as `RecordOutcome`.
+
+    Errors of the call: INVALID_ARGUMENT if there is no report in it, or too many.
     """
 
 class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -110,6 +122,18 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         was.
 
         Errors: INVALID_ARGUMENT, NOT_FOUND (DECISION_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def BatchRecordOutcomes(
+        self,
+        request: _router_pb2.BatchRecordOutcomesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.BatchRecordOutcomesResponse, _abc.Awaitable[_router_pb2.BatchRecordOutcomesResponse]]:
+        """Makes many reports at once, for a fraction of what as many calls of `RecordOutcome` cost. A report that is wrong has an
+        error of its own in its place and keeps no other from being taken. Idempotent as `RecordOutcome`.
+
+        Errors of the call: INVALID_ARGUMENT if there is no report in it, or too many.
         """
 
 def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,1 @@
+"""Antiphon beside LiteLLM's proxy, on the same upstream."""
