@@ -59,7 +59,7 @@ PRESETS = {
     "strict": Wanted(0.01, 1.2, {"real_edits": 0.2, "templates": 0.5, "written": 1.7, "paws_qqp": 3.0}),
     "default": Wanted(0.02, 1.8, {"real_edits": 0.4, "templates": 0.8, "written": 2.5, "paws_qqp": 3.3}),
     "balanced": Wanted(0.03, 3.0, {"real_edits": 0.5, "templates": 3.0, "written": 6.5, "paws_qqp": 8.0}),
-    "loose": Wanted(0.05, 4.5, {"real_edits": 2.0, "templates": 8.0, "written": 14.5, "paws_qqp": 12.0}),
+    "loose": Wanted(0.05, 4.5, {"real_edits": 2.4, "templates": 8.5, "written": 15.5, "paws_qqp": 12.0}),
 }
 V_GRID, COSINE_GRID = np.arange(0.50, 0.985, 0.01), np.arange(0.82, 0.955, 0.01)
 

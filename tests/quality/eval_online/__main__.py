@@ -74,6 +74,24 @@ def learning(
     return Learning(Learner(ladder, ladder.priors(), target, world.controls(), start=start)), world
 
 
+def rungs(stream: Stream, ladder: Ladder, bar: tuple[float, float]) -> str:
+    """By rung of the candidate that the preset serves, else of the best one: wrong ÷ pairs, over one pass."""
+    shelf, top = Shelf(stream, lowest(ladder)), ladder.of(*bar)
+    seen = [[0, 0] for _ in range(len(ladder) + 1)]
+    for place in stream.order(1):
+        found = shelf.find(place)
+        reached = [ladder.of(*pair) for pair in zip(found.scores, found.cosines, strict=True)]
+        served = next((at for at, rung in enumerate(reached) if rung <= top), None)
+        if reached:
+            at = min(range(len(reached)), key=reached.__getitem__) if served is None else served
+            seen[reached[at]][0] += stream.classes[found.places[at]] != stream.classes[place]
+            seen[reached[at]][1] += 1
+        if served is None:
+            shelf.store(place, "")
+    cells = (f"{wrong}/{pairs} {wrong / max(pairs, 1):.1%}" for wrong, pairs in seen[:-1])
+    return f"{stream.name:<10} " + "  ".join(cells)
+
+
 def drift(stream: Stream, ladder: Ladder, target: float, seed: int, bar: tuple[float, float]) -> dict[str, object]:
     """Half of each class changes its meaning after one pass: hits until the rule is tighter."""
     player, world = learning(stream, ladder, target, seed, bar)
@@ -165,6 +183,9 @@ def main() -> int:
                 row = compare(stream, ladder, target, seed, bars[presets[target]])
                 rows.append(row)
                 print(line(row), flush=True)
+    print("\nwrong pairs by rung, strictest first")
+    for stream in streams:
+        print(rungs(stream, ladder, bars[presets[TARGETS[0]]]), flush=True)
     print("\nhalf of each class changes its meaning half-way: hits until the rule is tighter")
     for stream in streams:
         for target in TARGETS:
