@@ -13,9 +13,13 @@ import ssl
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 
 import aiohttp
 import orjson
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from yarl import URL
 
 from services.chassis.errors import FailedPrecondition, Reason
@@ -70,6 +74,18 @@ def own_headers(upstream: str, api_key: str | None, headers: Mapping[str, str]) 
     return own
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Closes an idle connection on which something came unasked: it would be read as the answer to the next request."""
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        while (connection := await super()._get(key, traces)) is not None:
+            protocol = connection.protocol
+            if protocol is not None and not protocol.should_close:
+                return connection
+            connection.close()
+        return None
+
+
 class HttpClient:
     """Posts to one address. Loads the system's certificates: make it at start, not on the loop."""
 
@@ -93,6 +109,7 @@ class HttpClient:
         response = await self._opened().post(
             self._url,
             data=body,
+            headers=self._own,  # those of a session go to the proxy as well, the key among them
             allow_redirects=False,
             proxy=self._proxy,
             timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout),
@@ -112,10 +129,7 @@ class HttpClient:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:  # it belongs to a loop, and this is the first time that one is sure to run
             self._session = aiohttp.ClientSession(
-                headers=self._own,
-                connector=aiohttp.TCPConnector(
-                    limit=MAX_CONNECTIONS, keepalive_timeout=KEEPALIVE_SECONDS, ssl=self._tls
-                ),
+                connector=_Connector(limit=MAX_CONNECTIONS, keepalive_timeout=KEEPALIVE_SECONDS, ssl=self._tls),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,  # it would send what stands in .netrc
@@ -132,6 +146,8 @@ class HttpClient:
                 await _complaint(response, media_type),
                 retry_after=_retry_after(response, self._now),
             )
+        if response.status == HTTPStatus.NO_CONTENT:
+            raise failures.malformed(self._upstream, "no content")
         if response.headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
             raise failures.oversize(self._upstream, "a compressed stream, whose size nothing bounds")
         if media_type == "application/json":
@@ -156,7 +172,8 @@ def _proxy(url: URL) -> str | None:
     if urllib.request.proxy_bypass(host if url.explicit_port is None else f"{host}:{url.explicit_port}"):
         return None
     proxies = urllib.request.getproxies()
-    return proxies.get(url.scheme) or proxies.get("all")
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
 
 def _retry_after(response: aiohttp.ClientResponse, now: Callable[[], float]) -> float | None:

@@ -20,6 +20,8 @@ SAFE = r"a\x1b]0;owned\x07b\x9b2Jc\x0dd\x7f" + "\ttab\nline"
 def test_controls_are_shown_and_line_ends_and_tabs_are_kept() -> None:
     assert escaped(EVIL) == SAFE
     assert escaped("Grüße 世界 🌍\n") == "Grüße 世界 🌍\n"
+    assert escaped("pay \u202e100\u2069 to me") == r"pay \u202e100\u2069 to me"
+    assert escaped("مرحبا שלום") == "مرحبا שלום"
 
 
 @given(st.text())

@@ -131,7 +131,7 @@ def test_what_is_left_of_the_promise_is_told_where_something_is_known() -> None:
         cache_pb2.AuditStats(agreed=9, differed=1, wrong_share=0.1, wrong_share_low=0.02, wrong_share_high=0.4)
     )
     told = dict(rows(stats))
-    assert told["error budget"] == "50% of 2.0% spent"
+    assert told["error budget"] == "50% of 2.0% spent, as believed of 100 semantic hits"
     assert told["audited"] == "10.0% wrong (2.0% to 40.0%) of 10"
 
 

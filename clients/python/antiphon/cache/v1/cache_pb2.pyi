@@ -1682,7 +1682,9 @@ class ErrorBudget(_message.Message):
     wrong: _builtins.float
     """How many of them are believed to be wrong, from audits and from fresh answers to near misses."""
     spent: _builtins.float
-    """The share of what was allowed: above 1 it is overdrawn, and the rule is stricter until that is paid back."""
+    """The share of what was allowed: above 1 it is overdrawn, and the rule is no looser than the preset until that is paid
+    back.
+    """
     def __init__(
         self,
         *,

@@ -31,7 +31,8 @@ def rows(stats: cache_pb2.GetStatsResponse) -> list[Row]:
     ]
     if stats.HasField("error_budget"):
         budget = stats.error_budget
-        found.append(("error budget", f"{budget.spent:.0%} of {budget.max_error_rate:.1%} spent"))
+        believed = f"as believed of {budget.hits:,.0f} semantic hits"
+        found.append(("error budget", f"{budget.spent:.0%} of {budget.max_error_rate:.1%} spent, {believed}"))
     if stats.audits.HasField("wrong_share"):
         audits = stats.audits
         share = f"{audits.wrong_share:.1%} wrong ({audits.wrong_share_low:.1%} to {audits.wrong_share_high:.1%})"
