@@ -113,7 +113,7 @@ async def pairs(
     The services run with the loosest preset; that this one serves what the decision says is checked pair by pair.
     """
     counts = {preset: PairCounts() for preset in presets}
-    loosest = min(material.presets.values(), key=lambda preset: preset.cosine)
+    loosest = max(material.presets.values(), key=lambda preset: preset.max_error_rate)
     policy = pb.CachePolicy(mode=pb.CACHE_MODE_ONLY_IF_CACHED)
     places = asyncio.Semaphore(AT_ONCE)
 
