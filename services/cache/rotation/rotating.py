@@ -85,6 +85,8 @@ class Rotating:
         self._poke = asyncio.Event()
         self._runs: dict[Side, asyncio.Task[None]] = {}
         self._moving: asyncio.Task[None] | None = None
+        self._moves: Plan | None = None
+        """What `_moving` does, as it was when that began."""
         self._changing: asyncio.Task[None] | None = None
         self._not_before = 0.0
         self._changed_at = 0.0
@@ -193,13 +195,16 @@ class Rotating:
         # Whoever starts reads its own entries first.
         ready = self.sides.cache.recovery.ready.is_set()
         wanted = ready and (plan.phase is Phase.EMBEDDING or self._settling(plan))
-        moving = self._moving
+        moving, moves = self._moving, self._moves
         if moving is not None and not moving.done():
-            if not (wanted and await self._hold()):
-                moving.cancel()
-                await asyncio.wait([moving])
-        elif wanted and self._may_try() and await self._hold():
-            self._moving = group.create_task(self._move(plan))
+            # One that was cancelled and begun again between two looks is another one.
+            this = moves is not None and moves.started_us == plan.started_us
+            if this and wanted and await self._hold():
+                return
+            moving.cancel()
+            await asyncio.wait([moving])
+        if wanted and self._may_try() and await self._hold():
+            self._moving, self._moves = group.create_task(self._move(plan)), plan
 
     async def _move(self, plan: Plan) -> None:
         background = Background(lambda _, error: self._report(error))
@@ -221,9 +226,10 @@ class Rotating:
                 tell=self._teller(plan),
             )
             await moving.fill()
-            if plan.phase is Phase.EMBEDDING:
-                await change(self._plans, lambda now: self._switched(now, plan))
-                self._poke.set()
+            now = await change(self._plans, lambda now: self._switched(now, plan))
+            self._poke.set()
+            if now is None or not _same(now, plan):  # cancelled meanwhile
+                return
             await self._collections.name_current(plan.target)
             while True:  # until it is not wanted any more
                 await moving.follow()

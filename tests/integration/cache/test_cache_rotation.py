@@ -7,6 +7,7 @@ import asyncio
 import random
 import secrets
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,7 @@ from services.cache.entry import Entry
 from services.cache.feedback import Feedback
 from services.cache.review import FeedbackSource
 from services.cache.rotation import moving, rotating
-from services.cache.rotation.plan import Choice, Phase
+from services.cache.rotation.plan import Choice, End, Phase
 from services.cache.values import Action, ByIds, ByTags, Chosen, Outcome, Policy
 from services.chassis.errors import FailedPrecondition, InvalidRequest, Reason, Unavailable
 from tests.integration.cache.rotating_cache import ONE, TWO, RotatingCache
@@ -339,6 +340,51 @@ async def test_what_a_replica_that_changes_late_stores_is_brought_over(make: Mak
     await late.delete(stored.id)
     await one.until(lambda: len(one.sides.cache.entries) == 1)
     assert any(isinstance(error, FailedPrecondition) for error in late.reported)
+
+
+async def test_a_change_that_is_begun_again_between_two_looks_is_done(make: Make) -> None:
+    cache = await make().ready()
+    for question in questions(20):
+        await cache.put(question, "an answer")
+    begun = await cache.rotating.start(TWO, 1.0)
+    new = cache.workshop.embedders["two"]
+    new.gate.clear()
+    await cache.until(lambda: len(embedded(cache)) > 0)
+    # What the store says after a cancel and a start that nobody has looked between.
+    again = replace(await cache.plan(), started_us=begun.started_us + 1, done=0, total=0)
+    while not await cache.plans.save_plan(again):
+        again = replace(again, ver=(await cache.plan()).ver)
+    new.gate.set()
+    await changed(cache)
+    plan = await cache.plan()
+    assert (plan.started_us, plan.done, plan.total) == (begun.started_us + 1, 20, 20)
+
+
+async def test_the_alias_never_names_what_a_cancelled_change_has_filled(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = await make().ready()
+    await cache.put("before", "an answer")
+    named: list[str] = []
+    filled = asyncio.Event()
+    fill = moving.Moving.fill
+
+    async def cancelled_at_the_end(self: moving.Moving) -> None:
+        await fill(self)
+        await cache.rotating._advance(Phase.EMBEDDING, Phase.CANCELLED, "")
+        filled.set()
+
+    async def name_current(end: End) -> None:
+        named.append(end.slug)
+
+    monkeypatch.setattr(moving.Moving, "fill", cancelled_at_the_end)
+    monkeypatch.setattr(cache.plans, "name_current", name_current)
+    monkeypatch.setattr(rotating, "PAUSE_SECONDS", 60.0)
+    await cache.rotating.start(TWO, 1.0)
+    async with asyncio.timeout(30):
+        await filled.wait()
+    await cache.until(lambda: cache.rotating._moving is not None and cache.rotating._moving.done())
+    assert named == []
 
 
 async def test_an_embedder_that_fails_is_told_and_asked_again(make: Make) -> None:
