@@ -18,6 +18,7 @@ from services.cache.embeddings import Embeddings
 from services.cache.entry import MICROSECONDS
 from services.cache.ports import EpochStore, Leases
 from services.cache.rotation.handover import hand_over
+from services.cache.rotation.leftovers import Leftovers
 from services.cache.rotation.moving import Moving, Progress
 from services.cache.rotation.plan import Choice, Collections, Phase, Plan, Plans, change
 from services.cache.rotation.sides import Side, Sides
@@ -90,6 +91,7 @@ class Rotating:
         self._changing: asyncio.Task[None] | None = None
         self._not_before = 0.0
         self._changed_at = 0.0
+        self._leftovers = Leftovers(sides, plans=plans, epochs=epochs, workshop=workshop, report=report)
         self.plan: Plan | None = None
         """As it was seen last."""
 
@@ -98,6 +100,7 @@ class Rotating:
         async with asyncio.TaskGroup() as group:
             self._start(group, self.sides.current)
             group.create_task(self._watch(group))
+            group.create_task(self._leftovers.run())
 
     async def aclose(self) -> None:
         """Let the sides write what waits; after `run` was cancelled."""
@@ -272,7 +275,8 @@ class Rotating:
         """Let the new embedder's cache answer, when it has read its collection."""
         old, side = self.sides.current, None
         try:
-            side = await self._workshop.side(plan.target.choice, old.cache.stats)
+            async with self._leftovers.opening:
+                side = await self._workshop.side(plan.target.choice, old.cache.stats)
             _check(side.end.slug, plan)
             await _ready(side, self._start(group, side))
             async with self.sides.changing:
@@ -320,6 +324,7 @@ class Rotating:
             run.cancel()
             await asyncio.wait([run])
         await side.aclose()
+        self._leftovers.look()
 
     async def _hold(self) -> bool:
         return await self._leases.hold(WORK, holder=self._holder, seconds=LEASE_SECONDS, now_us=self._now_us())
