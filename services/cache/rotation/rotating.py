@@ -134,27 +134,36 @@ class Rotating:
                 raise _refused("the last change of the embedder is not over yet; try again in a minute")
             if end.slug == here.slug:
                 raise InvalidRequest("to.embedder: is the one that serves", field="to.embedder")
-            begun = Plan(here, end, Phase.EMBEDDING, share, now_us, now_us, ver=plan.ver if plan else 0)
+            known = (*plan.unserved, plan.served) if plan else ()
+            old = tuple(one for one in dict.fromkeys(known) if one.slug not in {here.slug, end.slug})
+            ver = plan.ver if plan else 0
+            begun = Plan(here, end, Phase.EMBEDDING, share, now_us, now_us, old=old, ver=ver)
             if await self._plans.save_plan(begun):
                 self._poke.set()
                 return begun
 
     async def cancel(self) -> Plan:
         """Give up the change that is under way. Raises FailedPrecondition if none is, Unavailable."""
-        return await self._advance(Phase.EMBEDDING, Phase.CANCELLED, "no change of the embedder is under way")
+        return await self._advance({Phase.EMBEDDING}, Phase.CANCELLED, "no change of the embedder is under way")
 
     async def drop_old(self) -> Plan:
-        """Let the collection of the embedder before go. Raises FailedPrecondition before the change, Unavailable."""
+        """Let all collections go that do not serve: of embedders before, and what a cancelled change has filled.
+
+        Raises FailedPrecondition while a change is under way or just over, or if there never was one; Unavailable.
+        """
         plan = await self._plans.load_plan()
         if plan is not None and plan.phase in {Phase.DROPPING, Phase.DROPPED}:
             return plan
         if plan is not None and self._settling(plan):
             raise _refused("replicas may still use the old collection; try again in a minute")
-        return await self._advance(Phase.SWITCHED, Phase.DROPPING, "there is no change that is done: nothing is old")
+        ended = {Phase.SWITCHED, Phase.CANCELLED}
+        return await self._advance(ended, Phase.DROPPING, "there is no change that is over: nothing is old")
 
-    async def _advance(self, from_: Phase, to: Phase, otherwise: str) -> Plan:
+    async def _advance(self, from_: set[Phase], to: Phase, otherwise: str) -> Plan:
         def how(plan: Plan) -> Plan | None:
-            return replace(plan, phase=to, changed_us=self._now_us(), failing="") if plan.phase is from_ else None
+            if plan.phase not in from_:
+                return None
+            return replace(plan, phase=to, changed_us=self._now_us(), failing="", cancelled=plan.given_up)
 
         plan = await change(self._plans, how)
         if plan is None or plan.phase is not to:
@@ -188,8 +197,9 @@ class Rotating:
         if plan.phase is Phase.DROPPING:
             await self._close_previous()
             if self._now_us() > plan.changed_us + DROP_SECONDS * MICROSECONDS and await self._hold():
-                await self._collections.drop(plan.source)
-                await self._advance(Phase.DROPPING, Phase.DROPPED, "")
+                for end in plan.unserved:
+                    await self._collections.drop(end)
+                await self._advance({Phase.DROPPING}, Phase.DROPPED, "")
         elif self._lingered():
             await self._close_previous()
 

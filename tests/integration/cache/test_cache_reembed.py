@@ -187,3 +187,22 @@ async def test_a_delete_that_waited_on_disk_is_done_under_the_new_embedder(start
             assert (await look(client, ASKED)).outcome == pb.OUTCOME_MISS
             assert not (await client.list_entries(pb.ListEntriesRequest())).entries
         assert cache.end() == 0
+
+
+async def test_what_a_cancelled_change_has_filled_is_dropped(start: Callable[..., CacheProcess]) -> None:
+    async with FakeOpenAI.start() as server:
+        cache = start(ANTIPHON_EMBEDDING_OPENAI_BASE_URL=server.base_url, OPENAI_API_KEY="k").serving()
+        async with AsyncCacheClient(cache.address) as client:
+            await fill(client, 40)
+            begun = await antiphon_async(cache, *REMOTE, "--share", "0.02", "--no-wait")
+            assert begun.returncode == 0, begun.stderr
+            cancelled = await antiphon_async(cache, "--cancel")
+            assert "--drop-old" in cancelled.stdout
+            dropped = await antiphon_async(cache, "--drop-old")
+            assert dropped.returncode == 0, dropped.stderr
+            assert "dropped" in dropped.stdout
+            assert "it was cancelled: minilm answers" in dropped.stdout
+            assert "let the servers' settings" not in dropped.stdout
+            assert (await look(client, REWORDED)).outcome == pb.OUTCOME_SEMANTIC
+            state = await client.get_reembedding(reembedding.GetReembeddingRequest())
+            assert state.serving == state.reembedding.source.embedder

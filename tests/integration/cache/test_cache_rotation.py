@@ -12,12 +12,13 @@ from dataclasses import replace
 import pytest
 
 from services.cache import tailing
+from services.cache.adapters.entry_store import CURRENT_ALIAS, collection_name
 from services.cache.cache import Cache
 from services.cache.entry import Entry
 from services.cache.feedback import Feedback
 from services.cache.review import FeedbackSource
 from services.cache.rotation import moving, rotating
-from services.cache.rotation.plan import Choice, End, Phase
+from services.cache.rotation.plan import Choice, End, Phase, Plan
 from services.cache.values import Action, ByIds, ByTags, Chosen, Outcome, Policy
 from services.chassis.errors import FailedPrecondition, InvalidRequest, Reason, Unavailable
 from tests.integration.cache.rotating_cache import ONE, TWO, RotatingCache
@@ -371,7 +372,7 @@ async def test_the_alias_never_names_what_a_cancelled_change_has_filled(
 
     async def cancelled_at_the_end(self: moving.Moving) -> None:
         await fill(self)
-        await cache.rotating._advance(Phase.EMBEDDING, Phase.CANCELLED, "")
+        await cache.rotating._advance({Phase.EMBEDDING}, Phase.CANCELLED, "")
         filled.set()
 
     async def name_current(end: End) -> None:
@@ -404,6 +405,50 @@ async def test_an_embedder_that_fails_is_told_and_asked_again(make: Make) -> Non
     new.error = None
     await changed(cache)
     assert (await cache.plan()).failing == ""
+
+
+async def test_what_a_cancelled_change_has_filled_can_be_dropped(make: Make) -> None:
+    cache = await make().ready()
+    await cache.put("before", "an answer")
+    await cache.plans.drop(cache.workshop.end(TWO))
+    three = replace(cache.workshop.end(TWO), choice=Choice("three"), slug="known_three")
+    begun = await cache.rotating.start(TWO, 1.0)
+    # As if the change before had gone from a third one to the first.
+    assert await cache.plans.save_plan(
+        replace(begun, phase=Phase.CANCELLED, old=(three,), ver=(await cache.plan()).ver)
+    )
+    assert (await cache.plan()).old == (three,)
+    for one in (begun.target, three):  # there, as it is read
+        assert await cache.workshop.store(one).is_empty()
+    assert (await cache.rotating.drop_old()).phase is Phase.DROPPING
+    plan = await cache.until_phase(Phase.DROPPED)
+    assert plan.served.slug == begun.source.slug
+    assert await _collections(cache) == {_name(begun.source)}
+    assert await cache.text("before") == "an answer"
+    assert (await cache.rotating.start(TWO, 1.0)).old == ()
+    await changed(cache)
+    assert await cache.text("before") == "an answer"
+
+
+async def test_a_new_change_remembers_collections_of_before(make: Make) -> None:
+    cache = await make().ready()
+    three = replace(cache.workshop.end(TWO), choice=Choice("three"), slug="known_three")
+    here = cache.sides.current.end
+    assert await cache.plans.save_plan(Plan(three, here, Phase.SWITCHED, 1.0, 1, 1))
+    begun = await cache.rotating.start(TWO, 1.0)
+    assert begun.old == (three,)
+    await cache.rotating.cancel()
+    assert {end.slug for end in (await cache.plan()).unserved} == {"known_two", "known_three"}
+
+
+def _name(end: End) -> str:
+    return collection_name(end.slug, end.dim)
+
+
+async def _collections(cache: RotatingCache) -> set[str]:
+    async with cache.connection.collection(cache.plans._spec) as collection:
+        listed = await collection._client.get_collections()
+    return {one.name for one in listed.collections if one.name.startswith(CURRENT_ALIAS)}
 
 
 async def test_the_old_collection_stays_until_it_is_dropped(make: Make) -> None:
