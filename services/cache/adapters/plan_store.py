@@ -57,7 +57,7 @@ def _payload(plan: Plan) -> dict[str, Json]:
     # `writer` tells this write from another one of the same version.
     fields = asdict(plan)
     # What says nothing new is left out: a replica of an earlier version reads it then.
-    for name in ("cancelled", "old"):
+    for name in ("cancelled", "old", "unembedded"):
         if not fields[name]:
             del fields[name]
     text = orjson.dumps(fields).decode()

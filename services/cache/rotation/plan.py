@@ -61,6 +61,8 @@ class Plan:
     """Entries that it is to have, as far as they were counted; 0 before."""
     skipped: int = 0
     """Of before their origin was kept: nobody can tell where they belong."""
+    unembedded: int = 0
+    """Moved without a vector: the new embedder cannot embed them."""
     failing: str = ""
     """Why nothing goes on, if nothing does."""
     cancelled: bool = False

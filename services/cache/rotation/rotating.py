@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from services.cache.background import Background
 from services.cache.clock import Clock
@@ -224,6 +225,7 @@ class Rotating:
         opened: Opened | None = None
         try:
             opened = await self._workshop.embedder(plan.target.choice)
+            probe = partial(opened.embedder.embed_one, PROBE)
             _check(opened.end.slug, plan)
             moving = Moving(
                 source=self._workshop.store(plan.source),
@@ -232,6 +234,8 @@ class Rotating:
                 here=self._workshop.addresses(plan.source),
                 there=self._workshop.addresses(plan.target),
                 embeddings=Embeddings(opened.embedder, background),
+                probe=probe,
+                unembedded=plan.unembedded,
                 share=plan.share,
                 stale=self._stale,
                 now=self._clock.now,
@@ -370,7 +374,14 @@ def _same(now: Plan, plan: Plan) -> bool:
 
 
 def _noted(now: Plan, plan: Plan, progress: Progress) -> Plan | None:
-    noted = replace(now, done=progress.done, total=progress.total, skipped=progress.skipped, failing=progress.failing)
+    noted = replace(
+        now,
+        done=progress.done,
+        total=progress.total,
+        skipped=progress.skipped,
+        unembedded=progress.unembedded,
+        failing=progress.failing,
+    )
     return noted if _same(now, plan) and noted != now else None
 
 

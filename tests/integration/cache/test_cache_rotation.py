@@ -388,6 +388,44 @@ async def test_the_alias_never_names_what_a_cancelled_change_has_filled(
     assert named == []
 
 
+@pytest.mark.fault(69)
+async def test_one_that_cannot_be_embedded_holds_nothing_up(make: Make) -> None:
+    cache = await make().ready()
+    asked = questions(20)
+    for question in asked:
+        await cache.put(question, "an answer")
+    new = cache.workshop.embedders["two"]
+    embed = new.embed_one
+
+    async def poisoned(text: str) -> object:
+        if text in {asked[3], asked[17]}:
+            raise Unavailable("answered with HTTP 500", reason=Reason.EMBEDDER_UNAVAILABLE)
+        return await embed(text)
+
+    new.embed_one = poisoned  # type: ignore[method-assign,assignment]
+    await cache.rotating.start(TWO, 1.0)
+    await changed(cache)
+    plan = await cache.plan()
+    assert (plan.done, plan.total, plan.unembedded) == (20, 20, 2)
+    assert [await cache.text(question) for question in asked] == ["an answer"] * 20
+    assert all(embedded(cache).count(question) == 1 for question in asked if question not in {asked[3], asked[17]})
+
+
+async def test_nothing_moves_without_an_embedding_while_the_embedder_is_down(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moving, "AGAIN_SECONDS", 0.0)
+    cache = await make().ready()
+    await cache.put("before", "an answer")
+    new = cache.workshop.embedders["two"]
+    await cache.rotating.start(TWO, 1.0)
+    new.error = Unavailable("it is down", reason=Reason.EMBEDDER_UNAVAILABLE)
+    await cache.until(lambda: new.calls.count("before") > 3 * moving.TRIES)
+    new.error = None
+    await changed(cache)
+    assert (await cache.plan()).unembedded == 0
+
+
 async def test_an_embedder_that_fails_is_told_and_asked_again(make: Make) -> None:
     cache = await make().ready()
     await cache.put("before", "an answer")

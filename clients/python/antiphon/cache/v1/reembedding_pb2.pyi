@@ -133,6 +133,7 @@ class Reembedding(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     PHASE_TIME_FIELD_NUMBER: _builtins.int
     CANCELLED_FIELD_NUMBER: _builtins.int
+    UNEMBEDDED_FIELD_NUMBER: _builtins.int
     phase: Global___ReembeddingPhase.ValueType
     """Where it stands."""
     done: _builtins.int
@@ -147,6 +148,10 @@ class Reembedding(_message.Message):
     """Of the time in which embedding may run."""
     cancelled: _builtins.bool
     """Whether it was cancelled, so that `source` answers: also when what it had filled has been dropped since."""
+    unembedded: _builtins.int
+    """Entries that the new embedder could not embed, again and again, while it embedded others: they have moved without an
+    embedding, so that only their own words find them.
+    """
     @_builtins.property
     def source(self) -> Global___EmbedderEnd:
         """The embedder before."""
@@ -177,10 +182,11 @@ class Reembedding(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         phase_time: _timestamp_pb2.Timestamp | None = ...,
         cancelled: _builtins.bool = ...,
+        unembedded: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["phase_time", b"phase_time", "source", b"source", "start_time", b"start_time", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "done", b"done", "failing", b"failing", "phase", b"phase", "phase_time", b"phase_time", "share", b"share", "skipped", b"skipped", "source", b"source", "start_time", b"start_time", "target", b"target", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "done", b"done", "failing", b"failing", "phase", b"phase", "phase_time", b"phase_time", "share", b"share", "skipped", b"skipped", "source", b"source", "start_time", b"start_time", "target", b"target", "total", b"total", "unembedded", b"unembedded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -152,6 +152,8 @@ def _say(change: pb.Reembedding) -> None:
     click.echo(f"{ways}: {phase}, {_state(change) if phase == 'embedding' else f'{change.done:,} entries'}")
     if change.skipped:
         click.echo(f"  {change.skipped:,} of an early version stay behind: it is not known how they were asked")
+    if change.unembedded:
+        click.echo(f"  {change.unembedded:,} could not be embedded: only their own words find them")
     if change.cancelled:
         click.echo(f"  it was cancelled: {_named(change.source)} answers")
     elif change.phase in {
