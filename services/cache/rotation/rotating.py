@@ -192,6 +192,8 @@ class Rotating:
     async def _heed(self, plan: Plan, group: asyncio.TaskGroup) -> None:
         await self._see_to_moving(plan, group)
         here = self.sides.current.end.slug
+        late = self._now_us() >= plan.changed_us + SETTLE_SECONDS / 2 * MICROSECONDS
+        self.sides.behind = late and plan.served.slug == plan.target.slug and here == plan.source.slug
         changing = self._changing is not None and not self._changing.done()
         if plan.served.slug == plan.target.slug and here == plan.source.slug and not changing and self._may_try():
             self._changing = group.create_task(self._change(plan, group))
@@ -303,6 +305,7 @@ class Rotating:
     def _changing_to(self, side: Side) -> Callable[[], None]:
         def done() -> None:
             self.sides.change_to(side)
+            self.sides.behind = False
             self._changed_at = self._clock.monotonic()
 
         return done

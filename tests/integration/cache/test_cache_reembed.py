@@ -206,3 +206,26 @@ async def test_what_a_cancelled_change_has_filled_is_dropped(start: Callable[...
             assert (await look(client, REWORDED)).outcome == pb.OUTCOME_SEMANTIC
             state = await client.get_reembedding(reembedding.GetReembeddingRequest())
             assert state.serving == state.reembedding.source.embedder
+
+
+async def test_an_embedder_that_settings_make_another_of_is_refused_at_the_start(
+    start: Callable[..., CacheProcess],
+) -> None:
+    async with FakeOpenAI.start() as server:
+        environ = {
+            "ANTIPHON_EMBEDDING_OPENAI_BASE_URL": server.base_url,
+            "OPENAI_API_KEY": "k",
+            "ANTIPHON_EMBEDDING_EMBEDDER": "openai",
+            "ANTIPHON_EMBEDDING_OPENAI_MODEL": "text-embedding-3-small",
+            "ANTIPHON_EMBEDDING_DIM": "48",
+        }
+        cache = start(**environ).serving()
+        async with AsyncCacheClient(cache.address) as client:
+            await fill(client, 2)
+        done = await antiphon_async(cache, "--to", "minilm", "--share", "1")
+        assert done.returncode == 0, done.stderr
+        assert cache.end() == 0
+        status, said = start(**environ, ANTIPHON_EMBEDDING_WINDOW_PIECES="64").ended()
+        assert status == 78
+        assert "ANTIPHON_EMBEDDING_EMBEDDER" in said
+        assert "makes another embedder" in said

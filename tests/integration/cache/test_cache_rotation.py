@@ -328,7 +328,10 @@ async def test_of_two_replicas_one_does_the_work_and_both_change_over(make: Make
 
 
 @pytest.mark.fault(69)
-async def test_what_a_replica_that_changes_late_stores_is_brought_over(make: Make) -> None:
+async def test_what_a_replica_that_changes_late_stores_is_brought_over(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotating, "SETTLE_SECONDS", 60.0)
     one, late = await make().ready(), await make().ready()
     await one.put("before", "an answer")
     late.workshop.absent.add("two")
@@ -424,6 +427,27 @@ async def test_nothing_moves_without_an_embedding_while_the_embedder_is_down(
     new.error = None
     await changed(cache)
     assert (await cache.plan()).unembedded == 0
+
+
+@pytest.mark.fault(69)
+async def test_a_replica_that_stays_behind_promises_nothing(make: Make) -> None:
+    one, late = await make().ready(), await make().ready()
+    await one.put("before", "an answer")
+    late.workshop.absent.add("two")
+    await one.rotating.start(TWO, 1.0)
+    await changed(one)
+    await late.until(lambda: late.sides.behind)
+    with pytest.raises(Unavailable) as refused:
+        await late.put("late", "under the old one")
+    assert refused.value.reason is Reason.EMBEDDER_UNAVAILABLE
+    found = (await late.look("before")).entry
+    assert found is not None
+    with pytest.raises(Unavailable):
+        await late.delete(found.id)
+    late.workshop.absent.clear()
+    await changed(late)
+    await late.put("late", "under the new one")
+    await one.until(lambda: len(one.sides.cache.entries) == 2)
 
 
 async def test_an_embedder_that_fails_is_told_and_asked_again(make: Make) -> None:
