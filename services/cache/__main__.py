@@ -12,7 +12,7 @@ from services.cache.adapters.plan_store import StoredPlans
 from services.cache.adapters.workshop import SettingsWorkshop
 from services.cache.clock import Clock
 from services.cache.metrics import CacheMetrics
-from services.cache.rotation.plan import Choice
+from services.cache.rotation.plan import Choice, End
 from services.cache.rotation.rotating import Rotating
 from services.cache.rotation.sides import Side, Sides
 from services.cache.servicer import (
@@ -94,12 +94,19 @@ async def _first(workshop: SettingsWorkshop, plans: StoredPlans, process: Proces
         return side
     log = process.telemetry.log
     try:
-        served = await workshop.side(other, None)
+        served = await workshop.side(other.choice, None)
     except AntiphonError as error:
         log.warning("a part failed", part="reembedding", exc_info=error)
         return side
     await side.aclose()
-    log.warning("another embedder serves than the settings name, by a change", serves=other.embedder, model=other.model)
+    if served.end.slug != other.slug:
+        await served.aclose()
+        problem = f"makes another embedder ({served.end.slug}) of the one that serves by a change ({other.slug})"
+        raise SettingsError("ANTIPHON_EMBEDDING_EMBEDDER", problem)
+    choice = other.choice
+    log.warning(
+        "another embedder serves than the settings name, by a change", serves=choice.embedder, model=choice.model
+    )
     return served
 
 
@@ -110,7 +117,7 @@ async def _side(workshop: SettingsWorkshop, choice: Choice) -> Side:
         raise SettingsError("ANTIPHON_EMBEDDING_EMBEDDER", error.message) from None
 
 
-async def _otherwise(side: Side, plans: StoredPlans) -> Choice | None:
+async def _otherwise(side: Side, plans: StoredPlans) -> End | None:
     """The embedder that a change lets serve in the place of this one; while the store is down nobody knows of one."""
     try:
         plan = await plans.load_plan()
@@ -118,7 +125,7 @@ async def _otherwise(side: Side, plans: StoredPlans) -> Choice | None:
         return None
     if plan is None or side.end.slug not in {plan.source.slug, plan.target.slug} or plan.served.slug == side.end.slug:
         return None
-    return plan.served.choice
+    return plan.served
 
 
 async def _serve(server: Server, sides: Sides, rotating: Rotating, process: Process) -> None:

@@ -55,6 +55,8 @@ def write_plan(plan: Plan) -> pb.Reembedding:
         share=plan.share,
         start_time=write_timestamp(plan.started_us / MICROSECONDS),
         phase_time=write_timestamp(plan.changed_us / MICROSECONDS),
+        cancelled=plan.given_up,
+        unembedded=plan.unembedded,
     )
 
 

@@ -15,6 +15,7 @@ import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,8 +44,11 @@ _OVERHEAD = 1_000
 class DiskQueue:
     """A `WriteQueue` in a folder that no other process uses."""
 
-    def __init__(self, folder: Path, *, embedder: str, dim: int) -> None:
-        """Open or make it; raises OSError, BlockingIOError if another process has it. `embedder`: of the vectors."""
+    def __init__(self, folder: Path, *, embedder: str, dim: int | None) -> None:
+        """Open or make it; raises OSError, BlockingIOError if somebody else has it. `embedder`: of the vectors.
+
+        `dim`: their length; None to read without them.
+        """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._path = folder / FILE_NAME
         self._embedder = embedder
@@ -69,7 +73,9 @@ class DiskQueue:
 
     def size_of(self, write: Write) -> int:
         """See `WriteQueue`."""
-        return text_bytes(write.entry.question, write.entry.answer) + VECTOR_ELEMENT_BYTES * self._dim + _OVERHEAD
+        return (
+            text_bytes(write.entry.question, write.entry.answer) + VECTOR_ELEMENT_BYTES * (self._dim or 0) + _OVERHEAD
+        )
 
     async def read(self) -> list[Item]:
         """See `WriteQueue`."""
@@ -174,14 +180,32 @@ class DiskQueue:
             if fields["kind"] == "clear":
                 return Epoch(fields["tenant"], fields["namespace"], fields["number"], fields["cleared_us"])
             numbers = np.frombuffer(body, "<f4", offset=begin + length).astype(np.float32)
-            record = Record(fields["id"], numbers if len(numbers) else None, fields["payload"])
-            item = from_record(record, embedder=self._embedder, dim=self._dim)
+            record = Record(fields["id"], numbers if len(numbers) and self._dim else None, fields["payload"])
+            item = from_record(record, embedder=self._embedder, dim=self._dim or 0)
         except (KeyError, TypeError, ValueError):
             item = Unreadable.CONTENT
         if isinstance(item, Unreadable):
             self.torn += 1
             return None
         return item
+
+
+def open_left(root: Path) -> list[tuple[str, DiskQueue]]:
+    """The queues below `root` with something in them that nobody has, by the slugs of their embedders.
+
+    Raises OSError if the folder cannot be read.
+    """
+    found: list[tuple[str, DiskQueue]] = []
+    try:
+        for path in sorted(root.glob(f"*/{FILE_NAME}")):
+            if path.stat().st_size:
+                with suppress(BlockingIOError):
+                    found.append((path.parent.name, DiskQueue(path.parent, embedder=path.parent.name, dim=None)))
+    except OSError:
+        for _, queue in found:
+            queue.close()
+        raise
+    return found
 
 
 class NoQueue:

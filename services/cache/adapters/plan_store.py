@@ -55,7 +55,12 @@ class StoredPlans:
 
 def _payload(plan: Plan) -> dict[str, Json]:
     # `writer` tells this write from another one of the same version.
-    text = orjson.dumps(asdict(plan)).decode()
+    fields = asdict(plan)
+    # What says nothing new is left out: a replica of an earlier version reads it then.
+    for name in ("cancelled", "old", "unembedded"):
+        if not fields[name]:
+            del fields[name]
+    text = orjson.dumps(fields).decode()
     return {"ns": "", "kind": _KIND, "ver": plan.ver, "plan": text, "schema": SCHEMA, "writer": uuid.uuid4().hex}
 
 
@@ -65,6 +70,7 @@ def _read(payload: dict[str, Any]) -> Plan:
     try:
         fields = orjson.loads(payload["plan"])
         fields |= {name: _end(fields[name]) for name in ("source", "target")}
+        fields["old"] = tuple(map(_end, fields.get("old", ())))
         return Plan(**{**fields, "phase": Phase(fields["phase"]), "ver": payload["ver"]})
     except (KeyError, TypeError, ValueError):
         raise _foreign() from None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
+from functools import partial
 
 from services.cache.adapters.control_store import StoredControl
-from services.cache.adapters.disk_queue import DiskQueue, NoQueue
+from services.cache.adapters.disk_queue import DiskQueue, NoQueue, open_left
 from services.cache.adapters.entry_store import StoredEntries
 from services.cache.adapters.key_file import VARIABLE, Key
 from services.cache.adapters.verifier_file import load_judge
@@ -24,7 +25,7 @@ from services.cache.ports import WrongKey
 from services.cache.room import Capacity
 from services.cache.rotation.plan import Choice, End
 from services.cache.rotation.sides import Side
-from services.cache.rotation.workshop import Opened
+from services.cache.rotation.workshop import Left, Opened
 from services.cache.scope import Addresses, verifier
 from services.cache.settings import CacheSettings
 from services.cache.stats import Stats
@@ -102,6 +103,15 @@ class SettingsWorkshop:
     def addresses(self, end: End) -> Addresses:
         """See `Workshop`."""
         return Addresses(self._key.secret, embedder=end.slug, longest=self._settings.max_entry_bytes)
+
+    async def left(self) -> list[Left]:
+        """See `Workshop`. Raises OSError."""
+        found = await asyncio.to_thread(open_left, self._settings.state_dir / QUEUE_FOLDER)
+        return [self._left(slug, queue) for slug, queue in found]
+
+    def _left(self, slug: str, queue: DiskQueue) -> Left:
+        addresses = Addresses(self._key.secret, embedder=slug, longest=self._settings.max_entry_bytes)
+        return Left(slug, queue, addresses, partial(asyncio.to_thread, queue.close))
 
     async def _opened(self, choice: Choice) -> MicroBatcher:
         settings = self._settings.embedding

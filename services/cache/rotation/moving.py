@@ -21,7 +21,7 @@ from services.cache.scope import Address, Addresses
 from services.cache.storable import semantically
 from services.cache.tailing import WINDOW_US
 from services.cache.values import Vector
-from services.chassis.errors import Reason, Unavailable
+from services.chassis.errors import AntiphonError, Reason, Unavailable
 
 BATCH = 16
 """Entries that are embedded and stored together."""
@@ -38,6 +38,9 @@ EMBED_SECONDS = 60.0
 AGAIN_SECONDS = 5.0
 """After the embedder failed."""
 
+TRIES = 3
+"""Of a batch that fails while the embedder embeds other texts: then it is halved, or one entry moved as it is."""
+
 QUIET = 256
 """Entries that a round finds changed, at most, before the collections count as equal: the next round takes a moment."""
 
@@ -49,6 +52,7 @@ class Progress:
     done: int
     total: int
     skipped: int
+    unembedded: int
     failing: str = ""
 
 
@@ -64,6 +68,8 @@ class Moving:
         here: Addresses,
         there: Addresses,
         embeddings: Embeddings,
+        probe: Callable[[], Awaitable[object]],
+        unembedded: int,
         share: float,
         stale: float,
         now: Callable[[], float],
@@ -72,7 +78,9 @@ class Moving:
     ) -> None:
         """`here` addresses what is in `source`, `there` in `target`; `embeddings` are of the embedder of `target`.
 
-        `share`: of the time in which embedding may run, in (0, 1]; `stale`: seconds that what has expired is of use.
+        `probe` embeds some other text, and raises as the embedder does; `unembedded`: entries that earlier goes have
+        moved without a vector, as the new embedder cannot embed them. `share`: of the time in which embedding may run,
+        in (0, 1]; `stale`: seconds that what has expired is of use.
         `tell` hears of the progress after each batch.
         """
         self._source = source
@@ -81,6 +89,10 @@ class Moving:
         self._here = here
         self._there = there
         self._embeddings = embeddings
+        self._probe = probe
+        self._earlier = unembedded
+        self._unembeddable: set[str] = set()
+        """Ids of what fails again and again while other texts do not."""
         self._share = share
         self._stale = stale
         self._now = now
@@ -188,8 +200,12 @@ class Moving:
         return len(changed)
 
     async def _move(self, ids: Sequence[str]) -> None:
-        """Bring these into the target as they are in the source now, once the embedder works."""
-        while True:
+        """Bring these into the target as they are in the source now, once the embedder works.
+
+        One that it cannot embed while it embeds others is moved without a vector: only its own words find it.
+        """
+        failed = 0
+        while failed < TRIES:
             begun = self._monotonic()
             try:
                 await self._move_once(ids)
@@ -203,6 +219,23 @@ class Moving:
                 await asyncio.sleep((self._monotonic() - begun) * (1.0 / self._share - 1.0))
                 return
             await asyncio.sleep(AGAIN_SECONDS)
+            failed += await self._works()
+        if len(ids) == 1:
+            self._unembeddable.update(ids)
+            await self._move(ids)
+            return
+        half = len(ids) // 2
+        await self._move(ids[:half])
+        await self._move(ids[half:])
+
+    async def _works(self) -> bool:
+        """Whether the embedder does, for other texts."""
+        try:
+            async with asyncio.timeout(EMBED_SECONDS):
+                await self._probe()
+        except (TimeoutError, AntiphonError):
+            return False
+        return True
 
     async def _move_once(self, ids: Sequence[str]) -> None:
         graves: list[Tombstone] = []
@@ -233,6 +266,8 @@ class Moving:
             for one in await self._target.read([moved.id]):
                 if isinstance(one, Write) and one.vector is not None and one.entry.question == moved.question:
                     return one.vector
+        if before.id in self._unembeddable:
+            return None
         return (await self._embeddings.of(address, within=EMBED_SECONDS)).vector
 
     async def _save(self, writes: Sequence[Write | Tombstone]) -> None:
@@ -251,4 +286,6 @@ class Moving:
 
     async def _report(self, failing: str = "") -> None:
         done = len(self._moved)
-        await self._tell(Progress(done, done + self._left, len(self._unmovable), failing))
+        await self._tell(
+            Progress(done, done + self._left, len(self._unmovable), self._earlier + len(self._unembeddable), failing)
+        )

@@ -19,9 +19,9 @@ class Phase(StrEnum):
     SWITCHED = "switched"
     """The new one serves; the old collection is kept."""
     DROPPING = "dropping"
-    """The old collection is about to go: whoever still uses it stops."""
+    """What does not serve is about to go: whoever still uses it stops."""
     DROPPED = "dropped"
-    """Done, and the old collection is gone."""
+    """Done, or given up, and the collections that do not serve are gone."""
     CANCELLED = "cancelled"
     """The old embedder goes on; what was embedded is kept, for another try."""
 
@@ -61,8 +61,14 @@ class Plan:
     """Entries that it is to have, as far as they were counted; 0 before."""
     skipped: int = 0
     """Of before their origin was kept: nobody can tell where they belong."""
+    unembedded: int = 0
+    """Moved without a vector: the new embedder cannot embed them."""
     failing: str = ""
     """Why nothing goes on, if nothing does."""
+    cancelled: bool = False
+    """Whether it was given up: so it stays in the phases after that."""
+    old: tuple[End, ...] = ()
+    """Of changes before this one, whose collections were not dropped."""
     ver: int = 0
 
     @property
@@ -73,7 +79,19 @@ class Plan:
     @property
     def served(self) -> End:
         """The embedder that answers."""
-        return self.source if self.phase in {Phase.EMBEDDING, Phase.CANCELLED} else self.target
+        return self.source if self.phase is Phase.EMBEDDING or self.given_up else self.target
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it was cancelled, also if what it had filled has been dropped since."""
+        return self.cancelled or self.phase is Phase.CANCELLED
+
+    @property
+    def unserved(self) -> tuple[End, ...]:
+        """Those whose collections are there and do not answer."""
+        if self.phase is Phase.DROPPED:
+            return ()
+        return (self.target if self.served is self.source else self.source, *self.old)
 
 
 class Plans(Protocol):

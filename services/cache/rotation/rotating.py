@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from services.cache.background import Background
 from services.cache.clock import Clock
@@ -18,6 +19,7 @@ from services.cache.embeddings import Embeddings
 from services.cache.entry import MICROSECONDS
 from services.cache.ports import EpochStore, Leases
 from services.cache.rotation.handover import hand_over
+from services.cache.rotation.leftovers import Leftovers
 from services.cache.rotation.moving import Moving, Progress
 from services.cache.rotation.plan import Choice, Collections, Phase, Plan, Plans, change
 from services.cache.rotation.sides import Side, Sides
@@ -85,9 +87,12 @@ class Rotating:
         self._poke = asyncio.Event()
         self._runs: dict[Side, asyncio.Task[None]] = {}
         self._moving: asyncio.Task[None] | None = None
+        self._moves: Plan | None = None
+        """What `_moving` does, as it was when that began."""
         self._changing: asyncio.Task[None] | None = None
         self._not_before = 0.0
         self._changed_at = 0.0
+        self._leftovers = Leftovers(sides, plans=plans, epochs=epochs, workshop=workshop, report=report)
         self.plan: Plan | None = None
         """As it was seen last."""
 
@@ -96,6 +101,7 @@ class Rotating:
         async with asyncio.TaskGroup() as group:
             self._start(group, self.sides.current)
             group.create_task(self._watch(group))
+            group.create_task(self._leftovers.run())
 
     async def aclose(self) -> None:
         """Let the sides write what waits; after `run` was cancelled."""
@@ -129,27 +135,36 @@ class Rotating:
                 raise _refused("the last change of the embedder is not over yet; try again in a minute")
             if end.slug == here.slug:
                 raise InvalidRequest("to.embedder: is the one that serves", field="to.embedder")
-            begun = Plan(here, end, Phase.EMBEDDING, share, now_us, now_us, ver=plan.ver if plan else 0)
+            known = (*plan.unserved, plan.served) if plan else ()
+            old = tuple(one for one in dict.fromkeys(known) if one.slug not in {here.slug, end.slug})
+            ver = plan.ver if plan else 0
+            begun = Plan(here, end, Phase.EMBEDDING, share, now_us, now_us, old=old, ver=ver)
             if await self._plans.save_plan(begun):
                 self._poke.set()
                 return begun
 
     async def cancel(self) -> Plan:
         """Give up the change that is under way. Raises FailedPrecondition if none is, Unavailable."""
-        return await self._advance(Phase.EMBEDDING, Phase.CANCELLED, "no change of the embedder is under way")
+        return await self._advance({Phase.EMBEDDING}, Phase.CANCELLED, "no change of the embedder is under way")
 
     async def drop_old(self) -> Plan:
-        """Let the collection of the embedder before go. Raises FailedPrecondition before the change, Unavailable."""
+        """Let all collections go that do not serve: of embedders before, and what a cancelled change has filled.
+
+        Raises FailedPrecondition while a change is under way or just over, or if there never was one; Unavailable.
+        """
         plan = await self._plans.load_plan()
         if plan is not None and plan.phase in {Phase.DROPPING, Phase.DROPPED}:
             return plan
         if plan is not None and self._settling(plan):
             raise _refused("replicas may still use the old collection; try again in a minute")
-        return await self._advance(Phase.SWITCHED, Phase.DROPPING, "there is no change that is done: nothing is old")
+        ended = {Phase.SWITCHED, Phase.CANCELLED}
+        return await self._advance(ended, Phase.DROPPING, "there is no change that is over: nothing is old")
 
-    async def _advance(self, from_: Phase, to: Phase, otherwise: str) -> Plan:
+    async def _advance(self, from_: set[Phase], to: Phase, otherwise: str) -> Plan:
         def how(plan: Plan) -> Plan | None:
-            return replace(plan, phase=to, changed_us=self._now_us(), failing="") if plan.phase is from_ else None
+            if plan.phase not in from_:
+                return None
+            return replace(plan, phase=to, changed_us=self._now_us(), failing="", cancelled=plan.given_up)
 
         plan = await change(self._plans, how)
         if plan is None or plan.phase is not to:
@@ -177,14 +192,17 @@ class Rotating:
     async def _heed(self, plan: Plan, group: asyncio.TaskGroup) -> None:
         await self._see_to_moving(plan, group)
         here = self.sides.current.end.slug
+        late = self._now_us() >= plan.changed_us + SETTLE_SECONDS / 2 * MICROSECONDS
+        self.sides.behind = late and plan.served.slug == plan.target.slug and here == plan.source.slug
         changing = self._changing is not None and not self._changing.done()
         if plan.served.slug == plan.target.slug and here == plan.source.slug and not changing and self._may_try():
             self._changing = group.create_task(self._change(plan, group))
         if plan.phase is Phase.DROPPING:
             await self._close_previous()
             if self._now_us() > plan.changed_us + DROP_SECONDS * MICROSECONDS and await self._hold():
-                await self._collections.drop(plan.source)
-                await self._advance(Phase.DROPPING, Phase.DROPPED, "")
+                for end in plan.unserved:
+                    await self._collections.drop(end)
+                await self._advance({Phase.DROPPING}, Phase.DROPPED, "")
         elif self._lingered():
             await self._close_previous()
 
@@ -193,19 +211,23 @@ class Rotating:
         # Whoever starts reads its own entries first.
         ready = self.sides.cache.recovery.ready.is_set()
         wanted = ready and (plan.phase is Phase.EMBEDDING or self._settling(plan))
-        moving = self._moving
+        moving, moves = self._moving, self._moves
         if moving is not None and not moving.done():
-            if not (wanted and await self._hold()):
-                moving.cancel()
-                await asyncio.wait([moving])
-        elif wanted and self._may_try() and await self._hold():
-            self._moving = group.create_task(self._move(plan))
+            # One that was cancelled and begun again between two looks is another one.
+            this = moves is not None and moves.started_us == plan.started_us
+            if this and wanted and await self._hold():
+                return
+            moving.cancel()
+            await asyncio.wait([moving])
+        if wanted and self._may_try() and await self._hold():
+            self._moving, self._moves = group.create_task(self._move(plan)), plan
 
     async def _move(self, plan: Plan) -> None:
         background = Background(lambda _, error: self._report(error))
         opened: Opened | None = None
         try:
             opened = await self._workshop.embedder(plan.target.choice)
+            probe = partial(opened.embedder.embed_one, PROBE)
             _check(opened.end.slug, plan)
             moving = Moving(
                 source=self._workshop.store(plan.source),
@@ -214,6 +236,8 @@ class Rotating:
                 here=self._workshop.addresses(plan.source),
                 there=self._workshop.addresses(plan.target),
                 embeddings=Embeddings(opened.embedder, background),
+                probe=probe,
+                unembedded=plan.unembedded,
                 share=plan.share,
                 stale=self._stale,
                 now=self._clock.now,
@@ -221,9 +245,10 @@ class Rotating:
                 tell=self._teller(plan),
             )
             await moving.fill()
-            if plan.phase is Phase.EMBEDDING:
-                await change(self._plans, lambda now: self._switched(now, plan))
-                self._poke.set()
+            now = await change(self._plans, lambda now: self._switched(now, plan))
+            self._poke.set()
+            if now is None or not _same(now, plan):  # cancelled meanwhile
+                return
             await self._collections.name_current(plan.target)
             while True:  # until it is not wanted any more
                 await moving.follow()
@@ -266,7 +291,8 @@ class Rotating:
         """Let the new embedder's cache answer, when it has read its collection."""
         old, side = self.sides.current, None
         try:
-            side = await self._workshop.side(plan.target.choice, old.cache.stats)
+            async with self._leftovers.opening:
+                side = await self._workshop.side(plan.target.choice, old.cache.stats)
             _check(side.end.slug, plan)
             await _ready(side, self._start(group, side))
             async with self.sides.changing:
@@ -279,6 +305,7 @@ class Rotating:
     def _changing_to(self, side: Side) -> Callable[[], None]:
         def done() -> None:
             self.sides.change_to(side)
+            self.sides.behind = False
             self._changed_at = self._clock.monotonic()
 
         return done
@@ -314,6 +341,7 @@ class Rotating:
             run.cancel()
             await asyncio.wait([run])
         await side.aclose()
+        self._leftovers.look()
 
     async def _hold(self) -> bool:
         return await self._leases.hold(WORK, holder=self._holder, seconds=LEASE_SECONDS, now_us=self._now_us())
@@ -349,7 +377,14 @@ def _same(now: Plan, plan: Plan) -> bool:
 
 
 def _noted(now: Plan, plan: Plan, progress: Progress) -> Plan | None:
-    noted = replace(now, done=progress.done, total=progress.total, skipped=progress.skipped, failing=progress.failing)
+    noted = replace(
+        now,
+        done=progress.done,
+        total=progress.total,
+        skipped=progress.skipped,
+        unembedded=progress.unembedded,
+        failing=progress.failing,
+    )
     return noted if _same(now, plan) and noted != now else None
 
 

@@ -19,7 +19,7 @@ from services.cache.rotation.plan import End
 from services.cache.rotation.readdress import readdressed
 from services.cache.values import Action, ByIds, Chosen, CommitResult, Policy, Query
 from services.chassis.deadline import Deadline
-from services.chassis.errors import NotFound
+from services.chassis.errors import NotFound, Reason, Unavailable
 from services.llm.values import Answer
 
 
@@ -47,6 +47,9 @@ class Sides:
         self.changing = asyncio.Lock()
         """Held while entries go, and while one side takes over from the other: what goes must not come back."""
 
+        self.behind = False
+        """Whether the current side is not the one that serves elsewhere, and nobody brings over what it stores."""
+
     @property
     def cache(self) -> Cache:
         """That of the current side."""
@@ -71,7 +74,8 @@ class Sides:
         return self.cache
 
     async def commit(self, tenant: str, lease_id: str, answer: Answer, *, durable: bool, writer: str) -> CommitResult:
-        """See `Cache.commit`."""
+        """See `Cache.commit`. Raises Unavailable, too, if `durable` while `behind`."""
+        self._require_served(durable)
         cache = self.of_lease(lease_id)
         result = await cache.commit(tenant, lease_id, answer, durable=durable, writer=writer)
         if result.entry_id and (entry := cache.entries.find_any(tenant, result.entry_id)) is not None:
@@ -89,7 +93,8 @@ class Sides:
         writer: str,
         deadline: Deadline,
     ) -> Entry:
-        """See `Cache.put`."""
+        """See `Cache.put`. Raises Unavailable, too, if `durable` while `behind`."""
+        self._require_served(durable)
         cache = self.cache
         entry = await cache.put(tenant, query, policy, answer, durable=durable, writer=writer, deadline=deadline)
         self._follow(cache, entry)
@@ -101,7 +106,8 @@ class Sides:
         return await self.cache.feedback(tenant, replace(feedback, entry_id=known))
 
     async def remove(self, tenant: str, chosen: Chosen, action: Action, *, by: str, dry_run: bool) -> int:
-        """See `Cache.remove`; ids of the previous side will do."""
+        """See `Cache.remove`; ids of the previous side will do. Raises Unavailable, too, while `behind`."""
+        self._require_served(not dry_run)
         async with self.changing:
             if isinstance(chosen.selector, ByIds):
                 known = ByIds(tuple(self._known(tenant, one) for one in chosen.selector.ids))
@@ -126,6 +132,11 @@ class Sides:
         """See `Fills.dismiss`."""
         for side in self.all():
             side.cache.fills.dismiss()
+
+    def _require_served(self, promised: bool) -> None:
+        if promised and self.behind:
+            what = "this replica has not changed over to the embedder that serves; another one can promise it"
+            raise Unavailable(what, reason=Reason.EMBEDDER_UNAVAILABLE, retry_after=1.0)
 
     def _follow(self, cache: Cache, entry: Entry) -> None:
         """What the previous side stores is the current one's, too."""

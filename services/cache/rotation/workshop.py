@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.cache.ports import EntryStore, QuestionEmbedder
+from services.cache.ports import EntryStore, QuestionEmbedder, WriteQueue
 from services.cache.rotation.plan import Choice, End
 from services.cache.rotation.sides import Side
 from services.cache.scope import Addresses
@@ -19,6 +19,16 @@ class Opened:
 
     end: End
     embedder: QuestionEmbedder
+    aclose: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A queue on disk that no side uses, and where its entries belonged; `slug` is that of its embedder."""
+
+    slug: str
+    queue: WriteQueue
+    addresses: Addresses
     aclose: Callable[[], Awaitable[None]]
 
 
@@ -42,4 +52,8 @@ class Workshop(Protocol):
 
     def addresses(self, end: End) -> Addresses:
         """Where questions belong there."""
+        ...
+
+    async def left(self) -> list[Left]:
+        """Queues with something in them that no side uses; to be closed."""
         ...

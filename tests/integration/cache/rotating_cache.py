@@ -6,9 +6,11 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 from services.cache.adapters.control_store import StoredControl
-from services.cache.adapters.disk_queue import NoQueue
+from services.cache.adapters.disk_queue import NoQueue, open_left
 from services.cache.adapters.entry_store import StoredEntries
 from services.cache.adapters.plan_store import StoredPlans
 from services.cache.cache import Cache
@@ -18,7 +20,7 @@ from services.cache.outside import Limits, Outside
 from services.cache.rotation.plan import Choice, End, Phase, Plan
 from services.cache.rotation.rotating import Rotating
 from services.cache.rotation.sides import Side, Sides
-from services.cache.rotation.workshop import Opened
+from services.cache.rotation.workshop import Left, Opened
 from services.cache.scope import Addresses, verifier
 from services.cache.stats import Stats
 from services.cache.values import Action, Asked, ByIds, Chosen, LookupResult, Mode, Policy
@@ -42,6 +44,8 @@ class KnownWorkshop:
         self._clock = clock
         self._control = control
         self.embedders = {name: KnownEmbedder(dim, name) for name, dim in DIMS.items()}
+        self.queues: Path | None = None
+        """Where those of earlier processes are."""
         self.absent: set[str] = set()
         """Embedders that this replica does not have."""
         self.reported: list[tuple[str, BaseException]] = []
@@ -89,6 +93,18 @@ class KnownWorkshop:
 
     def addresses(self, end: End) -> Addresses:
         return Addresses(KEY, embedder=end.slug, longest=262_144)
+
+    async def left(self) -> list[Left]:
+        found = [] if self.queues is None else open_left(self.queues)
+        return [
+            Left(
+                slug,
+                queue,
+                Addresses(KEY, embedder=slug, longest=262_144),
+                partial(asyncio.to_thread, queue.close),
+            )
+            for slug, queue in found
+        ]
 
     @staticmethod
     def end(choice: Choice) -> End:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from importlib import resources
 
@@ -17,9 +18,11 @@ from antiphon.cache.v1 import reembedding_pb2 as reembedding
 from antiphon.llm.v1 import llm_pb2 as llm
 from antiphon_client import AsyncCacheClient
 from antiphon_client.errors import AntiphonError
+from services.cache.adapters.disk_queue import DiskQueue
+from services.cache.ports import Tombstone
 from tests.fakes.behaviours import Behaviour
 from tests.fakes.openai_server import FakeOpenAI
-from tests.integration.cache.cache_process import CacheProcess
+from tests.integration.cache.cache_process import CacheProcess, until
 from tests.suite_process import ANTIPHON, GUARD
 
 REMOTE = ("--to", "openai", "--model", "text-embedding-3-small", "--dim", "48")
@@ -156,3 +159,73 @@ async def test_a_verifier_of_the_old_embedder_is_in_the_way(start: Callable[...,
     assert refused.returncode == 1
     assert "ANTIPHON_CACHE_VERIFIER" in refused.stderr
     assert "EMBEDDER_MISMATCH" in refused.stderr
+
+
+@pytest.mark.fault(69)
+async def test_a_delete_that_waited_on_disk_is_done_under_the_new_embedder(start: Callable[..., CacheProcess]) -> None:
+    async with FakeOpenAI.start() as server:
+        environ = {"ANTIPHON_EMBEDDING_OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "k"}
+        cache = start(**environ).serving()
+        async with AsyncCacheClient(cache.address) as client:
+            await fill(client, 3)
+            listed = await client.list_entries(pb.ListEntriesRequest())
+            done = await antiphon_async(cache, *REMOTE, "--share", "1", "--json")
+            assert done.returncode == 0, done.stderr
+        assert cache.end() == 0
+        slug = json.loads(done.stdout)["source"]["embedder"]
+        folder = cache.run_file.parent.parent / "queue" / slug
+        queue = DiskQueue(folder, embedder=slug, dim=384)
+        gone = [entry.entry_id for entry in listed.entries]
+        now_us = int(time.time() * 1e6)
+        await queue.append(
+            [Tombstone(one, "default", "default", now_us, 0, now_us, now_us + 10**9) for one in gone], durable=True
+        )
+        queue.close()
+        cache = start(**environ).serving()
+        until(lambda: not (folder / "cache.queue").stat().st_size, "the queue was not taken over")
+        async with AsyncCacheClient(cache.address) as client:
+            assert (await look(client, ASKED)).outcome == pb.OUTCOME_MISS
+            assert not (await client.list_entries(pb.ListEntriesRequest())).entries
+        assert cache.end() == 0
+
+
+async def test_what_a_cancelled_change_has_filled_is_dropped(start: Callable[..., CacheProcess]) -> None:
+    async with FakeOpenAI.start() as server:
+        cache = start(ANTIPHON_EMBEDDING_OPENAI_BASE_URL=server.base_url, OPENAI_API_KEY="k").serving()
+        async with AsyncCacheClient(cache.address) as client:
+            await fill(client, 40)
+            begun = await antiphon_async(cache, *REMOTE, "--share", "0.02", "--no-wait")
+            assert begun.returncode == 0, begun.stderr
+            cancelled = await antiphon_async(cache, "--cancel")
+            assert "--drop-old" in cancelled.stdout
+            dropped = await antiphon_async(cache, "--drop-old")
+            assert dropped.returncode == 0, dropped.stderr
+            assert "dropped" in dropped.stdout
+            assert "it was cancelled: minilm answers" in dropped.stdout
+            assert "let the servers' settings" not in dropped.stdout
+            assert (await look(client, REWORDED)).outcome == pb.OUTCOME_SEMANTIC
+            state = await client.get_reembedding(reembedding.GetReembeddingRequest())
+            assert state.serving == state.reembedding.source.embedder
+
+
+async def test_an_embedder_that_settings_make_another_of_is_refused_at_the_start(
+    start: Callable[..., CacheProcess],
+) -> None:
+    async with FakeOpenAI.start() as server:
+        environ = {
+            "ANTIPHON_EMBEDDING_OPENAI_BASE_URL": server.base_url,
+            "OPENAI_API_KEY": "k",
+            "ANTIPHON_EMBEDDING_EMBEDDER": "openai",
+            "ANTIPHON_EMBEDDING_OPENAI_MODEL": "text-embedding-3-small",
+            "ANTIPHON_EMBEDDING_DIM": "48",
+        }
+        cache = start(**environ).serving()
+        async with AsyncCacheClient(cache.address) as client:
+            await fill(client, 2)
+        done = await antiphon_async(cache, "--to", "minilm", "--share", "1")
+        assert done.returncode == 0, done.stderr
+        assert cache.end() == 0
+        status, said = start(**environ, ANTIPHON_EMBEDDING_WINDOW_PIECES="64").ended()
+        assert status == 78
+        assert "ANTIPHON_EMBEDDING_EMBEDDER" in said
+        assert "makes another embedder" in said

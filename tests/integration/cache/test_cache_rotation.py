@@ -7,16 +7,18 @@ import asyncio
 import random
 import secrets
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import pytest
 
 from services.cache import tailing
+from services.cache.adapters.entry_store import CURRENT_ALIAS, collection_name
 from services.cache.cache import Cache
 from services.cache.entry import Entry
 from services.cache.feedback import Feedback
 from services.cache.review import FeedbackSource
 from services.cache.rotation import moving, rotating
-from services.cache.rotation.plan import Choice, Phase
+from services.cache.rotation.plan import Choice, End, Phase, Plan
 from services.cache.values import Action, ByIds, ByTags, Chosen, Outcome, Policy
 from services.chassis.errors import FailedPrecondition, InvalidRequest, Reason, Unavailable
 from tests.integration.cache.rotating_cache import ONE, TWO, RotatingCache
@@ -326,7 +328,10 @@ async def test_of_two_replicas_one_does_the_work_and_both_change_over(make: Make
 
 
 @pytest.mark.fault(69)
-async def test_what_a_replica_that_changes_late_stores_is_brought_over(make: Make) -> None:
+async def test_what_a_replica_that_changes_late_stores_is_brought_over(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotating, "SETTLE_SECONDS", 60.0)
     one, late = await make().ready(), await make().ready()
     await one.put("before", "an answer")
     late.workshop.absent.add("two")
@@ -339,6 +344,110 @@ async def test_what_a_replica_that_changes_late_stores_is_brought_over(make: Mak
     await late.delete(stored.id)
     await one.until(lambda: len(one.sides.cache.entries) == 1)
     assert any(isinstance(error, FailedPrecondition) for error in late.reported)
+
+
+async def test_a_change_that_is_begun_again_between_two_looks_is_done(make: Make) -> None:
+    cache = await make().ready()
+    for question in questions(20):
+        await cache.put(question, "an answer")
+    begun = await cache.rotating.start(TWO, 1.0)
+    new = cache.workshop.embedders["two"]
+    new.gate.clear()
+    await cache.until(lambda: len(embedded(cache)) > 0)
+    # What the store says after a cancel and a start that nobody has looked between.
+    again = replace(await cache.plan(), started_us=begun.started_us + 1, done=0, total=0)
+    while not await cache.plans.save_plan(again):
+        again = replace(again, ver=(await cache.plan()).ver)
+    new.gate.set()
+    await changed(cache)
+    plan = await cache.plan()
+    assert (plan.started_us, plan.done, plan.total) == (begun.started_us + 1, 20, 20)
+
+
+async def test_the_alias_never_names_what_a_cancelled_change_has_filled(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = await make().ready()
+    await cache.put("before", "an answer")
+    named: list[str] = []
+    filled = asyncio.Event()
+    fill = moving.Moving.fill
+
+    async def cancelled_at_the_end(self: moving.Moving) -> None:
+        await fill(self)
+        await cache.rotating._advance({Phase.EMBEDDING}, Phase.CANCELLED, "")
+        filled.set()
+
+    async def name_current(end: End) -> None:
+        named.append(end.slug)
+
+    monkeypatch.setattr(moving.Moving, "fill", cancelled_at_the_end)
+    monkeypatch.setattr(cache.plans, "name_current", name_current)
+    monkeypatch.setattr(rotating, "PAUSE_SECONDS", 60.0)
+    await cache.rotating.start(TWO, 1.0)
+    async with asyncio.timeout(30):
+        await filled.wait()
+    await cache.until(lambda: cache.rotating._moving is not None and cache.rotating._moving.done())
+    assert named == []
+
+
+@pytest.mark.fault(69)
+async def test_one_that_cannot_be_embedded_holds_nothing_up(make: Make) -> None:
+    cache = await make().ready()
+    asked = questions(20)
+    for question in asked:
+        await cache.put(question, "an answer")
+    new = cache.workshop.embedders["two"]
+    embed = new.embed_one
+
+    async def poisoned(text: str) -> object:
+        if text in {asked[3], asked[17]}:
+            raise Unavailable("answered with HTTP 500", reason=Reason.EMBEDDER_UNAVAILABLE)
+        return await embed(text)
+
+    new.embed_one = poisoned  # type: ignore[method-assign,assignment]
+    await cache.rotating.start(TWO, 1.0)
+    await changed(cache)
+    plan = await cache.plan()
+    assert (plan.done, plan.total, plan.unembedded) == (20, 20, 2)
+    assert [await cache.text(question) for question in asked] == ["an answer"] * 20
+    assert all(embedded(cache).count(question) == 1 for question in asked if question not in {asked[3], asked[17]})
+
+
+async def test_nothing_moves_without_an_embedding_while_the_embedder_is_down(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moving, "AGAIN_SECONDS", 0.0)
+    cache = await make().ready()
+    await cache.put("before", "an answer")
+    new = cache.workshop.embedders["two"]
+    await cache.rotating.start(TWO, 1.0)
+    new.error = Unavailable("it is down", reason=Reason.EMBEDDER_UNAVAILABLE)
+    await cache.until(lambda: new.calls.count("before") > 3 * moving.TRIES)
+    new.error = None
+    await changed(cache)
+    assert (await cache.plan()).unembedded == 0
+
+
+@pytest.mark.fault(69)
+async def test_a_replica_that_stays_behind_promises_nothing(make: Make) -> None:
+    one, late = await make().ready(), await make().ready()
+    await one.put("before", "an answer")
+    late.workshop.absent.add("two")
+    await one.rotating.start(TWO, 1.0)
+    await changed(one)
+    await late.until(lambda: late.sides.behind)
+    with pytest.raises(Unavailable) as refused:
+        await late.put("late", "under the old one")
+    assert refused.value.reason is Reason.EMBEDDER_UNAVAILABLE
+    found = (await late.look("before")).entry
+    assert found is not None
+    with pytest.raises(Unavailable):
+        await late.delete(found.id)
+    late.workshop.absent.clear()
+    await changed(late)
+    await late.put("late", "under the new one")
+    await one.until(lambda: len(one.sides.cache.entries) == 2)
 
 
 async def test_an_embedder_that_fails_is_told_and_asked_again(make: Make) -> None:
@@ -358,6 +467,50 @@ async def test_an_embedder_that_fails_is_told_and_asked_again(make: Make) -> Non
     new.error = None
     await changed(cache)
     assert (await cache.plan()).failing == ""
+
+
+async def test_what_a_cancelled_change_has_filled_can_be_dropped(make: Make) -> None:
+    cache = await make().ready()
+    await cache.put("before", "an answer")
+    await cache.plans.drop(cache.workshop.end(TWO))
+    three = replace(cache.workshop.end(TWO), choice=Choice("three"), slug="known_three")
+    begun = await cache.rotating.start(TWO, 1.0)
+    # As if the change before had gone from a third one to the first.
+    assert await cache.plans.save_plan(
+        replace(begun, phase=Phase.CANCELLED, old=(three,), ver=(await cache.plan()).ver)
+    )
+    assert (await cache.plan()).old == (three,)
+    for one in (begun.target, three):  # there, as it is read
+        assert await cache.workshop.store(one).is_empty()
+    assert (await cache.rotating.drop_old()).phase is Phase.DROPPING
+    plan = await cache.until_phase(Phase.DROPPED)
+    assert plan.served.slug == begun.source.slug
+    assert await _collections(cache) == {_name(begun.source)}
+    assert await cache.text("before") == "an answer"
+    assert (await cache.rotating.start(TWO, 1.0)).old == ()
+    await changed(cache)
+    assert await cache.text("before") == "an answer"
+
+
+async def test_a_new_change_remembers_collections_of_before(make: Make) -> None:
+    cache = await make().ready()
+    three = replace(cache.workshop.end(TWO), choice=Choice("three"), slug="known_three")
+    here = cache.sides.current.end
+    assert await cache.plans.save_plan(Plan(three, here, Phase.SWITCHED, 1.0, 1, 1))
+    begun = await cache.rotating.start(TWO, 1.0)
+    assert begun.old == (three,)
+    await cache.rotating.cancel()
+    assert {end.slug for end in (await cache.plan()).unserved} == {"known_two", "known_three"}
+
+
+def _name(end: End) -> str:
+    return collection_name(end.slug, end.dim)
+
+
+async def _collections(cache: RotatingCache) -> set[str]:
+    async with cache.connection.collection(cache.plans._spec) as collection:
+        listed = await collection._client.get_collections()
+    return {one.name for one in listed.collections if one.name.startswith(CURRENT_ALIAS)}
 
 
 async def test_the_old_collection_stays_until_it_is_dropped(make: Make) -> None:

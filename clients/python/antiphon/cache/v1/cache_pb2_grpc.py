@@ -407,10 +407,11 @@ class CacheServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DropOldEmbeddings(self, request, context):
-        """Drops the collection of the embedder before the last change; there is no way back then. For operators.
+        """Drops the collections that do not serve: of the embedders before this one, and what a cancelled change has filled; there
+        is no way back then. For operators.
 
-        Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) before the change, and in the minute after it, in which
-        replicas may still use it; UNAVAILABLE (STORE_UNAVAILABLE).
+        Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) if there was no change, while one is under way, and in the
+        minute after it, in which replicas may still use the old one; UNAVAILABLE (STORE_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -218,10 +218,11 @@ class CacheServiceStub:
     Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) if none is under way; UNAVAILABLE (STORE_UNAVAILABLE).
     """
     DropOldEmbeddings: _grpc.UnaryUnaryMultiCallable[_reembedding_pb2.DropOldEmbeddingsRequest, _reembedding_pb2.DropOldEmbeddingsResponse]
-    """Drops the collection of the embedder before the last change; there is no way back then. For operators.
+    """Drops the collections that do not serve: of the embedders before this one, and what a cancelled change has filled; there
+    is no way back then. For operators.
 
-    Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) before the change, and in the minute after it, in which
-    replicas may still use it; UNAVAILABLE (STORE_UNAVAILABLE).
+    Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) if there was no change, while one is under way, and in the
+    minute after it, in which replicas may still use the old one; UNAVAILABLE (STORE_UNAVAILABLE).
     """
 
 @_typing.type_check_only
@@ -412,10 +413,11 @@ class CacheServiceAsyncStub(CacheServiceStub):
     Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) if none is under way; UNAVAILABLE (STORE_UNAVAILABLE).
     """
     DropOldEmbeddings: _aio.UnaryUnaryMultiCallable[_reembedding_pb2.DropOldEmbeddingsRequest, _reembedding_pb2.DropOldEmbeddingsResponse]  # type: ignore[assignment]
-    """Drops the collection of the embedder before the last change; there is no way back then. For operators.
+    """Drops the collections that do not serve: of the embedders before this one, and what a cancelled change has filled; there
+    is no way back then. For operators.
 
-    Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) before the change, and in the minute after it, in which
-    replicas may still use it; UNAVAILABLE (STORE_UNAVAILABLE).
+    Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) if there was no change, while one is under way, and in the
+    minute after it, in which replicas may still use the old one; UNAVAILABLE (STORE_UNAVAILABLE).
     """
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -723,10 +725,11 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reembedding_pb2.DropOldEmbeddingsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reembedding_pb2.DropOldEmbeddingsResponse, _abc.Awaitable[_reembedding_pb2.DropOldEmbeddingsResponse]]:
-        """Drops the collection of the embedder before the last change; there is no way back then. For operators.
+        """Drops the collections that do not serve: of the embedders before this one, and what a cancelled change has filled; there
+        is no way back then. For operators.
 
-        Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) before the change, and in the minute after it, in which
-        replicas may still use it; UNAVAILABLE (STORE_UNAVAILABLE).
+        Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) if there was no change, while one is under way, and in the
+        minute after it, in which replicas may still use the old one; UNAVAILABLE (STORE_UNAVAILABLE).
         """
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

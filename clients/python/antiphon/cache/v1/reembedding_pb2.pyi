@@ -31,9 +31,9 @@ class _ReembeddingPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reem
     REEMBEDDING_PHASE_SWITCHED: _ReembeddingPhase.ValueType  # 2
     """The new one answers, in each replica as soon as it has read the new collection. The old collection is kept."""
     REEMBEDDING_PHASE_DROPPING: _ReembeddingPhase.ValueType  # 3
-    """The old collection is about to be dropped."""
+    """The collections that do not serve are about to be dropped."""
     REEMBEDDING_PHASE_DROPPED: _ReembeddingPhase.ValueType  # 4
-    """The old collection is gone."""
+    """The collections that do not serve are gone."""
     REEMBEDDING_PHASE_CANCELLED: _ReembeddingPhase.ValueType  # 5
     """The old embedder goes on. What was embedded is kept, for another try."""
 
@@ -47,9 +47,9 @@ REEMBEDDING_PHASE_EMBEDDING: ReembeddingPhase.ValueType  # 1
 REEMBEDDING_PHASE_SWITCHED: ReembeddingPhase.ValueType  # 2
 """The new one answers, in each replica as soon as it has read the new collection. The old collection is kept."""
 REEMBEDDING_PHASE_DROPPING: ReembeddingPhase.ValueType  # 3
-"""The old collection is about to be dropped."""
+"""The collections that do not serve are about to be dropped."""
 REEMBEDDING_PHASE_DROPPED: ReembeddingPhase.ValueType  # 4
-"""The old collection is gone."""
+"""The collections that do not serve are gone."""
 REEMBEDDING_PHASE_CANCELLED: ReembeddingPhase.ValueType  # 5
 """The old embedder goes on. What was embedded is kept, for another try."""
 Global___ReembeddingPhase: _TypeAlias = ReembeddingPhase  # noqa: Y015
@@ -132,6 +132,8 @@ class Reembedding(_message.Message):
     SHARE_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     PHASE_TIME_FIELD_NUMBER: _builtins.int
+    CANCELLED_FIELD_NUMBER: _builtins.int
+    UNEMBEDDED_FIELD_NUMBER: _builtins.int
     phase: Global___ReembeddingPhase.ValueType
     """Where it stands."""
     done: _builtins.int
@@ -144,6 +146,12 @@ class Reembedding(_message.Message):
     """Why it does not go on, if it does not; it is tried again. Empty otherwise."""
     share: _builtins.float
     """Of the time in which embedding may run."""
+    cancelled: _builtins.bool
+    """Whether it was cancelled, so that `source` answers: also when what it had filled has been dropped since."""
+    unembedded: _builtins.int
+    """Entries that the new embedder could not embed, again and again, while it embedded others: they have moved without an
+    embedding, so that only their own words find them.
+    """
     @_builtins.property
     def source(self) -> Global___EmbedderEnd:
         """The embedder before."""
@@ -173,10 +181,12 @@ class Reembedding(_message.Message):
         share: _builtins.float = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         phase_time: _timestamp_pb2.Timestamp | None = ...,
+        cancelled: _builtins.bool = ...,
+        unembedded: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["phase_time", b"phase_time", "source", b"source", "start_time", b"start_time", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "failing", b"failing", "phase", b"phase", "phase_time", b"phase_time", "share", b"share", "skipped", b"skipped", "source", b"source", "start_time", b"start_time", "target", b"target", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "done", b"done", "failing", b"failing", "phase", b"phase", "phase_time", b"phase_time", "share", b"share", "skipped", b"skipped", "source", b"source", "start_time", b"start_time", "target", b"target", "total", b"total", "unembedded", b"unembedded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

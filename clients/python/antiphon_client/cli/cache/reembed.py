@@ -37,7 +37,7 @@ SETTLING_SECONDS = 120.0
     show_default=True,
     help="Of a core's time that embedding may take.",
 )
-@click.option("--drop-old", is_flag=True, help="Drop the collection of the embedder before; there is no way back.")
+@click.option("--drop-old", is_flag=True, help="Drop the collections that do not serve; there is no way back.")
 @click.option("--cancel", is_flag=True, help="Give up the change that is under way; what was embedded is kept.")
 @click.option("--status", is_flag=True, help="Only show how far it is.")
 @click.option("--no-wait", is_flag=True, help="Begin, and do not wait for the end.")
@@ -152,7 +152,11 @@ def _say(change: pb.Reembedding) -> None:
     click.echo(f"{ways}: {phase}, {_state(change) if phase == 'embedding' else f'{change.done:,} entries'}")
     if change.skipped:
         click.echo(f"  {change.skipped:,} of an early version stay behind: it is not known how they were asked")
-    if change.phase in {
+    if change.unembedded:
+        click.echo(f"  {change.unembedded:,} could not be embedded: only their own words find them")
+    if change.cancelled:
+        click.echo(f"  it was cancelled: {_named(change.source)} answers")
+    elif change.phase in {
         pb.REEMBEDDING_PHASE_SWITCHED,
         pb.REEMBEDDING_PHASE_DROPPING,
         pb.REEMBEDDING_PHASE_DROPPED,
@@ -160,6 +164,8 @@ def _say(change: pb.Reembedding) -> None:
         click.echo(f"  let the servers' settings name it: {_settings(change.target.choice)}")
     if change.phase == pb.REEMBEDDING_PHASE_SWITCHED:
         click.echo("  the old collection is kept: `antiphon cache reembed --drop-old` drops it")
+    elif change.phase == pb.REEMBEDDING_PHASE_CANCELLED:
+        click.echo("  what was embedded is kept: `antiphon cache reembed --drop-old` drops it")
 
 
 def _named(end: pb.EmbedderEnd) -> str:
