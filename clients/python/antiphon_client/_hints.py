@@ -15,7 +15,7 @@ _BY_REASON: Mapping[str, str] = {
     "LEASE_LOST": "look it up again: someone else may have stored the answer",
     "LEASE_UNKNOWN": "look it up again: the server may have been restarted",
     "ENTRY_NOT_FOUND": "it may have run out, or have been deleted",
-    "EMBEDDER_MISMATCH": "the operator has to give the cache and the router the same embedder",
+    "EMBEDDER_MISMATCH": "the operator has to correct the settings of the embedder or its verifier",
     "STORE_MISMATCH": "the operator has to give the service a store of its own version",
     "UPSTREAM_UNAUTHENTICATED": "the operator has to set the credential of the model's server",
     "UPSTREAM_TRUNCATED": "what had arrived is incomplete; ask again",
@@ -31,6 +31,7 @@ _BY_REASON: Mapping[str, str] = {
     "SOURCE_NOT_ALLOWED": "leave the source out, or use an api_key with the role operator",
     "READER_TOO_SLOW": "read the stream's events as they come, and work on them elsewhere",
     "STREAM_NOT_FOUND": "ask anew; a stream is kept by one process, for a short time, if it was asked to be resumable",
+    "REEMBEDDING_PHASE": "`antiphon cache reembed --status` shows where the change of the embedder stands",
     "RESPONSE_FULL": "ask for the rest in another call",
     "IDEMPOTENCY_KEY_REUSED": "use a new idempotency_key for every new request",
 }

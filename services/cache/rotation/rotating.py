@@ -390,8 +390,9 @@ def _noted(now: Plan, plan: Plan, progress: Progress) -> Plan | None:
 
 def _check(slug: str, plan: Plan) -> None:
     if slug != plan.target.slug:
-        raise _refused("this replica's settings make another embedder of what was chosen")
+        problem = "this replica's settings make another embedder of what was chosen"
+        raise FailedPrecondition(problem, reason=Reason.EMBEDDER_MISMATCH)
 
 
 def _refused(what: str) -> FailedPrecondition:
-    return FailedPrecondition(what, reason=Reason.EMBEDDER_MISMATCH)
+    return FailedPrecondition(what, reason=Reason.REEMBEDDING_PHASE)

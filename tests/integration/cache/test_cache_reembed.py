@@ -121,6 +121,7 @@ async def test_a_kill_in_the_middle_is_survived_and_what_is_wrong_is_said(start:
         )
         assert other.returncode == 1
         assert "another change of the embedder is under way" in other.stderr
+        assert "REEMBEDDING_PHASE" in other.stderr
         cache.end(signal.SIGKILL)
 
         cache = start(**environ).serving()
@@ -133,7 +134,8 @@ async def test_a_kill_in_the_middle_is_survived_and_what_is_wrong_is_said(start:
                 assert (found.outcome, found.answer.text) == (pb.OUTCOME_EXACT, f"answer {place}")
             with pytest.raises(AntiphonError) as refused:
                 await client.drop_old_embeddings(reembedding.DropOldEmbeddingsRequest())
-            assert refused.value.reason == "EMBEDDER_MISMATCH"
+            assert refused.value.reason == "REEMBEDDING_PHASE"
+            assert "reembed --status" in refused.value.hint
             wrong = reembedding.StartReembeddingRequest(to=reembedding.EmbedderChoice(embedder="/nowhere"))
             with pytest.raises(AntiphonError) as absent:
                 await client.start_reembedding(wrong)

@@ -380,8 +380,9 @@ class CacheServiceServicer(object):
         Settings should name the new embedder from then on. Those that still name the old one are understood, and logged.
 
         Idempotent: the same change, while it is under way, is told as it is. Errors: INVALID_ARGUMENT for the embedder that
-        answers already, or for none; FAILED_PRECONDITION (EMBEDDER_MISMATCH) while another change is under way or less than a
-        minute old, and if the embedder is not on this server; UNAVAILABLE if it is remote and down, or the store is.
+        answers already, or for none; FAILED_PRECONDITION (REEMBEDDING_PHASE) while another change is under way or less than a
+        minute old, FAILED_PRECONDITION too if the embedder is not on this server or its verifier is for another one
+        (EMBEDDER_MISMATCH); UNAVAILABLE if it is remote and down, or the store is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -400,7 +401,7 @@ class CacheServiceServicer(object):
         """Gives up the change of the embedder that is under way: the old one goes on. What was embedded is kept, and used when the
         same change is begun again. For operators.
 
-        Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) if none is under way; UNAVAILABLE (STORE_UNAVAILABLE).
+        Idempotent. Errors: FAILED_PRECONDITION (REEMBEDDING_PHASE) if none is under way; UNAVAILABLE (STORE_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -410,7 +411,7 @@ class CacheServiceServicer(object):
         """Drops the collections that do not serve: of the embedders before this one, and what a cancelled change has filled; there
         is no way back then. For operators.
 
-        Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) if there was no change, while one is under way, and in the
+        Idempotent. Errors: FAILED_PRECONDITION (REEMBEDDING_PHASE) if there was no change, while one is under way, and in the
         minute after it, in which replicas may still use the old one; UNAVAILABLE (STORE_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

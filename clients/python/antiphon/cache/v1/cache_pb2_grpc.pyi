@@ -203,8 +203,9 @@ class CacheServiceStub:
     Settings should name the new embedder from then on. Those that still name the old one are understood, and logged.
 
     Idempotent: the same change, while it is under way, is told as it is. Errors: INVALID_ARGUMENT for the embedder that
-    answers already, or for none; FAILED_PRECONDITION (EMBEDDER_MISMATCH) while another change is under way or less than a
-    minute old, and if the embedder is not on this server; UNAVAILABLE if it is remote and down, or the store is.
+    answers already, or for none; FAILED_PRECONDITION (REEMBEDDING_PHASE) while another change is under way or less than a
+    minute old, FAILED_PRECONDITION too if the embedder is not on this server or its verifier is for another one
+    (EMBEDDER_MISMATCH); UNAVAILABLE if it is remote and down, or the store is.
     """
     GetReembedding: _grpc.UnaryUnaryMultiCallable[_reembedding_pb2.GetReembeddingRequest, _reembedding_pb2.GetReembeddingResponse]
     """Tells of the latest change of the embedder. Read-only. For operators.
@@ -215,13 +216,13 @@ class CacheServiceStub:
     """Gives up the change of the embedder that is under way: the old one goes on. What was embedded is kept, and used when the
     same change is begun again. For operators.
 
-    Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) if none is under way; UNAVAILABLE (STORE_UNAVAILABLE).
+    Idempotent. Errors: FAILED_PRECONDITION (REEMBEDDING_PHASE) if none is under way; UNAVAILABLE (STORE_UNAVAILABLE).
     """
     DropOldEmbeddings: _grpc.UnaryUnaryMultiCallable[_reembedding_pb2.DropOldEmbeddingsRequest, _reembedding_pb2.DropOldEmbeddingsResponse]
     """Drops the collections that do not serve: of the embedders before this one, and what a cancelled change has filled; there
     is no way back then. For operators.
 
-    Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) if there was no change, while one is under way, and in the
+    Idempotent. Errors: FAILED_PRECONDITION (REEMBEDDING_PHASE) if there was no change, while one is under way, and in the
     minute after it, in which replicas may still use the old one; UNAVAILABLE (STORE_UNAVAILABLE).
     """
 
@@ -398,8 +399,9 @@ class CacheServiceAsyncStub(CacheServiceStub):
     Settings should name the new embedder from then on. Those that still name the old one are understood, and logged.
 
     Idempotent: the same change, while it is under way, is told as it is. Errors: INVALID_ARGUMENT for the embedder that
-    answers already, or for none; FAILED_PRECONDITION (EMBEDDER_MISMATCH) while another change is under way or less than a
-    minute old, and if the embedder is not on this server; UNAVAILABLE if it is remote and down, or the store is.
+    answers already, or for none; FAILED_PRECONDITION (REEMBEDDING_PHASE) while another change is under way or less than a
+    minute old, FAILED_PRECONDITION too if the embedder is not on this server or its verifier is for another one
+    (EMBEDDER_MISMATCH); UNAVAILABLE if it is remote and down, or the store is.
     """
     GetReembedding: _aio.UnaryUnaryMultiCallable[_reembedding_pb2.GetReembeddingRequest, _reembedding_pb2.GetReembeddingResponse]  # type: ignore[assignment]
     """Tells of the latest change of the embedder. Read-only. For operators.
@@ -410,13 +412,13 @@ class CacheServiceAsyncStub(CacheServiceStub):
     """Gives up the change of the embedder that is under way: the old one goes on. What was embedded is kept, and used when the
     same change is begun again. For operators.
 
-    Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) if none is under way; UNAVAILABLE (STORE_UNAVAILABLE).
+    Idempotent. Errors: FAILED_PRECONDITION (REEMBEDDING_PHASE) if none is under way; UNAVAILABLE (STORE_UNAVAILABLE).
     """
     DropOldEmbeddings: _aio.UnaryUnaryMultiCallable[_reembedding_pb2.DropOldEmbeddingsRequest, _reembedding_pb2.DropOldEmbeddingsResponse]  # type: ignore[assignment]
     """Drops the collections that do not serve: of the embedders before this one, and what a cancelled change has filled; there
     is no way back then. For operators.
 
-    Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) if there was no change, while one is under way, and in the
+    Idempotent. Errors: FAILED_PRECONDITION (REEMBEDDING_PHASE) if there was no change, while one is under way, and in the
     minute after it, in which replicas may still use the old one; UNAVAILABLE (STORE_UNAVAILABLE).
     """
 
@@ -692,8 +694,9 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         Settings should name the new embedder from then on. Those that still name the old one are understood, and logged.
 
         Idempotent: the same change, while it is under way, is told as it is. Errors: INVALID_ARGUMENT for the embedder that
-        answers already, or for none; FAILED_PRECONDITION (EMBEDDER_MISMATCH) while another change is under way or less than a
-        minute old, and if the embedder is not on this server; UNAVAILABLE if it is remote and down, or the store is.
+        answers already, or for none; FAILED_PRECONDITION (REEMBEDDING_PHASE) while another change is under way or less than a
+        minute old, FAILED_PRECONDITION too if the embedder is not on this server or its verifier is for another one
+        (EMBEDDER_MISMATCH); UNAVAILABLE if it is remote and down, or the store is.
         """
 
     @_abc_1.abstractmethod
@@ -716,7 +719,7 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gives up the change of the embedder that is under way: the old one goes on. What was embedded is kept, and used when the
         same change is begun again. For operators.
 
-        Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) if none is under way; UNAVAILABLE (STORE_UNAVAILABLE).
+        Idempotent. Errors: FAILED_PRECONDITION (REEMBEDDING_PHASE) if none is under way; UNAVAILABLE (STORE_UNAVAILABLE).
         """
 
     @_abc_1.abstractmethod
@@ -728,7 +731,7 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         """Drops the collections that do not serve: of the embedders before this one, and what a cancelled change has filled; there
         is no way back then. For operators.
 
-        Idempotent. Errors: FAILED_PRECONDITION (EMBEDDER_MISMATCH) if there was no change, while one is under way, and in the
+        Idempotent. Errors: FAILED_PRECONDITION (REEMBEDDING_PHASE) if there was no change, while one is under way, and in the
         minute after it, in which replicas may still use the old one; UNAVAILABLE (STORE_UNAVAILABLE).
         """
 

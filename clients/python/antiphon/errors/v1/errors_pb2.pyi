@@ -110,6 +110,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED: the caller reads its stream more slowly than the answer is written, and has fallen too far behind."""
     ERROR_REASON_STREAM_NOT_FOUND: _ErrorReason.ValueType  # 41
     """NOT_FOUND: no such stream, not any more, not of this tenant, or not in this process."""
+    ERROR_REASON_REEMBEDDING_PHASE: _ErrorReason.ValueType  # 42
+    """FAILED_PRECONDITION: the change of the embedder does not stand where this could be done."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The machine-readable reason of an error.
@@ -204,6 +206,8 @@ ERROR_REASON_READER_TOO_SLOW: ErrorReason.ValueType  # 40
 """RESOURCE_EXHAUSTED: the caller reads its stream more slowly than the answer is written, and has fallen too far behind."""
 ERROR_REASON_STREAM_NOT_FOUND: ErrorReason.ValueType  # 41
 """NOT_FOUND: no such stream, not any more, not of this tenant, or not in this process."""
+ERROR_REASON_REEMBEDDING_PHASE: ErrorReason.ValueType  # 42
+"""FAILED_PRECONDITION: the change of the embedder does not stand where this could be done."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final
