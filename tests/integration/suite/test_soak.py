@@ -50,7 +50,7 @@ async def test_nothing_stays_behind_of_any_request(suite: SuiteProcess, upstream
         soak = Soak(suite, upstream, client, SEED)
         await client.complete("Is everybody there?")
         idle = {name: await soak.tasks(name) + FEW for name in NAMES}
-        await soak.ask(max(round(REQUESTS * WARM_UP), 100))
+        await soak.ask(max(round(REQUESTS * WARM_UP), 250))  # by then each collection has its threads
         await soak.sample(idle)
         for _ in range(SAMPLES if REQUESTS >= ENOUGH else 4):
             await soak.ask(REQUESTS // (SAMPLES if REQUESTS >= ENOUGH else 4))
