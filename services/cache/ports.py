@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from services.cache.entry import Entry
+from services.cache.entry import CLOCK_SKEW_US, Entry
 from services.cache.values import Vector
 
 
@@ -81,6 +81,15 @@ class Epoch:
     namespace: str
     number: int
     cleared_us: int
+
+    def hides(self, entry: Entry, own: Epoch | None) -> bool:
+        """Whether it was made before the clear that led to this epoch.
+
+        `own`: a clear of the namespace that the maker of the entry has made itself, and counted on its epoch.
+        """
+        after_own = own is not None and own.cleared_us == self.cleared_us and entry.epoch == own.number
+        made_since = after_own or entry.updated_us > self.cleared_us + CLOCK_SKEW_US
+        return entry.epoch < self.number and not made_since
 
 
 class WrongKey(Exception):

@@ -16,7 +16,7 @@ from enum import StrEnum
 
 from services.cache.clock import Clock
 from services.cache.entries import Entries
-from services.cache.entry import CLOCK_SKEW_US, MICROSECONDS
+from services.cache.entry import MICROSECONDS
 from services.cache.ports import EntryStore, Epoch, EpochStore, Write
 from services.cache.storing import Storing
 from services.cache.writer import Writer
@@ -144,12 +144,12 @@ class Recovery:
 
     async def cleared(self, clear: Epoch, epoch: Epoch) -> None:
         """The store has heard of a clear that waited: by now its epoch is `epoch`, perhaps that of a later clear."""
-        await self.apply([epoch], own=clear if clear.cleared_us == epoch.cleared_us else None)
+        await self.apply([epoch], own=clear)
 
     async def apply(self, epochs: Sequence[Epoch], *, own: Epoch | None = None) -> None:
         """Make what was cleared elsewhere invisible, and keep what this process has made since.
 
-        `own`: the clear, if this process has made it itself and counted on this epoch.
+        `own`: a clear that this process has made itself; see `Epoch.hides`.
         """
         made: dict[tuple[str, str], list[Write]] = defaultdict(list)
         for write in self._writer.pending():
@@ -162,8 +162,7 @@ class Recovery:
                 if write.entry.epoch >= epoch.number:
                     continue
                 self._writer.forget(write.entry)
-                since = own is not None and write.entry.epoch == own.number
-                if since or write.entry.updated_us > epoch.cleared_us + CLOCK_SKEW_US:
+                if not epoch.hides(write.entry, own):
                     kept = replace(write.entry, epoch=epoch.number, ver=self._entries.last_ver + 1)
                     self._entries.put(kept, write.vector)
                     self._writer.submit(Write(kept, write.vector))

@@ -82,12 +82,18 @@ def of_presets(presets: Mapping[str, tuple[float, float]], error_rates: Sequence
     known = [(rate, *presets[name]) for rate, name in sorted(error_rates)]
     if not known:
         raise ValueError("a verifier without presets gives no ladder")
-    bars = [(1 - (1 - known[0][1]) * score, 1 - (1 - known[0][2]) * cosine) for score, cosine in TIGHTER]
+    bars = _scaled(known[0], TIGHTER)
     for (_, s0, c0), (_, s1, c1) in pairwise(known):
         bars += [((s0 + s1) / 2, (c0 + c1) / 2), (s1, c1)]
-    bars += [(1 - (1 - known[-1][1]) * score, 1 - (1 - known[-1][2]) * cosine) for score, cosine in LOOSER]
+    bars += _scaled(known[-1], LOOSER)
     shares = [_between(SHARES, at * (len(SHARES) - 1) / (len(bars) - 1)) for at in range(len(bars))]
-    return Ladder(tuple(Rung(max(v, 0.0), max(c, 0.0), wrong) for (v, c), wrong in zip(bars, shares, strict=True)))
+    return Ladder(tuple(Rung(v, c, wrong) for (v, c), wrong in zip(bars, shares, strict=True)))
+
+
+def _scaled(preset: tuple[float, float, float], factors: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Bars whose gaps to 1 are those of a preset (rate, score, cosine) by these factors."""
+    _, score, cosine = preset
+    return [(max(1 - (1 - score) * v, 0.0), max(1 - (1 - cosine) * c, 0.0)) for v, c in factors]
 
 
 def _between(values: Sequence[float], place: float) -> float:

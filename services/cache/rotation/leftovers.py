@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from services.cache.entry import CLOCK_SKEW_US, Entry
+from services.cache.entry import Entry
 from services.cache.ports import EntryStore, Epoch, EpochStore, Tombstone, Write
 from services.cache.rotation.plan import Phase, Plan, Plans
 from services.cache.rotation.readdress import readdressed
@@ -180,7 +180,4 @@ def _since(entry: Entry, epoch: Epoch | None, own: Epoch | None) -> Entry | None
     """The entry as it counts under the epoch of its namespace; None if it was cleared."""
     if epoch is None or entry.epoch >= epoch.number:
         return entry
-    after_own = own is not None and own.cleared_us == epoch.cleared_us and entry.epoch == own.number
-    if after_own or entry.updated_us > epoch.cleared_us + CLOCK_SKEW_US:
-        return replace(entry, epoch=epoch.number)
-    return None
+    return None if epoch.hides(entry, own) else replace(entry, epoch=epoch.number)
