@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
@@ -42,6 +41,7 @@ from services.cache.values import Asked, LookupResult
 from services.chassis.call import Call
 from services.chassis.errors import InvalidRequest
 from services.chassis.handler import client_stream, server_stream, unary
+from services.chassis.random_ids import RandomIds
 from services.llm.proto import invalid, write_timestamp
 
 DEADLINE = 5.0
@@ -103,6 +103,7 @@ class CacheServicer:
         self._metrics = metrics
         self._now = now
         self._monotonic = monotonic
+        self._lookup_ids = RandomIds(12)
 
     @unary(deadline=DEADLINE)
     async def Lookup(self, request: pb.LookupRequest, call: Call) -> pb.LookupResponse:  # noqa: N802
@@ -317,7 +318,7 @@ class CacheServicer:
         return reembedding.DropOldEmbeddingsResponse(reembedding=write_plan(await self._rotating.drop_old()))
 
     def _lookup_response(self, result: LookupResult, side: Side) -> pb.LookupResponse:
-        response = write_lookup(result, lookup_id=secrets.token_hex(12), version=side.version, lease=self._lease)
+        response = write_lookup(result, lookup_id=self._lookup_ids.next(), version=side.version, lease=self._lease)
         write_embedding(response, result, embedder=side.end.slug)
         return response
 

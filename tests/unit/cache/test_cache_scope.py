@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hmac
 import re
 import sys
 import unicodedata
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from services.cache.encoding import encode
 from services.cache.question import normalise, read_question
 from services.cache.referring import refers_back
-from services.cache.scope import Addresses, entry_id, verifier
+from services.cache.scope import VERSION, Addresses, entry_id, verifier
 from services.cache.values import Query
 from services.llm.values import (
     GenerationOptions,
@@ -331,3 +332,10 @@ def test_one_that_is_too_long_still_has_an_address_of_its_own() -> None:
 def test_an_entrys_id_is_a_uuid_by_name(scope_: str, key: str) -> None:
     """As RFC 9562 §5.5 makes them: ids are in the store, and must never change."""
     assert entry_id(scope_, key) == str(uuid.uuid5(ENTRY_IDS, f"{scope_}/{key}"))
+
+
+@pytest.mark.parametrize("key", [b"", KEY, bytes(64), bytes(range(65)), b"k" * 200], ids=len)
+def test_a_key_is_the_hmac_of_the_question(key: bytes) -> None:
+    addresses = Addresses(key, embedder="known_1", longest=LONGEST)
+    told = encode(("question", VERSION, (True, ("How do I reset my password?",))))
+    assert addresses.of(TENANT, BASE).key == hmac.new(key, told, "sha256").hexdigest()
