@@ -206,7 +206,8 @@ class Adapting:
         if rung == len(learner.ladder):
             return ""
         learner.served(rung)
-        self._changed(entry.tenant, entry.namespace)
+        if self._states is not None:
+            self._states.counted((entry.tenant, entry.namespace))
         if self._chance() >= self._setup.audit_share:
             return ""
         self._counted(entry.tenant, entry.namespace, Source.AUDIT, None)

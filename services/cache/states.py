@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 from services.cache.background import Background
@@ -24,7 +25,11 @@ RETRY_SECONDS = 1.0
 """After the store did not answer, in which no lookup waits for it."""
 
 SAVE_SECONDS = 5.0
-"""Between two writes; a process that dies loses what was learned since the last one."""
+"""Between two writes; a process that dies loses the verdicts since the last one."""
+
+ROUNDS = 12
+"""Writes until those take part that have served hits and heard no verdict, so once a minute. Putting a state into words
+and sending it costs as much as a lookup, and how many hits a rung had of late is soon counted again."""
 
 TOGETHER = 16
 """States that are put into words, or sent, at once: about 2 ms, and at most half a megabyte."""
@@ -53,6 +58,8 @@ class States:
         self._monotonic = monotonic
         self._report = report
         self._dirty: dict[Key, None] = {}
+        self._counted: dict[Key, None] = {}
+        """Those that have only served hits since they were written."""
         self._gone: OrderedDict[Key, dict[str, Any]] = OrderedDict()
         self._loading: dict[Key, asyncio.Task[None]] = {}
         self._not_before = 0.0
@@ -62,8 +69,12 @@ class States:
         """States that were lost because the store was down for too long."""
 
     def changed(self, key: Key) -> None:
-        """A learner in memory knows more than the store."""
+        """A learner in memory has heard something that the store does not know."""
         self._dirty[key] = None
+
+    def counted(self, key: Key) -> None:
+        """A learner in memory has served more hits than the store knows of."""
+        self._counted[key] = None
 
     async def prepare(self, key: Key) -> None:
         """Have the learner of a namespace in memory, unless the store is down or slow."""
@@ -81,13 +92,16 @@ class States:
 
     async def run(self) -> None:
         """Write what changed, again and again, until cancelled."""
-        while True:
+        for number in count(1):
             await asyncio.sleep(SAVE_SECONDS)
-            await self.save()
+            await self.save(hits=number % ROUNDS == 0)
 
-    async def save(self) -> None:
-        """Write what changed; what the store does not take waits for the next time."""
+    async def save(self, *, hits: bool = True) -> None:
+        """Write what changed, and with `hits` what was only counted; what the store does not take waits."""
         async with self._saving:
+            if hits:
+                self._dirty |= self._counted
+                self._counted.clear()
             while self._gone or self._dirty:
                 batch = self._next_batch()
                 try:
@@ -113,6 +127,7 @@ class States:
         known = dict(self.spaces.items())
         for key in list(self._dirty)[: TOGETHER - len(batch)]:
             del self._dirty[key]
+            self._counted.pop(key, None)
             if key in known:
                 batch[key] = self.spaces.state(known[key])
         return batch
@@ -129,8 +144,9 @@ class States:
         self._failing = True
 
     def _evicted(self, key: Key, learner: Learner) -> None:
-        if key in self._dirty:
-            del self._dirty[key]
+        if key in self._dirty or key in self._counted:
+            self._dirty.pop(key, None)
+            self._counted.pop(key, None)
             self._wait(key, self.spaces.state(learner))
 
     def _wait(self, key: Key, state: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
@@ -403,6 +404,26 @@ async def test_while_the_store_is_down_the_preset_decides_and_nobody_waits() -> 
         assert list(store.states) == [(TENANT, "default")], "what was not taken is written the next time"
         assert [part for part, _ in bench.reported] == ["learning"]
         bench.reported.clear()
+
+
+async def test_hits_alone_are_written_less_often_than_verdicts_but_never_forgotten() -> None:
+    store = Shelf()
+    async with learning(store, audit_share=1.0) as bench:
+        states = bench.cache.adapting._states
+        assert states is not None
+        await bench.put(ASKED, "the stored one")
+        found = await near(bench, 0.9, ONLY)
+        await states.save(hits=False)
+        assert not store.states
+        await states.save()
+        assert json.loads(store.states[TENANT, "default"])["hits"] != [0.0] * len(PRESETS)
+        store.states.clear()
+        await bench.cache.audited(TENANT, found.audit_id, answer("the stored one"))
+        await states.save(hits=False)
+        assert store.states, "a verdict does not wait"
+        store.states.clear()
+        await states.save()
+        assert not store.states, "nothing was counted since"
 
 
 async def test_a_state_of_another_verifier_is_counted_and_the_preset_decides() -> None:
