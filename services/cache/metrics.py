@@ -20,6 +20,7 @@ from services.cache.rotation.plan import Plan
 from services.cache.rotation.sides import Sides
 from services.cache.storable import NotStored
 from services.cache.values import Answer, CommitResult, LookupResult
+from services.chassis.batched import Batched
 
 ABORTS = frozenset({"cancelled", "upstream_error", "truncated", "shutdown"})
 """Reasons that the contract names; others count as `other`."""
@@ -34,6 +35,7 @@ class CacheMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
+        self._looked_up: Batched[tuple[LookupResult, float]] = Batched(registry, lambda one: self._count(*one))
         # Each lookup counts in these; finding the labels' child anew costs more than counting.
         self._lookups = cache(
             self._counter("lookups", "Lookups by outcome, a bypass by reason.", "outcome", "reason").labels
@@ -91,6 +93,9 @@ class CacheMetrics:
 
     def looked_up(self, result: LookupResult, seconds: float) -> None:
         """A lookup was answered after so long."""
+        self._looked_up.add((result, seconds))
+
+    def _count(self, result: LookupResult, seconds: float) -> None:
         self._seconds(result.outcome.value).observe(seconds)
         self._compared(result)
         if result.near_miss:

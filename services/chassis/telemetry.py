@@ -26,6 +26,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from services.chassis.batched import Batched
 from services.chassis.log_sink import LogSink
 
 LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -42,15 +43,21 @@ class RpcMetrics:
         self._total = telemetry.rpcs
         self._by_code: dict[str, Counter] = {}
         self._duration = telemetry.rpc_duration.labels(method)
-        self._in_flight = telemetry.rpcs_in_flight.labels(method)
+        self._ended = telemetry.ended
+        self._in_flight = 0
+        telemetry.rpcs_in_flight.labels(method).set_function(lambda: self._in_flight)
 
     def started(self) -> None:
         """A call began."""
-        self._in_flight.inc()
+        self._in_flight += 1
 
     def finished(self, code: str, seconds: float) -> None:
         """A call ended with the status `code` after `seconds`."""
-        self._in_flight.dec()
+        self._in_flight -= 1
+        self._ended.add((self, code, seconds))
+
+    def count(self, code: str, seconds: float) -> None:
+        """Count a call that has ended."""
         self._duration.observe(seconds)
         counter = self._by_code.get(code)
         if counter is None:
@@ -74,6 +81,8 @@ class Telemetry:
         self.registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
+        self.ended: Batched[tuple[RpcMetrics, str, float]] = Batched(self.registry, lambda one: one[0].count(*one[1:]))
+        """Calls with their status and seconds, on their way to the counters below."""
         self.rpcs = Counter("antiphon_rpcs", "Calls served, by status.", ["method", "code"], registry=self.registry)
         self.rpc_duration = Histogram(
             "antiphon_rpc_duration_seconds",
@@ -110,6 +119,7 @@ class Telemetry:
         Gauge(
             "antiphon_log_lines_dropped", "Log lines dropped since the reader was stuck.", registry=self.registry
         ).set_function(lambda: self.sink.dropped)
+        self._methods: dict[str, RpcMetrics] = {}
         self._sample = log_sample
         self._chance = chance
         level = logging.getLevelNamesMapping()[log_level.upper()]
@@ -128,8 +138,11 @@ class Telemetry:
         )
 
     def method(self, name: str) -> RpcMetrics:
-        """The metrics of one method, named `package.Service/Method`."""
-        return RpcMetrics(self, name)
+        """The metrics of one method, named `package.Service/Method`; the same for each server of the process."""
+        metrics = self._methods.get(name)
+        if metrics is None:
+            metrics = self._methods[name] = RpcMetrics(self, name)
+        return metrics
 
     def sampled(self) -> bool:
         """Whether this one of the many unremarkable events is to be logged."""

@@ -1,0 +1,49 @@
+"""Observations that are counted many at once are all counted, and before anybody reads."""
+
+from __future__ import annotations
+
+import threading
+
+from prometheus_client import CollectorRegistry, Counter
+
+from services.chassis.batched import TOGETHER, Batched
+
+
+def test_they_are_counted_in_their_order_when_enough_wait() -> None:
+    counted: list[int] = []
+    batched = Batched(CollectorRegistry(), counted.append)
+    for number in range(TOGETHER - 1):
+        batched.add(number)
+    assert counted == []
+    batched.add(TOGETHER - 1)
+    assert counted == list(range(TOGETHER))
+
+
+def test_whoever_reads_the_registry_sees_all() -> None:
+    registry = CollectorRegistry()
+    batched: Batched[str] = Batched(registry, lambda name: counter.labels(name).inc())
+    counter = Counter("seen", "Seen.", ["name"], registry=registry)
+    for name in "aba":
+        batched.add(name)
+    assert registry.get_sample_value("seen_total", {"name": "a"}) == 2
+    assert registry.get_sample_value("seen_total", {"name": "b"}) == 1
+
+
+def test_none_is_counted_twice_or_lost_while_another_thread_reads() -> None:
+    registry = CollectorRegistry()
+    counts: list[Counter] = []
+    batched: Batched[int] = Batched(registry, lambda one: counts[0].inc(one))
+    counts.append(Counter("sum", "Sum.", registry=registry))
+    over = threading.Event()
+
+    def read() -> None:
+        while not over.is_set():
+            registry.get_sample_value("sum_total")
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    for _ in range(20_000):
+        batched.add(1)
+    over.set()
+    thread.join()
+    assert registry.get_sample_value("sum_total") == 20_000
