@@ -153,6 +153,10 @@ class Choice:
     near: tuple[Candidate, ...] = ()
 
 
+NOTHING = Choice(None, Decision())
+"""Nothing was looked at."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shortlist:
     """Candidates that are close and fresh enough to be judged, best first.
@@ -193,7 +197,7 @@ def _bar_for(policy: Policy, judge: Judge, base: Bar, *, semantic: bool) -> tupl
 def judge_exact(entry: Entry | None, address: Address, rule: Rule, now: float) -> Choice:
     """Decide on the entry found under the question's own key."""
     if entry is None or entry.scope != address.scope or entry.key != address.key:
-        return Choice(None, Decision())
+        return NOTHING
     veto = unfit(entry, address, rule, now)
     decision = Decision(similarity=1.0, vetoes=(veto,) if veto else (), age=entry.age(now))
     return Choice(None if veto else entry, decision)
@@ -206,14 +210,14 @@ def judge_stale(entry: Entry | None, address: Address, rule: Rule, now: float, *
     question gets a stale answer: what is doubtful in two ways at once is not worth it.
     """
     if entry is None or not rule.stale or entry.scope != address.scope or entry.key != address.key:
-        return Choice(None, Decision())
+        return NOTHING
     late = min(rule.stale, most)
     age = entry.age(now)
     over = rule.max_age is not None and age > rule.max_age + late
     if over or (now - late) * MICROSECONDS >= entry.expires_us or entry.from_future(now):
-        return Choice(None, Decision())
+        return NOTHING
     if entry.withheld(own=True) or not _made_from(entry, rule.sources):
-        return Choice(None, Decision())
+        return NOTHING
     return Choice(entry, Decision(similarity=1.0, age=age))
 
 

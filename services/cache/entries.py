@@ -1,20 +1,18 @@
 """Everything that is stored, in memory: entries by namespace, and their vectors in the similarity index.
 
-For one event loop; only the search itself may run on a thread. An entry is visible from the moment `put` returns.
+For one event loop. An entry is visible from the moment `put` returns.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import count
 
 import numpy as np
-from numpy.typing import NDArray
 
 from services.cache.bucket import Bucket, Group
 from services.cache.decision import Candidate
@@ -23,13 +21,9 @@ from services.cache.pool import Slot
 from services.cache.ports import Tombstone
 from services.cache.room import Room, Victim
 from services.cache.scope import Address
+from services.cache.similarity import Similarity, Wanted
 from services.cache.values import Vector
-from simcore import MISSING_ID, Index, IndexPoisoned
-
-INLINE_ROWS = 32_768
-"""Rows that a search on the event loop may read, those of all its questions together: at 384 dimensions it takes some
-0.4 ms, and 1.2 ms where no row can be left out. Handing it to a thread costs a tenth of that, but many milliseconds
-where there is more work than cores, and then the decision's budget. `tests/bench` measures both."""
+from simcore import MISSING_ID
 
 STEP = 1_000
 """Entries that a long walk handles before it lets others run: about 1 ms."""
@@ -50,10 +44,7 @@ class Entries:
 
     def __init__(self, dim: int, *, room: Room, threads: int, executor: Executor) -> None:
         """`dim`: of vectors; `threads`: that one large search may use; `executor`: where large searches run."""
-        self._dim = dim
-        self._threads = threads
-        self._index = Index(dim, threads=threads)
-        self._executor = executor
+        self.similarity = Similarity(dim, threads=threads, executor=executor, seconds=time.perf_counter)
         self.room = room
         self._buckets: dict[tuple[str, str], Bucket] = {}
         self._namespaces: dict[str, dict[str, None]] = {}
@@ -68,8 +59,6 @@ class Entries:
         """Visible entries that are quarantined."""
         self.last_ver = 0
         """The largest `ver` seen."""
-        self.broken = asyncio.Event()
-        """Set when the index had an internal fault; until `renew_index` nothing is found by similarity."""
 
     def __len__(self) -> int:
         """Visible entries, expired ones included."""
@@ -183,33 +172,22 @@ class Entries:
                 self.room.forget(entry.tenant)
         return True
 
-    async def nearest(self, sought: Sequence[Sought], now: float) -> list[list[Candidate]]:
+    async def nearest(
+        self, sought: Sequence[Sought], now: float, *, until: float | None = None
+    ) -> list[list[Candidate]]:
         """For each the entries of its scope that are most similar, best first, none expired at `now`.
 
-        One search of the index for all. Raises simcore.IndexPoisoned.
+        One search of the index for all; `until` as for `Similarity.search`. Raises TimeoutError, simcore.IndexPoisoned.
         """
         found: list[list[Candidate]] = [[] for _ in sought]
         groups = [(place, group) for place, one in enumerate(sought) if (group := self._group(one.address))]
         if not groups:
             return found
-        search = partial(
-            self._index.search,
-            _matrix([sought[place].vector for place, _ in groups]),
-            max(min(sought[place].most, group.rows) for place, group in groups),
-            now=now,
-            threshold=min(sought[place].least for place, _ in groups),
-            groups=np.array([group.number for _, group in groups], np.uint32),
-        )
-        try:
-            if sum(group.rows for _, group in groups) <= INLINE_ROWS:
-                rows, scores = search()
-            else:
-                rows, scores = await asyncio.get_running_loop().run_in_executor(self._executor, search)
-        except IndexPoisoned:
-            self.broken.set()
-            raise
-        for (place, _), row, score in zip(groups, rows.tolist(), scores.tolist(), strict=True):
-            found[place] = self._candidates(sought[place], row, score)
+        wanted = [Wanted(group, sought[place].vector, sought[place].most) for place, group in groups]
+        least = min(sought[place].least for place, _ in groups)
+        searched = await self.similarity.search(wanted, least=least, now=now, until=until)
+        for (place, _), rows, scores in zip(groups, *searched, strict=True):
+            found[place] = self._candidates(sought[place], rows, scores)
         return found
 
     def has_vector(self, tenant: str, namespace: str, entry_id: str) -> bool:
@@ -245,8 +223,7 @@ class Entries:
             if number % STEP == 0:
                 await asyncio.sleep(0)
         for group in bucket.groups.values():
-            with self._noting_faults():
-                self._index.remove_group(group.number)
+            self.similarity.remove_group(group.number)
             self._free_groups.append(group.number)
             await asyncio.sleep(0)
         bucket.pool.dissolve()
@@ -276,13 +253,12 @@ class Entries:
 
     def renew_index(self) -> None:
         """Start an empty index in the place of a broken one; every vector has to be given again (`restore`)."""
-        self._index = Index(self._dim, threads=self._threads)
+        self.similarity.renew()
         self._by_row.clear()
         self._free_groups.clear()
         self.room.drop_vectors([bucket.pool for bucket in self._buckets.values()])
         for bucket in self._buckets.values():
             bucket.groups = {}
-        self.broken.clear()
 
     def restore(self, batch: Iterable[tuple[Entry, Vector]]) -> None:
         """Give vectors of stored entries back to the index; what has changed meanwhile is left out."""
@@ -364,14 +340,12 @@ class Entries:
         if not vectors:
             return
         entries = [entry for row in vectors if (entry := self._by_row[row].entry) is not None]
-        groups = [self._buckets[entry.tenant, entry.namespace].groups[entry.scope].number for entry in entries]
-        with self._noting_faults():
-            self._index.upsert(
-                np.fromiter(vectors, np.uint64, len(vectors)),
-                np.stack(list(vectors.values())).astype(np.float32, copy=False),
-                groups=np.array(groups, np.uint32),
-                expires_at=np.array([entry.expires_at for entry in entries], np.float64),
-            )
+        self.similarity.upsert(
+            np.fromiter(vectors, np.uint64, len(vectors)),
+            np.stack(list(vectors.values())).astype(np.float32, copy=False),
+            groups=[self._buckets[entry.tenant, entry.namespace].groups[entry.scope].number for entry in entries],
+            ends=[entry.expires_at for entry in entries],
+        )
 
     def _drop(self, bucket: Bucket, entry: Entry) -> None:
         del bucket.entries[entry.id]
@@ -381,23 +355,9 @@ class Entries:
         self.room.leave(slot, with_row=row is not None)
         if row is None:
             return
-        with self._noting_faults():
-            self._index.remove(np.array([row], np.uint64))
+        self.similarity.remove(row)
         group = bucket.groups[entry.scope]
         group.rows -= 1
         if group.rows == 0:
             del bucket.groups[entry.scope]
             self._free_groups.append(group.number)
-
-    @contextmanager
-    def _noting_faults(self) -> Iterator[None]:
-        """A fault of the index costs the semantic tier until it is rebuilt, not the entry that is being stored."""
-        try:
-            yield
-        except IndexPoisoned:
-            self.broken.set()
-
-
-def _matrix(vectors: Sequence[Vector]) -> NDArray[np.float32]:
-    # One question is the usual case, and a view of its vector costs a tenth of a copy.
-    return vectors[0][None, :] if len(vectors) == 1 else np.stack(vectors)

@@ -74,12 +74,15 @@ class GuardedJudge:
         return [Verdict(report.reasons, report=report) for report in reports]
 
 
-async def verdicts(judge: Judge, question: str, listed: Shortlist, executor: Executor) -> list[Verdict]:
-    """Judge what is on a shortlist; long texts on a thread."""
+async def verdicts(
+    judge: Judge, question: str, listed: Shortlist, executor: Executor, *, until: float | None = None
+) -> list[Verdict]:
+    """Judge what is on a shortlist; long texts on a thread, given up at `until` (the loop's time) with TimeoutError."""
     texts = [candidate.entry.question for candidate in listed.candidates]
     if not texts:
         return []
     cosines = [candidate.similarity for candidate in listed.candidates]
     if len(question) + sum(map(len, texts)) <= INLINE_CHARACTERS:
         return judge.judge(question, texts, cosines)
-    return await asyncio.get_running_loop().run_in_executor(executor, judge.judge, question, texts, cosines)
+    async with asyncio.timeout_at(until):
+        return await asyncio.get_running_loop().run_in_executor(executor, judge.judge, question, texts, cosines)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from services.cache.adapting import Adapting
 from services.cache.ask import Ask
-from services.cache.decision import Candidate, Choice, Judge, Veto, judge_exact, judge_stale, rule_for
+from services.cache.decision import NOTHING, Candidate, Choice, Judge, Veto, judge_exact, judge_stale, rule_for
 from services.cache.draft import Draft
 from services.cache.embeddings import Embedding, Embeddings
 from services.cache.entries import Entries
@@ -167,16 +167,16 @@ class Lookups:
         """What the semantic tier chooses without a search, or what to search for."""
         # The answer may have come while this call was waiting for its embedding.
         if ask.policy.mode is Mode.REFRESH or self._exact(ask).entry is not None:
-            return Choice(None, Decision())
+            return NOTHING
         if vector is None or ask.rule.bar is None:
             return Choice(None, Decision(vetoes=(ask.rule.exact_only or Veto.EXACT_ONLY,)))
         return Search(ask.address, vector, ask.rule, ask.rule.bar)
 
     async def search(self, searches: Sequence[Search], within: float) -> list[Choice]:
         """What the semantic tier chooses for each, mostly with one search of the index. Raises Bypassed."""
+        until = asyncio.get_running_loop().time() + max(within, 0.0)
         try:
-            async with asyncio.timeout(max(within, 0.0)):
-                return await self._searching.choose(searches)
+            return await self._searching.choose(searches, until=until)
         except TimeoutError:
             raise Bypassed(BypassReason.DECISION_TIMEOUT) from None
         except IndexQuarantined as error:  # it is being rebuilt; the one who hit the fault was told
@@ -231,8 +231,9 @@ class Lookups:
 
     def _exact(self, ask: Ask) -> Choice:
         if ask.policy.mode is Mode.REFRESH:
-            return Choice(None, Decision())
-        return judge_exact(self._entries.get(ask.address), ask.address, ask.rule, self._now())
+            return NOTHING
+        entry = self._entries.get(ask.address)
+        return NOTHING if entry is None else judge_exact(entry, ask.address, ask.rule, self._now())
 
     def _near(self, ask: Ask, vector: Vector | None) -> Near:
         if not ask.joins or ask.rule.bar is None or vector is None:

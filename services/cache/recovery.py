@@ -93,7 +93,7 @@ class Recovery:
         self.phase = Phase.READY
         self.ready.set()
         while True:
-            await self._entries.broken.wait()
+            await self._entries.similarity.broken.wait()
             self.rebuilds += 1
             await self._until_reached(self._rebuild)
 

@@ -58,17 +58,19 @@ class Searching:
         self._executor = executor
         self._now = now
 
-    async def choose(self, searches: Sequence[Search]) -> list[Choice]:
+    async def choose(self, searches: Sequence[Search], *, until: float | None = None) -> list[Choice]:
         """The entry to serve to each question, if any, mostly with one search of the index.
 
-        Raises simcore.IndexPoisoned.
+        Where it waits for a thread it is given up at `until`, the event loop's time. Raises TimeoutError,
+        simcore.IndexPoisoned.
         """
         listed: dict[int, tuple[Shortlist, float]] = {}
         near: dict[int, list[Candidate]] = {}
         left, most = list(range(len(searches))), JUDGED
         while left:
             now = self._now()
-            found = await self._entries.nearest([searches[place].sought(most) for place in left], now)
+            sought = [searches[place].sought(most) for place in left]
+            found = await self._entries.nearest(sought, now, until=until)
             for place, candidates in zip(left, found, strict=True):
                 one = searches[place]
                 listed[place] = shortlist(candidates, one.address, one.rule, one.bar, now), now
@@ -76,13 +78,15 @@ class Searching:
             full = [place for place, candidates in zip(left, found, strict=True) if len(candidates) == most]
             left = [place for place in full if not listed[place][0].whole]
             most *= 4  # those that were found are close enough but not to be served
-        return [await self._chosen(one, *listed[place], near[place]) for place, one in enumerate(searches)]
+        return [await self._chosen(one, *listed[place], near[place], until) for place, one in enumerate(searches)]
 
-    async def _chosen(self, one: Search, listed: Shortlist, now: float, near: Sequence[Candidate]) -> Choice:
+    async def _chosen(
+        self, one: Search, listed: Shortlist, now: float, near: Sequence[Candidate], until: float | None
+    ) -> Choice:
         if not listed.candidates and listed.nearest is None and self._entries.rows(one.address):
             vetoes = (Veto.NOTHING_SIMILAR,)
             return Choice(None, Decision(threshold=one.bar.cosine, score_threshold=one.bar.score, vetoes=vetoes))
-        judged = await self._judged(one.address, listed)
+        judged = await self._judged(one.address, listed, until)
         # What was deleted or replaced while long texts were compared is not there any more.
         still = [self._entries.current(candidate.entry) for candidate in listed.candidates]
         if not all(still):
@@ -98,5 +102,5 @@ class Searching:
         judged = await self._judged(address, Shortlist(tuple(found), None, whole=True))
         return list(zip(found, judged, strict=True))
 
-    async def _judged(self, address: Address, listed: Shortlist) -> list[Verdict]:
-        return await verdicts(self._judge, address.question.text, listed, self._executor)
+    async def _judged(self, address: Address, listed: Shortlist, until: float | None = None) -> list[Verdict]:
+        return await verdicts(self._judge, address.question.text, listed, self._executor, until=until)

@@ -12,8 +12,8 @@ from functools import partial
 import numpy as np
 
 from services.cache.decision import JUDGED
-from services.cache.entries import INLINE_ROWS
 from services.cache.searching import NOTED_SIMILARITY
+from services.cache.similarity import INLINE_ROWS
 from simcore import Index
 from tests.bench.simcore.vectors import Vectors
 

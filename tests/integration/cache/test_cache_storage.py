@@ -174,7 +174,7 @@ async def test_a_broken_index_is_rebuilt_from_the_store(caches: Caches, store: S
     cache = await caches().ready()
     cache.embedder.alike(REWORDED, ASKED, 0.95)
     await cache.put(ASKED)
-    cache.cache.entries._index._inject_panic()
+    cache.cache.entries.similarity._index._inject_panic()
     with pytest.raises(RuntimeError):
         await cache.look(REWORDED)
     async with asyncio.timeout(30):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import numpy as np
+import pytest
 
 from services.cache import clock, feedback
+from services.cache import similarity as similarity_module
 from services.cache.adapters.disk_queue import NoQueue
 from services.cache.adapting import Setup
 from services.cache.cache import Cache
@@ -20,6 +24,7 @@ from services.cache.outside import Limits, Outside
 from services.cache.ports import Epoch, Head, Sealed, Tombstone, Write
 from services.cache.rotation.plan import Choice, End
 from services.cache.rotation.sides import Side, Sides
+from services.cache.similarity import Similarity
 from services.cache.values import Asked, LookupResult, Policy, Query, Vector
 from services.chassis.deadline import Deadline
 from services.chassis.errors import AntiphonError, Reason, Unavailable
@@ -47,6 +52,25 @@ class Clock:
     def advance(self, seconds: float) -> None:
         self.wall += seconds
         self.mono += seconds
+
+
+@contextmanager
+def searches_held(similarity: Similarity, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every search waits on its thread inside."""
+    go_on, search = threading.Event(), similarity._search
+
+    def held(*given: Any) -> Any:
+        go_on.wait()
+        return search(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(similarity_module, "INLINE_ROWS", 0)
+        patch.setattr(similarity_module, "MOST_INLINE_ROWS", 0)
+        patch.setattr(similarity, "_search", held)
+        try:
+            yield
+        finally:
+            go_on.set()
 
 
 class KnownEmbedder:

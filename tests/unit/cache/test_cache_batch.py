@@ -19,7 +19,7 @@ from services.cache.fill_values import Granted, InProgress
 from services.cache.values import Asked, BypassReason, LookupResult, Mode, Outcome, Policy, Vector
 from services.chassis.errors import Reason, Unavailable
 from simcore import IndexPoisoned
-from tests.unit.cache.cache_parts import Bench, ask, benched, user
+from tests.unit.cache.cache_parts import Bench, ask, benched, searches_held, user
 
 ASKED = "How do I reset my password?"
 REWORDED = "How can I reset my password?"
@@ -116,8 +116,8 @@ async def bench():
 async def test_a_batch_over_several_scopes_is_one_search(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     for namespace in ("n", "m"):
         await bench.put(ask(ASKED, namespace=namespace), namespace)
-    index = Counting(bench.cache.entries._index)
-    monkeypatch.setattr(bench.cache.entries, "_index", index)
+    index = Counting(bench.cache.entries.similarity._index)
+    monkeypatch.setattr(bench.cache.entries.similarity, "_index", index)
     asked = [Asked(ask(REWORDED, namespace=name), ONLY) for name in ("m", "n", "empty", "m")]
     found = await bench.look_many([*asked, Asked(ask(ASKED, namespace="n"))])
     assert [one.entry and one.entry.answer.text for one in found] == ["m", "n", None, "m", "n"]
@@ -164,13 +164,8 @@ async def test_without_the_embedder_only_those_bypass_that_need_it(bench: Bench)
 async def test_a_search_beyond_its_budget_bypasses_those_that_search(monkeypatch: pytest.MonkeyPatch) -> None:
     async with benched(decision_budget=0.01) as bench:
         await bench.put(ASKED)
-
-        async def slow(*_: object) -> list[object]:
-            await asyncio.Event().wait()
-            return []
-
-        monkeypatch.setattr(bench.cache.entries, "nearest", slow)
-        searching, exact = await bench.look_many([Asked(ask(OTHER)), Asked(ask(ASKED))])
+        with searches_held(bench.cache.entries.similarity, monkeypatch):
+            searching, exact = await bench.look_many([Asked(ask(OTHER)), Asked(ask(ASKED))])
         assert (searching.bypass_reason, exact.outcome) == (BypassReason.DECISION_TIMEOUT, Outcome.EXACT)
 
 
@@ -190,7 +185,7 @@ async def test_so_many_share_a_budget_and_embed_within_their_own(bench: Bench, m
 
 async def test_a_fault_of_the_index_is_told_once(bench: Bench) -> None:
     await bench.put(ASKED)
-    bench.cache.entries._index._inject_panic()
+    bench.cache.entries.similarity._index._inject_panic()
     with pytest.raises(IndexPoisoned):
         await bench.look_many([Asked(ask(REWORDED)), Asked(ask(ASKED))])
     bypassed, exact = await bench.look_many([Asked(ask(REWORDED)), Asked(ask(ASKED))])

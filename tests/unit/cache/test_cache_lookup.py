@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.cache import entries as entries_module
+from services.cache import similarity as similarity_module
 from services.cache.fill_values import Filled, Granted, InProgress
 from services.cache.freshness import time_to_live
 from services.cache.recovery import Phase
@@ -18,7 +18,7 @@ from services.cache.values import BypassReason, LookupResult, Mode, Outcome, Pol
 from services.chassis.errors import Aborted, InvalidRequest, NotFound, Reason, Unavailable
 from services.llm.values import FinishReason, GenerationOptions, Message, Role, TextPart, Tool, ToolCall
 from simcore import IndexPoisoned
-from tests.unit.cache.cache_parts import TENANT, Bench, answer, ask, benched, user
+from tests.unit.cache.cache_parts import TENANT, Bench, answer, ask, benched, searches_held, user
 
 ASKED = "How do I reset my password?"
 REWORDED = "How can I reset my password?"
@@ -398,14 +398,9 @@ async def test_a_slow_embedding_bypasses_and_is_there_next_time(bench: Bench) ->
 
 async def test_a_search_beyond_its_budget_bypasses(monkeypatch: pytest.MonkeyPatch) -> None:
     async with benched(decision_budget=0.01) as bench:
-        held = asyncio.Event()
-
-        async def slow(*_: object) -> list[object]:
-            await held.wait()
-            return []
-
-        monkeypatch.setattr(bench.cache.entries, "nearest", slow)
-        assert (await bench.look(ASKED)).bypass_reason is BypassReason.DECISION_TIMEOUT
+        await bench.put(ASKED)
+        with searches_held(bench.cache.entries.similarity, monkeypatch):
+            assert (await bench.look(REWORDED)).bypass_reason is BypassReason.DECISION_TIMEOUT
 
 
 async def test_while_what_is_stored_is_read_lookups_bypass(bench: Bench) -> None:
@@ -423,10 +418,10 @@ async def test_too_many_fills_bypass() -> None:
 
 async def test_a_fault_of_the_index_is_told_once_and_costs_the_semantic_tier_only(bench: Bench) -> None:
     await bench.put(ASKED)
-    bench.cache.entries._index._inject_panic()
+    bench.cache.entries.similarity._index._inject_panic()
     with pytest.raises(IndexPoisoned):
         await bench.look(REWORDED)
-    assert bench.cache.entries.broken.is_set()
+    assert bench.cache.entries.similarity.broken.is_set()
     assert (await bench.look(REWORDED)).bypass_reason is BypassReason.HYDRATING
     assert (await bench.look(ASKED)).outcome is Outcome.EXACT
     await bench.put("stored in the meantime")
@@ -434,7 +429,8 @@ async def test_a_fault_of_the_index_is_told_once_and_costs_the_semantic_tier_onl
 
 
 async def test_a_large_scope_is_searched_off_the_loop(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entries_module, "INLINE_ROWS", 3)
+    monkeypatch.setattr(similarity_module, "INLINE_ROWS", 3)
+    monkeypatch.setattr(similarity_module, "MOST_INLINE_ROWS", 3)
     for number in range(10):
         await bench.put(f"a question with the number {number}", str(number))
     bench.embedder.alike(REWORDED, "a question with the number 7", 0.95)
