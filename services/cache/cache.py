@@ -203,9 +203,7 @@ class Cache:
             limits=limits,
             outside=outside,
         )
-        self.listing = Listing(
-            entries=self.entries, recovery=self.recovery, traffic=self.stats.traffic, now=outside.clock.now
-        )
+        self.listing = Listing(entries=self.entries, recovery=self.recovery, stats=self.stats, now=outside.clock.now)
         searching = Searching(entries=self.entries, judge=outside.judge, executor=self._executor, now=outside.clock.now)
         joining = Joining(
             flying=flying, entries=self.entries, judge=outside.judge, executor=self._executor, now=outside.clock.now

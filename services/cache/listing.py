@@ -12,7 +12,7 @@ from services.cache.bucket import Bucket
 from services.cache.entries import STEP, Entries
 from services.cache.entry import Entry
 from services.cache.recovery import Recovery
-from services.cache.traffic import Traffic
+from services.cache.stats import Stats
 
 _BY_ID = attrgetter("id")
 
@@ -58,9 +58,9 @@ class Page:
 class Listing:
     """Reads the memory; others run in between."""
 
-    def __init__(self, *, entries: Entries, recovery: Recovery, traffic: Traffic, now: Callable[[], float]) -> None:
+    def __init__(self, *, entries: Entries, recovery: Recovery, stats: Stats, now: Callable[[], float]) -> None:
         self._entries = entries
-        self._traffic = traffic
+        self._stats = stats
         self._recovery = recovery
         self._now = now
 
@@ -82,7 +82,7 @@ class Listing:
         """The live entries that were served most, with their hits. Raises Unavailable until all are known."""
         self._recovery.require_all()
         found, now = [], self._now()
-        for counter in self._traffic.most_served(tenant):
+        for counter in self._stats.traffic.most_served(tenant):
             entry = self._entries.find(tenant, counter.namespace, counter.entry_id)
             if (
                 entry is not None

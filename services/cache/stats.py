@@ -14,6 +14,7 @@ from services.cache.learning.budget import Budget
 from services.cache.room import Eviction, Victim
 from services.cache.traffic import Hour, Traffic
 from services.cache.values import BypassReason, LookupResult, Outcome
+from services.chassis.batched import Batch
 from services.llm.values import Answer, Cost, Usage
 
 MAX_NAMESPACES = 1_000
@@ -134,16 +135,27 @@ class Stats:
         self._given_up = False
         self.evictions: Counter[Eviction] = Counter()
         """Of all tenants."""
-        self.traffic = Traffic(now)
+        self._traffic = Traffic()
+        self._looked_up: Batch[tuple[str, str, LookupResult, float, float]] = Batch(lambda one: self._count(*one))
 
     def __len__(self) -> int:
         """Tallies that are kept."""
+        self._looked_up.flush()
         return self._tallies
+
+    @property
+    def traffic(self) -> Traffic:
+        """Lookups by hour, and what was served most."""
+        self._looked_up.flush()
+        return self._traffic
 
     def count(self, tenant: str, namespace: str, result: LookupResult, seconds: float) -> None:
         """Count one lookup that took so long."""
-        self.traffic.count(tenant, result)
-        for tally in self._of(tenant, namespace):
+        self._looked_up.add((tenant, namespace, result, seconds, self._now()))
+
+    def _count(self, tenant: str, namespace: str, result: LookupResult, seconds: float, at: float) -> None:
+        self._traffic.count(tenant, result, at)
+        for tally in self._of(tenant, namespace, at):
             tally.count(result, seconds)
 
     def shared(self, tenant: str, namespace: str, result: LookupResult) -> None:
@@ -172,6 +184,7 @@ class Stats:
 
     def of(self, tenant: str, namespace: str | None) -> Tally:
         """The counts of one namespace, or of all of a tenant together."""
+        self._looked_up.flush()
         kept = self._tenants.get(tenant)
         if kept is None:
             return Tally(self._now() if self._given_up else self._started)
@@ -179,11 +192,13 @@ class Stats:
             return kept.whole
         return kept.namespaces.get(namespace) or Tally(kept.whole.since)
 
-    def _of(self, tenant: str, namespace: str) -> Iterator[Tally]:
+    def _of(self, tenant: str, namespace: str, at: float | None = None) -> Iterator[Tally]:
+        """The tallies that something counts in which happened at `at`, or now."""
         kept = self._tenants.get(tenant)
         if kept is None:
             # A tenant that was counted before and given up since is not told from a new one.
-            kept = self._tenants[tenant] = _Tenant(Tally(self._now() if self._given_up else self._started))
+            begun = self._started if not self._given_up else self._now() if at is None else at
+            kept = self._tenants[tenant] = _Tenant(Tally(begun))
             self._tallies += 1
         self._tenants.move_to_end(tenant)
         yield kept.whole

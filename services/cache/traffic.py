@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from services.cache.entry import Entry
@@ -88,21 +87,19 @@ class _Tenant:
 class Traffic:
     """Counts each lookup once."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        """`now`: Unix seconds, never less than before."""
-        self._now = now
+    def __init__(self) -> None:
         self._tenants: OrderedDict[str, _Tenant] = OrderedDict()
         """Those that were counted last stand last."""
 
-    def count(self, tenant: str, result: LookupResult) -> None:
-        """Count one lookup."""
+    def count(self, tenant: str, result: LookupResult, at: float) -> None:
+        """Count one lookup of this time, Unix seconds, never less than before."""
         kept = self._tenants.get(tenant)
         if kept is None:
             kept = self._tenants[tenant] = _Tenant()
             if len(self._tenants) > MAX_TENANTS:
                 self._tenants.popitem(last=False)
         self._tenants.move_to_end(tenant)
-        start = int(self._now()) // HOUR * HOUR
+        start = int(at) // HOUR * HOUR
         hour = kept.hours.get(start)
         if hour is None:
             hour = kept.hours[start] = Hour(start)

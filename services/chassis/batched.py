@@ -1,7 +1,7 @@
 """Observations that are counted many at once.
 
-Counting one in Prometheus's library takes little where it is done in a row, and several times that in the middle of a
-call, when its code has left the processor's caches since the last one.
+Counting one takes little where it is done in a row, and twice that in the middle of a call, when its code has left the
+processor's caches since the last one.
 """
 
 from __future__ import annotations
@@ -19,17 +19,15 @@ TOGETHER = 64
 """Observations that wait at most; counting them takes less than a millisecond."""
 
 
-class Batched(Collector, Generic[T]):
-    """Passes observations on, in their order: when enough wait, and before Prometheus reads.
+class Batch(Generic[T]):
+    """Passes observations on, in their order: when enough wait, and when somebody is about to read.
 
-    Make it before the metrics that `count` changes: a registry asks its collectors in the order of their registration.
-    Observations are added by one thread; any may read.
+    They are added by one thread; any may read.
     """
 
-    def __init__(self, registry: CollectorRegistry, count: Callable[[T], None]) -> None:
+    def __init__(self, count: Callable[[T], None]) -> None:
         self._count = count
         self._waiting: deque[T] = deque()
-        registry.register(self)
 
     def add(self, one: T) -> None:
         """Take an observation."""
@@ -45,6 +43,14 @@ class Batched(Collector, Generic[T]):
             except IndexError:
                 return
             self._count(one)
+
+
+class Batched(Batch[T], Collector):
+    """For metrics of Prometheus, before which it is made: a registry asks its collectors in their order."""
+
+    def __init__(self, registry: CollectorRegistry, count: Callable[[T], None]) -> None:
+        super().__init__(count)
+        registry.register(self)
 
     def describe(self) -> Iterable[Metric]:
         """No metric: `register` would otherwise ask for them all."""

@@ -14,12 +14,7 @@ from services.cache.traffic import HOUR, MAX_COUNTERS, MAX_HOURS, MAX_TENANTS, T
 from services.cache.values import LookupResult, Mode, Outcome, Policy
 from tests.unit.cache.cache_parts import START, TENANT, answer, ask, benched
 
-
-class Time:
-    now = float(int(START) // HOUR * HOUR)
-
-    def __call__(self) -> float:
-        return self.now
+NOW = float(int(START) // HOUR * HOUR)
 
 
 def hit(number: int, outcome: Outcome = Outcome.EXACT) -> LookupResult:
@@ -42,20 +37,20 @@ def hit(number: int, outcome: Outcome = Outcome.EXACT) -> LookupResult:
 
 
 def test_hours_are_counted_apart_and_the_oldest_go() -> None:
-    time = Time()
-    counted = Traffic(time)
-    counted.count(TENANT, hit(1))
-    counted.count(TENANT, hit(1, Outcome.STALE))
-    counted.count(TENANT, LookupResult(Outcome.MISS))
-    counted.count("other", hit(1))
-    time.now += 2 * HOUR
-    counted.count(TENANT, LookupResult(Outcome.BYPASS))
+    now = NOW
+    counted = Traffic()
+    counted.count(TENANT, hit(1), now)
+    counted.count(TENANT, hit(1, Outcome.STALE), now)
+    counted.count(TENANT, LookupResult(Outcome.MISS), now)
+    counted.count("other", hit(1), now)
+    now += 2 * HOUR
+    counted.count(TENANT, LookupResult(Outcome.BYPASS), now)
     first, second = counted.hours(TENANT)
     assert (first.hits, first.misses, first.bypasses, first.nano_usd) == (2, 1, 0, 600)
     assert (second.start - first.start, second.bypasses) == (2 * HOUR, 1)
     for _ in range(MAX_HOURS):
-        time.now += HOUR
-        counted.count(TENANT, hit(1))
+        now += HOUR
+        counted.count(TENANT, hit(1), now)
     assert len(counted.hours(TENANT)) == MAX_HOURS
     assert counted.hours(TENANT)[0].start == first.start + 3 * HOUR
     assert counted.hours("nobody") == []
@@ -63,20 +58,20 @@ def test_hours_are_counted_apart_and_the_oldest_go() -> None:
 
 
 def test_the_quietest_tenant_begins_anew() -> None:
-    counted = Traffic(Time())
+    counted = Traffic()
     for number in range(MAX_TENANTS):
-        counted.count(f"t{number}", hit(1))
-    counted.count("t0", hit(1))
-    counted.count("new", hit(1))
+        counted.count(f"t{number}", hit(1), NOW)
+    counted.count("t0", hit(1), NOW)
+    counted.count("new", hit(1), NOW)
     assert counted.hours("t0")[0].hits == 2
     assert counted.hours("t1") == []
 
 
 @given(st.lists(st.integers(0, 3 * MAX_COUNTERS).map(lambda n: n * n // (3 * MAX_COUNTERS)), max_size=2_000))
 def test_no_entry_is_said_to_have_more_hits_than_it_had_and_frequent_ones_are_found(served: list[int]) -> None:
-    counted, true = Traffic(Time()), Counter(f"e{number}" for number in served)
+    counted, true = Traffic(), Counter(f"e{number}" for number in served)
     for number in served:
-        counted.count(TENANT, hit(number))
+        counted.count(TENANT, hit(number), NOW)
     found = counted.most_served(TENANT)
     assert len(found) <= MAX_COUNTERS
     assert [one.least for one in found] == sorted((one.least for one in found), reverse=True)
