@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from google.protobuf.duration_pb2 import Duration
 
 from antiphon.cache.v1 import cache_pb2 as pb
-from antiphon.llm.v1 import llm_pb2
 from services.cache.entry import Entry
 from services.cache.fill_values import Filled, Granted, InProgress
 from services.cache.flight import WaitResult
@@ -29,6 +28,9 @@ from services.cache.values import (
     Query,
 )
 from services.llm.proto import (
+    fill_answer,
+    fill_cost,
+    fill_usage,
     invalid,
     missing,
     read_answer,
@@ -183,7 +185,7 @@ def write_lookup(
     if result.outcome is Outcome.BYPASS:
         response.bypass_reason = result.bypass_reason.value if result.bypass_reason else ""
         return response
-    response.decision.CopyFrom(write_decision(result.decision, version))
+    _fill_decision(response.decision, result.decision, version)
     if result.embedding_tokens:
         response.embedding_usage.CopyFrom(write_usage(Usage(input=result.embedding_tokens)))
     if result.entry is not None:
@@ -198,16 +200,28 @@ def write_lookup(
 
 def write_decision(decision: Decision, version: str) -> pb.Decision:
     """Why an entry was served or not."""
-    return pb.Decision(
-        similarity=decision.similarity,
-        p_wrong=decision.p_wrong,
-        threshold=decision.threshold,
-        veto_reasons=decision.vetoes,
-        age=None if decision.age is None else write_duration(decision.age),
-        score=decision.score,
-        score_threshold=decision.score_threshold,
-        decision_version=version,
-    )
+    message = pb.Decision()
+    _fill_decision(message, decision, version)
+    return message
+
+
+def _fill_decision(message: pb.Decision, decision: Decision, version: str) -> None:
+    """In place: a part that is made apart is copied into its whole."""
+    if decision.similarity is not None:
+        message.similarity = decision.similarity
+    if decision.p_wrong is not None:
+        message.p_wrong = decision.p_wrong
+    if decision.threshold is not None:
+        message.threshold = decision.threshold
+    if decision.vetoes:
+        message.veto_reasons.extend(decision.vetoes)
+    if decision.age is not None:
+        message.age.FromMicroseconds(round(decision.age * 1e6))
+    if decision.score is not None:
+        message.score = decision.score
+    if decision.score_threshold is not None:
+        message.score_threshold = decision.score_threshold
+    message.decision_version = version
 
 
 def write_embedding(response: pb.LookupResponse, result: LookupResult, *, embedder: str) -> None:
@@ -234,7 +248,7 @@ def write_wait(
     """What became of waiting; `version` names what decides."""
     if isinstance(result, LookupResult) and result.entry is not None:
         filled = pb.FilledAnswer(outcome=OUTCOMES[result.outcome], audit_id=result.audit_id)
-        filled.decision.CopyFrom(write_decision(result.decision, version))
+        _fill_decision(filled.decision, result.decision, version)
         _write_served(filled, result.entry)
         return pb.WaitFillResponse(filled=filled)
     if isinstance(result, Filled):
@@ -344,13 +358,12 @@ def _latencies(tally: Tally) -> pb.LatencyHistogram:
 
 
 def _write_served(response: pb.LookupResponse | pb.FilledAnswer, entry: Entry) -> None:
-    answer: llm_pb2.Answer = write_answer(entry.answer)
     response.entry_id = entry.id
-    response.answer.CopyFrom(answer)
-    response.served_from.usage.CopyFrom(answer.usage)
-    response.served_from.cost_saved.CopyFrom(answer.cost)
+    fill_answer(response.answer, entry.answer)
+    fill_usage(response.served_from.usage, entry.answer.usage)
+    fill_cost(response.served_from.cost_saved, entry.answer.cost)
     response.decision.matched_prompt = entry.question[:MATCHED_PROMPT]
-    response.decision.expire_time.CopyFrom(write_timestamp(entry.expires_at))
+    response.decision.expire_time.FromMicroseconds(entry.expires_us)
 
 
 def _share(value: float, path: str) -> float:

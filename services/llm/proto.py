@@ -318,19 +318,42 @@ def read_timestamp(timestamp: Timestamp, path: str) -> float:
 
 def write_usage(usage: Usage) -> llm_pb2.Usage:
     """Write a usage report."""
-    return llm_pb2.Usage(
-        input_tokens=usage.input,
-        cached_input_tokens=usage.cached_input,
-        cache_write_input_tokens=usage.cache_write_input,
-        output_tokens=usage.output,
-        reasoning_tokens=usage.reasoning,
-        estimated=usage.estimated,
-    )
+    message = llm_pb2.Usage()
+    fill_usage(message, usage)
+    return message
+
+
+def fill_usage(message: llm_pb2.Usage, usage: Usage) -> None:
+    """As `write_usage`, into a new part of a message: what is made apart has to be copied there."""
+    message.SetInParent()
+    if usage.input:
+        message.input_tokens = usage.input
+    if usage.cached_input:
+        message.cached_input_tokens = usage.cached_input
+    if usage.cache_write_input:
+        message.cache_write_input_tokens = usage.cache_write_input
+    if usage.output:
+        message.output_tokens = usage.output
+    if usage.reasoning:
+        message.reasoning_tokens = usage.reasoning
+    if usage.estimated:
+        message.estimated = True
 
 
 def write_cost(cost: Cost) -> llm_pb2.Cost:
     """Write a cost."""
-    return llm_pb2.Cost(nano_usd=cost.nano_usd, price_version=cost.price_version)
+    message = llm_pb2.Cost()
+    fill_cost(message, cost)
+    return message
+
+
+def fill_cost(message: llm_pb2.Cost, cost: Cost) -> None:
+    """As `write_cost`, into a new part of a message."""
+    message.SetInParent()
+    if cost.nano_usd:
+        message.nano_usd = cost.nano_usd
+    if cost.price_version:
+        message.price_version = cost.price_version
 
 
 def write_timestamp(seconds: float) -> Timestamp:
@@ -347,17 +370,26 @@ def write_finish_reason(reason: FinishReason) -> llm_pb2.FinishReason.ValueType:
 
 def write_answer(answer: Answer) -> llm_pb2.Answer:
     """Write an answer."""
-    return llm_pb2.Answer(
-        text=answer.text,
-        finish_reason=_FINISH_NUMBERS[answer.finish_reason],
-        model=answer.model,
-        upstream=answer.upstream,
-        tool_calls=[llm_pb2.ToolCall(id=c.id, name=c.name, arguments=c.arguments) for c in answer.tool_calls],
-        refusal=answer.refusal,
-        usage=write_usage(answer.usage),
-        cost=write_cost(answer.cost),
-        create_time=write_timestamp(answer.created_at) if answer.created_at > 0 else None,
-    )
+    message = llm_pb2.Answer()
+    fill_answer(message, answer)
+    return message
+
+
+def fill_answer(message: llm_pb2.Answer, answer: Answer) -> None:
+    """As `write_answer`, into a new part of a message."""
+    message.finish_reason = _FINISH_NUMBERS[answer.finish_reason]
+    message.text = answer.text
+    message.model = answer.model
+    message.upstream = answer.upstream
+    if answer.tool_calls:
+        message.tool_calls.extend(
+            llm_pb2.ToolCall(id=c.id, name=c.name, arguments=c.arguments) for c in answer.tool_calls
+        )
+    message.refusal = answer.refusal
+    fill_usage(message.usage, answer.usage)
+    fill_cost(message.cost, answer.cost)
+    if answer.created_at > 0:
+        message.create_time.FromMicroseconds(round(answer.created_at * 1e6))
 
 
 def _write_part(part: Part) -> llm_pb2.ContentPart:
