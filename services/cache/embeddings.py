@@ -55,15 +55,23 @@ class Embeddings:
         own = sum(map(self._embedder.windows, texts.values()))
         return min(SECONDS_PER_WINDOW * (self._windows + own), most)
 
+    def known(self, address: Address) -> Embedding | None:
+        """The question's embedding, if it is remembered."""
+        key = address.entry_id
+        if key not in self._known:
+            return None
+        self._known.move_to_end(key)
+        return Embedding(self._known[key], 0)
+
     async def of(self, address: Address, *, within: float) -> Embedding:
         """The question's embedding. Raises TimeoutError after `within` seconds, and what the embedder raises.
 
         A computation goes on when its caller has left, so that the next one finds it done.
         """
+        known = self.known(address)
+        if known is not None:
+            return known
         key = address.entry_id
-        if key in self._known:
-            self._known.move_to_end(key)
-            return Embedding(self._known[key], 0)
         task = self._running.get(key)
         first = task is None
         if task is None:

@@ -28,6 +28,9 @@ from services.chassis.deadline import Deadline
 from services.chassis.errors import AntiphonError, Exhausted
 from simcore import IndexQuarantined
 
+NO_EMBEDDING = Embedding(None, 0)
+"""There is no use for one."""
+
 MARGIN_SECONDS = 0.02
 """Of the caller's time that embedding leaves for the rest of the call."""
 
@@ -82,7 +85,9 @@ class Lookups:
         ask = await self.ruled(ask)
         spent = self._monotonic() - begun
         try:
-            embedding = await self.embed(ask, self._embeddings.budget(ask.address), deadline)
+            embedding = self._embeddings.known(ask.address) if ask.embeds else NO_EMBEDDING
+            if embedding is None:
+                embedding = await self.embed(ask, self._embeddings.budget(ask.address), deadline)
             return await self._decide(ask, embedding, self._budget - spent)
         except Bypassed as bypassed:
             return bypass(bypassed.reason)
@@ -153,9 +158,7 @@ class Lookups:
         return None
 
     async def embed(self, ask: Ask, within: float, deadline: Deadline) -> Embedding:
-        """The question's embedding, if there is a use for it. Raises Bypassed."""
-        if not ask.embeds:
-            return Embedding(None, 0)
+        """The question's embedding. Raises Bypassed."""
         try:
             return await self._embeddings.of(ask.address, within=min(within, deadline.remaining() - MARGIN_SECONDS))
         except TimeoutError:

@@ -20,7 +20,6 @@ from services.cache.metrics import CacheMetrics
 from services.cache.proto import (
     read_audit_id,
     read_lease_id,
-    read_lookup,
     read_namespace,
     read_policy,
     read_query,
@@ -32,6 +31,7 @@ from services.cache.proto import (
     write_report,
     write_wait,
 )
+from services.cache.recent_proto import RecentQueries
 from services.cache.reembedding_proto import read_choice, read_share, write_plan
 from services.cache.removing_proto import read_action, read_chosen
 from services.cache.rotation.rotating import Rotating
@@ -104,13 +104,15 @@ class CacheServicer:
         self._now = now
         self._monotonic = monotonic
         self._lookup_ids = RandomIds(12)
+        self._recent = RecentQueries()
 
     @unary(deadline=DEADLINE)
     async def Lookup(self, request: pb.LookupRequest, call: Call) -> pb.LookupResponse:  # noqa: N802
         """Look for a stored answer."""
         begun = self._monotonic()
         side = self._sides.current
-        result = await side.cache.lookup(call.caller.tenant, read_lookup(request), call.deadline)
+        asked = self._recent.read(call.caller.tenant, request)
+        result = await side.cache.lookup(call.caller.tenant, asked, call.deadline)
         self._metrics.looked_up(result, self._monotonic() - begun)
         return self._lookup_response(result, side)
 

@@ -1,0 +1,96 @@
+"""Requests that come again are read once, and are what they would be without that."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from antiphon.cache.v1 import cache_pb2 as pb
+from antiphon.llm.v1 import llm_pb2
+from services.cache import recent_proto, scope
+from services.cache.proto import read_policy, read_query
+from services.cache.recent_proto import MOST_BYTES, RecentQueries
+from services.cache.scope import RECENT_CHARACTERS, Addresses
+from services.chassis.errors import InvalidRequest
+from tests.unit.cache.cache_parts import KEY, TENANT
+
+LONGEST = 10_000
+
+
+def lookup(text: str, **query: object) -> pb.LookupRequest:
+    message = llm_pb2.Message(role=llm_pb2.ROLE_USER, parts=[llm_pb2.ContentPart(text=text)])
+    return pb.LookupRequest(query=pb.Query(messages=[message], **query))  # type: ignore[arg-type]
+
+
+def addresses() -> Addresses:
+    return Addresses(KEY, embedder="known_1", longest=LONGEST)
+
+
+requests = st.builds(
+    lambda text, namespace, objective, similarity: _with_policy(
+        lookup(text, namespace=namespace, objective=objective), similarity
+    ),
+    st.sampled_from(["Who?", "Why?", "x" * MOST_BYTES]),
+    st.sampled_from(["", "a", "b"]),
+    st.sampled_from(["", "cheap"]),
+    st.sampled_from([None, 0.5, 0.9]),
+)
+
+
+def _with_policy(request: pb.LookupRequest, similarity: float | None) -> pb.LookupRequest:
+    if similarity is not None:
+        request.policy.min_similarity = similarity
+    return request
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), requests), max_size=30))
+def test_what_was_kept_is_what_would_be_read_and_computed(asked: list[tuple[str, pb.LookupRequest]]) -> None:
+    recent, kept = RecentQueries(), addresses()
+    for tenant, request in asked:
+        found = recent.read(tenant, request)
+        assert (found.query, found.policy) == (read_query(request), read_policy(request.policy))
+        assert kept.of(tenant, found.query) == addresses().of(tenant, read_query(request))
+
+
+def test_the_same_request_is_read_once_for_each_tenant_and_its_token_is_its_own() -> None:
+    recent = RecentQueries()
+    first, again = lookup("Who?"), lookup("Who?")
+    again.fill_token = "t"
+    one, other = recent.read(TENANT, first), recent.read(TENANT, again)
+    assert one.query is other.query
+    assert (one.token, other.token) == ("", "t")
+    assert recent.read("another", first).query is not one.query
+
+
+def test_what_is_wrong_is_told_every_time() -> None:
+    recent = RecentQueries()
+    for _ in range(2):
+        with pytest.raises(InvalidRequest) as raised:
+            recent.read(TENANT, pb.LookupRequest())
+        assert raised.value.field == "query"
+        with pytest.raises(InvalidRequest) as raised:
+            recent.read(TENANT, _with_policy(lookup("Who?"), 7.0))
+        assert raised.value.field == "policy.min_similarity"
+
+
+def test_an_address_is_not_given_to_another_tenant() -> None:
+    kept, query = addresses(), read_query(lookup("Who?"))
+    first = kept.of(TENANT, query)
+    assert kept.of(TENANT, query) is first
+    assert kept.of("another", query).scope != first.scope
+    assert kept.of(TENANT, query) == first
+
+
+def test_neither_grows_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recent_proto, "KEPT", 3)
+    monkeypatch.setattr(scope, "RECENT", 3)
+    recent, kept = RecentQueries(), addresses()
+    for number in range(10):
+        kept.of(TENANT, recent.read(TENANT, lookup(f"Number {number}?")).query)
+    kept.of(TENANT, recent.read(TENANT, lookup("x" * MOST_BYTES)).query)
+    kept.of(TENANT, read_query(lookup("x" * (RECENT_CHARACTERS + 1))))
+    assert [key[1] for key in recent._queries] == [
+        lookup(f"Number {number}?").query.SerializeToString() for number in (7, 8, 9)
+    ]
+    assert [known[0].messages[0].text for known in kept._recent.values()] == ["Number 7?", "Number 8?", "Number 9?"]
