@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.cache.decision import Rule
 from services.cache.scope import Address
 from services.cache.values import Mode, Policy
+from services.chassis.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ask:
     """What is asked, where its answer belongs, and by which rule it is decided."""
 

@@ -14,6 +14,7 @@ from typing import Protocol
 from services.cache.entry import MICROSECONDS, Entry
 from services.cache.scope import Address
 from services.cache.values import Decision, Policy
+from services.chassis.value import value
 
 JUDGED = 4
 """Candidates that are judged, best first: further ones are hardly ever right where four more similar ones were not."""
@@ -63,7 +64,7 @@ class Report(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Verdict:
     """What a judge makes of one candidate; `score` and `p_wrong` are None without a fitted verifier."""
 
@@ -119,7 +120,7 @@ class Learned(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Rule:
     """What a candidate has to pass. `bar` None: the exact tier only, for the reason `exact_only`."""
 
@@ -136,7 +137,7 @@ class Rule:
         return Rule(self.bar, self.exact_only, self.max_age, learned, self.stale, self.sources)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Candidate:
     """A stored entry and the cosine between its question and the one that is asked."""
 
@@ -144,7 +145,7 @@ class Candidate:
     similarity: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Choice:
     """The entry to serve, if any, and why. `near`: on a miss what was found, most similar first."""
 
@@ -157,7 +158,7 @@ NOTHING = Choice(None, Decision())
 """Nothing was looked at."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Shortlist:
     """Candidates that are close and fresh enough to be judged, best first.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from contextlib import suppress
-from dataclasses import dataclass
 
 from services.cache.background import Background
 from services.cache.ports import QuestionEmbedder
 from services.cache.scope import Address
 from services.cache.values import Vector
 from services.chassis.errors import InvalidRequest
+from services.chassis.value import value
 
 SECONDS_PER_WINDOW = 0.5
 """A full window takes a core about 60 ms, and several times that where there is more work than cores. A bypass there
@@ -26,7 +26,7 @@ REMEMBERED = 1_024
 """Vectors that are kept for the next call about the same question: a retry, a renewed lookup, a Put after a bypass."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Embedding:
     """`vector` is None if the embedder cannot tell the text from others; `tokens` is what this call used."""
 

@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
@@ -23,13 +22,14 @@ from services.cache.room import Room, Victim
 from services.cache.scope import Address
 from services.cache.similarity import Similarity, Wanted
 from services.cache.values import Vector
+from services.chassis.value import value
 from simcore import MISSING_ID
 
 STEP = 1_000
 """Entries that a long walk handles before it lets others run: about 1 ms."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Sought:
     """At most `most` entries of the question's scope whose cosine to `vector` is at least `least`."""
 
@@ -44,7 +44,7 @@ class Entries:
 
     def __init__(self, dim: int, *, room: Room, threads: int, executor: Executor) -> None:
         """`dim`: of vectors; `threads`: that one large search may use; `executor`: where large searches run."""
-        self.similarity = Similarity(dim, threads=threads, executor=executor, seconds=time.perf_counter)
+        self.similarity = Similarity(dim, threads=threads, executor=executor, seconds=time.thread_time)
         self.room = room
         self._buckets: dict[tuple[str, str], Bucket] = {}
         self._namespaces: dict[str, dict[str, None]] = {}

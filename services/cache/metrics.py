@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -22,6 +23,9 @@ from services.cache.storable import NotStored
 from services.cache.values import Answer, CommitResult, LookupResult
 from services.chassis.batched import Batched
 
+Sums = collections.Counter[Counter]
+"""By how much each counter grows."""
+
 ABORTS = frozenset({"cancelled", "upstream_error", "truncated", "shutdown"})
 """Reasons that the contract names; others count as `other`."""
 
@@ -35,7 +39,7 @@ class CacheMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
-        self._looked_up: Batched[tuple[LookupResult, float]] = Batched(registry, lambda one: self._count(*one))
+        self._looked_up: Batched[tuple[LookupResult, float]] = Batched(registry, self._count)
         # Each lookup counts in these; finding the labels' child anew costs more than counting.
         self._lookups = cache(
             self._counter("lookups", "Lookups by outcome, a bypass by reason.", "outcome", "reason").labels
@@ -95,28 +99,31 @@ class CacheMetrics:
         """A lookup was answered after so long."""
         self._looked_up.add((result, seconds))
 
-    def _count(self, result: LookupResult, seconds: float) -> None:
-        self._seconds(result.outcome.value).observe(seconds)
-        self._compared(result)
-        if result.near_miss:
-            self._near_misses.inc()
-        self._lookups(result.outcome.value, result.bypass_reason.value if result.bypass_reason else "").inc()
-        if result.entry is not None:
-            self._save(result.entry.answer)
-            return
-        for veto in result.decision.vetoes:
-            self._vetoes(veto).inc()
-        if isinstance(result.fill, Granted):
-            self._fills("granted").inc()
-        elif isinstance(result.fill, InProgress):
-            self._fills("joined" if result.fill.near else "in_progress").inc()
+    def _count(self, looked_up: Sequence[tuple[LookupResult, float]]) -> None:
+        sums: Sums = Sums()
+        for result, seconds in looked_up:
+            self._seconds(result.outcome.value).observe(seconds)
+            self._compared(result)
+            sums[self._near_misses] += result.near_miss
+            sums[self._lookups(result.outcome.value, result.bypass_reason.value if result.bypass_reason else "")] += 1
+            if result.entry is not None:
+                self._save(result.entry.answer, sums)
+                continue
+            for veto in result.decision.vetoes:
+                sums[self._vetoes(veto)] += 1
+            if isinstance(result.fill, Granted):
+                sums[self._fills("granted")] += 1
+            elif isinstance(result.fill, InProgress):
+                sums[self._fills("joined" if result.fill.near else "in_progress")] += 1
+        _increase(sums)
 
     def waited(self, result: WaitResult | LookupResult) -> None:
         """A call that waited for another's fill was answered."""
         if isinstance(result, LookupResult) and result.entry is not None:
-            self._fills("shared").inc()
+            sums = Sums({self._fills("shared"): 1})
             self._compared(result)
-            self._save(result.entry.answer)
+            self._save(result.entry.answer, sums)
+            _increase(sums)
 
     def _compared(self, result: LookupResult) -> None:
         told = "miss" if result.entry is None else "hit"
@@ -127,10 +134,10 @@ class CacheMetrics:
         if result.audit_id:
             self._audits.labels("asked").inc()
 
-    def _save(self, answer: Answer) -> None:
-        self._saved_tokens("input").inc(answer.usage.input)
-        self._saved_tokens("output").inc(answer.usage.output)
-        self._saved_money.inc(answer.cost.nano_usd)
+    def _save(self, answer: Answer, sums: Sums) -> None:
+        sums[self._saved_tokens("input")] += answer.usage.input
+        sums[self._saved_tokens("output")] += answer.usage.output
+        sums[self._saved_money] += answer.cost.nano_usd
 
     def committed(self, result: CommitResult) -> None:
         """A fill was committed."""
@@ -201,6 +208,11 @@ class CacheMetrics:
 
     def _gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         Gauge(f"antiphon_cache_{name}", text, registry=self._registry).set_function(read)
+
+
+def _increase(sums: Sums) -> None:
+    for counter, amount in sums.items():
+        counter.inc(amount)
 
 
 def _audited(sides: Sides, value: str) -> float:

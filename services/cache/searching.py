@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import compress
 
 from services.cache.decision import (
@@ -25,6 +25,7 @@ from services.cache.entries import Entries, Sought
 from services.cache.judges import verdicts
 from services.cache.scope import Address
 from services.cache.values import Decision, Vector
+from services.chassis.value import value
 
 NOTED_SIMILARITY = 0.7
 """What is less similar is not looked for, unless the rule would serve it: it is far from every threshold that keeps
@@ -34,7 +35,7 @@ ANY = -1.0
 """No cosine is less."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Search:
     """One question on its way through the semantic tier. `bar` is its rule's."""
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.cache.bucket import Group
 from services.cache.values import Vector
+from services.chassis.value import value
 from simcore import Index, IndexPoisoned
 
 INLINE_ROWS = 32_768
@@ -33,7 +33,7 @@ EASED = 0.9
 """By which what is expected of a group falls at most from one search to the next; it rises at once."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Wanted:
     """At most `most` rows of a group that are similar to `vector`."""
 
@@ -52,7 +52,7 @@ class Similarity:
     def __init__(self, dim: int, *, threads: int, executor: Executor, seconds: Callable[[], float]) -> None:
         """`dim`: of vectors; `threads`: that one large search may use; `executor`: where large searches run.
 
-        `seconds`: a clock for what a search takes.
+        `seconds`: a clock of its thread, so that what others do at the time does not count.
         """
         self._dim = dim
         self._threads = threads
@@ -81,7 +81,9 @@ class Similarity:
             raise
 
     def _search(self, index: Index, wanted: Sequence[Wanted], least: float, now: float) -> Found:
-        begun = self._seconds()
+        read = sum(one.group.rows for one in wanted)
+        timed = read > INLINE_ROWS
+        begun = self._seconds() if timed else 0.0
         rows, scores = index.search(
             # One question is the usual case, and a view of its vector costs a tenth of a copy.
             wanted[0].vector[None, :] if len(wanted) == 1 else np.stack([one.vector for one in wanted]),
@@ -92,10 +94,10 @@ class Similarity:
             if len(wanted) == 1
             else np.array([one.group.number for one in wanted], np.uint32),
         )
-        read = sum(one.group.rows for one in wanted)
-        pace = (self._seconds() - begun) / max(read, 1)
-        for one in wanted:
-            one.group.pace = max(pace, one.group.pace * EASED)
+        if timed:
+            pace = (self._seconds() - begun) / read
+            for one in wanted:
+                one.group.pace = max(pace, one.group.pace * EASED)
         return rows.tolist(), scores.tolist()
 
     def upsert(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from services.cache.entry import Entry
@@ -136,7 +136,7 @@ class Stats:
         self.evictions: Counter[Eviction] = Counter()
         """Of all tenants."""
         self._traffic = Traffic()
-        self._looked_up: Batch[tuple[str, str, LookupResult, float, float]] = Batch(lambda one: self._count(*one))
+        self._looked_up: Batch[tuple[str, str, LookupResult, float, float]] = Batch(self._count)
 
     def __len__(self) -> int:
         """Tallies that are kept."""
@@ -153,10 +153,11 @@ class Stats:
         """Count one lookup that took so long."""
         self._looked_up.add((tenant, namespace, result, seconds, self._now()))
 
-    def _count(self, tenant: str, namespace: str, result: LookupResult, seconds: float, at: float) -> None:
-        self._traffic.count(tenant, result, at)
-        for tally in self._of(tenant, namespace, at):
-            tally.count(result, seconds)
+    def _count(self, looked_up: Sequence[tuple[str, str, LookupResult, float, float]]) -> None:
+        for tenant, namespace, result, seconds, at in looked_up:
+            self._traffic.count(tenant, result, at)
+            for tally in self._of(tenant, namespace, at):
+                tally.count(result, seconds)
 
     def shared(self, tenant: str, namespace: str, result: LookupResult) -> None:
         """Count an answer that a question waited for which was in flight for another one."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from services.cache.entry import Entry
 from services.cache.fill_values import Granted, InProgress
+from services.chassis.value import value
 from services.llm.values import Answer, GenerationOptions, Message, Tool
 
 Vector = NDArray[np.float32]
@@ -54,7 +55,7 @@ class Policy:
     """What an answer must have been made from, by name, and in which version; sorted."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Asked:
     """One lookup as its caller wants it. `token` tells this attempt from others, or is empty."""
 
@@ -84,7 +85,7 @@ class BypassReason(StrEnum):
     OVERLOADED = "overloaded"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decision:
     """Why an entry was served or not; `similarity` and `threshold` are None when nothing was compared.
 
@@ -100,7 +101,7 @@ class Decision:
     p_wrong: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LookupResult:
     """The whole answer to one lookup; `entry` is what is served, `vector` the question's embedding if it was needed.
 

@@ -7,7 +7,8 @@ processor's caches since the last one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Metric
@@ -25,7 +26,7 @@ class Batch(Generic[T]):
     They are added by one thread; any may read.
     """
 
-    def __init__(self, count: Callable[[T], None]) -> None:
+    def __init__(self, count: Callable[[Sequence[T]], None]) -> None:
         self._count = count
         self._waiting: deque[T] = deque()
 
@@ -37,18 +38,18 @@ class Batch(Generic[T]):
 
     def flush(self) -> None:
         """Count all that wait."""
-        while True:
-            try:
-                one = self._waiting.popleft()
-            except IndexError:
-                return
-            self._count(one)
+        taken = []
+        with suppress(IndexError):
+            while True:
+                taken.append(self._waiting.popleft())
+        if taken:
+            self._count(taken)
 
 
 class Batched(Batch[T], Collector):
     """For metrics of Prometheus, before which it is made: a registry asks its collectors in their order."""
 
-    def __init__(self, registry: CollectorRegistry, count: Callable[[T], None]) -> None:
+    def __init__(self, registry: CollectorRegistry, count: Callable[[Sequence[T]], None]) -> None:
         super().__init__(count)
         registry.register(self)
 

@@ -11,7 +11,8 @@ import logging
 import random
 import sys
 import traceback
-from collections.abc import Callable, MutableMapping
+from collections import Counter as Tally
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any, BinaryIO
 
 import orjson
@@ -56,13 +57,18 @@ class RpcMetrics:
         self._in_flight -= 1
         self._ended.add((self, code, seconds))
 
-    def count(self, code: str, seconds: float) -> None:
-        """Count a call that has ended."""
+    def observe(self, code: str, seconds: float) -> Counter:
+        """Take the time of a call that has ended; returns what counts it."""
         self._duration.observe(seconds)
         counter = self._by_code.get(code)
         if counter is None:
             counter = self._by_code[code] = self._total.labels(self._method, code)
-        counter.inc()
+        return counter
+
+
+def _count(ended: Sequence[tuple[RpcMetrics, str, float]]) -> None:
+    for counter, calls in Tally(method.observe(code, seconds) for method, code, seconds in ended).items():
+        counter.inc(calls)
 
 
 class Telemetry:
@@ -81,7 +87,7 @@ class Telemetry:
         self.registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
-        self.ended: Batched[tuple[RpcMetrics, str, float]] = Batched(self.registry, lambda one: one[0].count(*one[1:]))
+        self.ended: Batched[tuple[RpcMetrics, str, float]] = Batched(self.registry, _count)
         """Calls with their status and seconds, on their way to the counters below."""
         self.rpcs = Counter("antiphon_rpcs", "Calls served, by status.", ["method", "code"], registry=self.registry)
         self.rpc_duration = Histogram(

@@ -32,6 +32,9 @@ TRAFFIC = 2.0
 WITHDRAWING = frozenset({Source.AUDIT, Source.JUDGE, Source.OPERATOR})
 """Whose word that an answer is wrong takes its entry away; a client's is one voice of many."""
 
+HEAVIEST = 1e9
+"""Weight of a hit after which all are divided by it, so that none loses digits."""
+
 LEAST = 40
 """Verdicts before the level moves: until then a namespace has said nothing, and the preset it starts at was fitted."""
 
@@ -77,12 +80,21 @@ class Learner:
         self.counts: dict[Source, list[list[int]]] = {source: [[0, 0] for _ in range(len(ladder))] for source in Source}
         self.met = [0.0] * len(ladder)
         """Lookups by the rung of their best candidate."""
-        self.hits = [0.0] * len(ladder)
-        """Served of late, by rung; see `MEMORY`."""
+        self._weighed, self._weight = [0.0] * len(ladder), 1.0
+        """Hits by rung, each with the weight that it had, and that of the last one."""
         self.entries, self.drift = EntryEvidence(), Drift()
         self.held = 0
         self._fresh = 0
         self.renew()
+
+    @property
+    def hits(self) -> list[float]:
+        """Served of late, by rung; see `MEMORY`."""
+        return [one / self._weight for one in self._weighed]
+
+    @hits.setter
+    def hits(self, hits: list[float]) -> None:
+        self._weighed, self._weight = hits, 1.0
 
     def level_for(self, entry: str) -> int:
         """The loosest rung at which this entry may be served: `level`, or less if its record is bad; -1: none.
@@ -100,8 +112,10 @@ class Learner:
     def served(self, rung: int) -> None:
         """Count a hit."""
         self.met[rung] += 1
-        self.hits = [one * (1 - 1 / MEMORY) for one in self.hits]
-        self.hits[rung] += 1
+        self._weight *= MEMORY / (MEMORY - 1)
+        self._weighed[rung] += self._weight
+        if self._weight > HEAVIEST:
+            self.hits = self.hits
 
     def missed(self, rung: int) -> None:
         """Count a lookup whose best candidate was not good enough."""

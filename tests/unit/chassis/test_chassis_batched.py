@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter
 
@@ -11,7 +12,7 @@ from services.chassis.batched import TOGETHER, Batched
 
 def test_they_are_counted_in_their_order_when_enough_wait() -> None:
     counted: list[int] = []
-    batched = Batched(CollectorRegistry(), counted.append)
+    batched = Batched(CollectorRegistry(), counted.extend)
     for number in range(TOGETHER - 1):
         batched.add(number)
     assert counted == []
@@ -21,7 +22,12 @@ def test_they_are_counted_in_their_order_when_enough_wait() -> None:
 
 def test_whoever_reads_the_registry_sees_all() -> None:
     registry = CollectorRegistry()
-    batched: Batched[str] = Batched(registry, lambda name: counter.labels(name).inc())
+
+    def count(names: Sequence[str]) -> None:
+        for name in names:
+            counter.labels(name).inc()
+
+    batched: Batched[str] = Batched(registry, count)
     counter = Counter("seen", "Seen.", ["name"], registry=registry)
     for name in "aba":
         batched.add(name)
@@ -32,7 +38,7 @@ def test_whoever_reads_the_registry_sees_all() -> None:
 def test_none_is_counted_twice_or_lost_while_another_thread_reads() -> None:
     counted: list[int] = []
     registry = CollectorRegistry()
-    batched: Batched[int] = Batched(registry, counted.append)
+    batched: Batched[int] = Batched(registry, counted.extend)
     over = threading.Event()
 
     def read() -> None:

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.cache.learning import learner as learner_module
 from services.cache.learning import namespaces
-from services.cache.learning.budget import Budget
+from services.cache.learning.budget import MEMORY, Budget
 from services.cache.learning.drift import LIMIT, SETTLED, Drift
 from services.cache.learning.entry_evidence import KEPT, EntryEvidence
 from services.cache.learning.labels import ComparerError, Label, Source
@@ -351,3 +352,15 @@ def test_every_preset_is_a_rung() -> None:
 def test_a_ladder_out_of_order_is_refused(rungs: tuple[Rung, ...]) -> None:
     with pytest.raises(ValueError):
         Ladder(rungs)
+
+
+def test_hits_fade_evenly_however_many_there_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learner_module, "HEAVIEST", 1.5)  # reached again and again
+    found, plain = learner(), [0.0] * len(LADDER)
+    dice = random.Random(7)
+    for _ in range(3_000):
+        rung = dice.randrange(len(LADDER))
+        found.served(rung)
+        plain = [one * (1 - 1 / MEMORY) for one in plain]
+        plain[rung] += 1
+    assert found.hits == pytest.approx(plain)
