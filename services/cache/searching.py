@@ -87,14 +87,22 @@ class Searching:
         if not listed.candidates and listed.nearest is None and self._entries.rows(one.address):
             vetoes = (Veto.NOTHING_SIMILAR,)
             return Choice(None, Decision(threshold=one.bar.cosine, score_threshold=one.bar.score, vetoes=vetoes))
+        # Mostly the most similar one is served; then the others need not be judged.
+        first, others = listed.candidates[:1], listed.candidates[1:]
+        choice = await self._decided(one, Shortlist(first, listed.nearest, whole=True), now, until)
+        if choice.entry is None and others:
+            nearest = choice.decision if choice.decision.similarity is not None else None
+            choice = await self._decided(one, Shortlist(others, nearest, whole=True), now, until)
+        return choice if choice.entry is not None else replace(choice, near=tuple(near))
+
+    async def _decided(self, one: Search, listed: Shortlist, now: float, until: float | None) -> Choice:
         judged = await self._judged(one.address, listed, until)
         # What was deleted or replaced while long texts were compared is not there any more.
         still = [self._entries.current(candidate.entry) for candidate in listed.candidates]
         if not all(still):
             listed = replace(listed, candidates=tuple(compress(listed.candidates, still)))
             judged = list(compress(judged, still))
-        choice = choose(listed, judged, one.address, one.rule, bar=one.bar, now=now)
-        return choice if choice.entry is not None else replace(choice, near=tuple(near))
+        return choose(listed, judged, one.address, one.rule, bar=one.bar, now=now)
 
     async def look_at(self, address: Address, vector: Vector, most: int) -> list[tuple[Candidate, Verdict]]:
         """The most similar entries of a question's scope with a verdict on each, however far they are."""

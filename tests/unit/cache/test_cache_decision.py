@@ -81,6 +81,14 @@ async def test_the_best_that_passes_is_served_and_a_miss_tells_of_the_nearest() 
         assert missed.decision.similarity == pytest.approx(0.99, abs=1e-5)
 
 
+async def test_where_the_most_similar_one_passes_no_other_is_judged() -> None:
+    judge = Scripted(first=0.9, second=0.9)
+    async with benched(judge=judge) as bench:
+        await stored(bench, ("first", 0.99), ("second", 0.95))
+        assert (await bench.look(ASKED, ONLY)).entry.answer.text == "first"
+        assert judge.asked == [["first"]]
+
+
 async def test_four_are_judged_however_many_of_the_better_ones_are_too_old() -> None:
     judge = Scripted(young3=0.9, young4=0.9)
     async with benched(judge=judge) as bench:
@@ -89,7 +97,7 @@ async def test_four_are_judged_however_many_of_the_better_ones_are_too_old() -> 
         await stored(bench, *((f"young{number}", 0.95 - number / 100) for number in range(5)))
         found = await bench.look(ASKED, dataclasses.replace(ONLY, max_age=50.0))
         assert found.entry.answer.text == "young3"
-        assert judge.asked == [["young0", "young1", "young2", "young3"]]
+        assert judge.asked == [["young0"], ["young1", "young2", "young3"]]
         del judge.scores["young3"]
         assert (await bench.look(ASKED, dataclasses.replace(ONLY, max_age=50.0))).outcome is Outcome.MISS
 
