@@ -97,7 +97,7 @@ async def test_four_are_judged_however_many_of_the_better_ones_are_too_old() -> 
         await stored(bench, *((f"young{number}", 0.95 - number / 100) for number in range(5)))
         found = await bench.look(ASKED, dataclasses.replace(ONLY, max_age=50.0))
         assert found.entry.answer.text == "young3"
-        assert judge.asked == [["young0"], ["young1", "young2", "young3"]]
+        assert judge.asked == [["young0", "young1", "young2", "young3"]]
         del judge.scores["young3"]
         assert (await bench.look(ASKED, dataclasses.replace(ONLY, max_age=50.0))).outcome is Outcome.MISS
 
