@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from services.embedding.windows import EDGE_PIECES, body_windows, combine, spans
 
 
+@pytest.mark.fault(84)
 @given(st.integers(0, 5_000), st.integers(1, 600))
 def test_every_piece_is_in_the_body_and_no_window_is_too_long(pieces: int, capacity: int) -> None:
     found = spans(pieces, capacity)
@@ -19,6 +20,7 @@ def test_every_piece_is_in_the_body_and_no_window_is_too_long(pieces: int, capac
     assert all(0 <= end - start <= capacity for start, end in found)
 
 
+@pytest.mark.fault(84)
 @given(st.integers(1, 5_000), st.integers(1, 600))
 def test_a_long_text_has_full_windows_up_to_its_end_and_both_edges(pieces: int, capacity: int) -> None:
     found = spans(pieces, capacity)
