@@ -70,7 +70,7 @@ class _Finders:
         elif value.message_type is not None and _reaches_enum(value.message_type, set()):
             inner = self._walk(value.message_type)
             if field.is_repeated:
-                walk.many.append((field.name, is_map, inner.find_below))
+                walk.many.append((field.name, is_map, inner.find))
             else:
                 walk.messages.append((field.name, inner))
 
@@ -84,26 +84,23 @@ class _Walk:
         self.enums: list[tuple[str, frozenset[int]]] = []
         self.messages: list[tuple[str, _Walk]] = []
         self.many: list[tuple[str, bool, Callable[[Any], str | None]]] = []
-        """Name, whether it is a map, and what gives an item's rest of the path or None."""
+        """Name, whether it is a map, and what gives the path below an item, empty if it is the item itself, or None."""
 
     def find(self, message: Any) -> str | None:
         for name, known in self.enums:
             if getattr(message, name) not in known:
                 return name
         for name, walk in self.messages:
-            if message.HasField(name) and (below := walk.find_below(getattr(message, name))) is not None:
-                return name + below
+            if message.HasField(name) and (below := walk.find(getattr(message, name))) is not None:
+                return f"{name}.{below}"
         for name, is_map, look in self.many:
             items = getattr(message, name)
             for index, item in enumerate(items.values() if is_map else items):
                 if (below := look(item)) is not None:
                     # A map's keys are the caller's data and stay out of the path.
-                    return name + below if is_map else f"{name}[{index}]{below}"
+                    place = name if is_map else f"{name}[{index}]"
+                    return f"{place}.{below}" if below else place
         return None
-
-    def find_below(self, message: Any) -> str | None:
-        path = self.find(message)
-        return None if path is None else "." + path
 
 
 def _is_map(field: FieldDescriptor) -> bool:
