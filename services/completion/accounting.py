@@ -65,6 +65,7 @@ class Accounting:
                 latency=call.ended - call.began,
                 time_to_first_token=None if call.first_content is None else call.first_content - call.began,
                 status=call.status,
+                policy_version=routing.policy_version if routing.foregone else "",
             )
         )
 

@@ -131,8 +131,11 @@ class Pipeline:
         fill.transcript.open(model.name, turn.part.outcome)
 
     async def _route(self, fill: Fill, turn: CacheTurn) -> Routing:
-        """Ask the router; choose from the last copy of the catalogue if it does not answer."""
+        """Ask the router if there is a choice; choose from the last copy of the catalogue if it does not answer."""
         request = fill.request
+        explicit = self._models.explicit(request)
+        if explicit is not None and self._caller.callable(request.question.model):
+            return explicit
         timeout = min(self._timeouts.route, fill.remaining())
         try:
             routing = await self._router.route(request, turn.embedding, timeout=timeout)

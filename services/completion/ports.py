@@ -188,13 +188,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Candidates, best first, and why. `decision_id` is empty if the router was not asked."""
+    """Candidates, best first, and why. `decision_id` is empty if the router should have been asked and was not."""
 
     candidates: tuple[Candidate, ...]
     decision_id: str = ""
     complexity: Tier | None = None
     reasons: tuple[str, ...] = ()
     policy_version: str = ""
+    foregone: bool = False
+    """There was nothing to decide, so the router hears of it with the first report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +246,8 @@ class CallReport:
     latency: float
     time_to_first_token: float | None
     status: CallStatus
+    policy_version: str = ""
+    """Of a decision that the router was not asked for."""
 
 
 @dataclass(frozen=True, slots=True)
