@@ -163,7 +163,8 @@ def at_hand(response: aiohttp.ClientResponse) -> bytes:
 
     The library's own `read_nowait` would raise then, and what came before the break would be lost.
     """
-    return response.content._read_nowait(-1)
+    content = response.content
+    return content._read_nowait(-1) if content._buffer else b""
 
 
 def _proxy(url: URL) -> str | None:
