@@ -209,7 +209,7 @@ class Caller:
                     call.status = CallStatus.CANCELLED
                 source = SOURCE if ends else f"{SOURCE}.{len(run.calls)}"
                 settling = self._accounting.settle(run.fill, run.routing, call, source)
-                if call.status is CallStatus.UPSTREAM_ERROR:
+                if settling is not None and call.status is CallStatus.UPSTREAM_ERROR:
                     run.settling.append(settling)
         return answer
 

@@ -150,7 +150,7 @@ def _refusal(model: Model, request: Request, tokens: RequestTokens) -> AntiphonE
     if excluded or (wanted or 0) > model.max_output_tokens or not _needed(request, tokens) <= model.capabilities:
         return FailedPrecondition("the model does not satisfy the constraints", reason=Reason.NO_MODEL_FITS)
     room = model.context_tokens - (_output(model, request) if wanted is None else wanted)
-    if tokens.input(model).expected > room:
+    if not tokens.fits(model, room):
         return InvalidRequest(
             "the prompt is longer than the context of every allowed model",
             reason=Reason.CONTEXT_TOO_LONG,

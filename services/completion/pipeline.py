@@ -161,7 +161,7 @@ class Pipeline:
         return tuple(dict.fromkeys((*turn.degraded, *self._surroundings())))
 
     def _count(self, completed: Completed) -> None:
-        self._metrics.outcomes.labels(completed.cache.outcome.value).inc()
+        self._metrics.outcome(completed.cache.outcome.value).inc()
         for reason in completed.degraded:
             self._metrics.degraded.labels(reason).inc()
 

@@ -90,7 +90,10 @@ class Request:
     """A request that shares its fill with every other request of the same `key`."""
 
     key: bytes
-    """Equal for requests that ask the same of the same models under the same cache policy, else different."""
+    """Equal for requests that ask the same of the same models under the same cache policy, else different.
+
+    Empty if the cache is bypassed: such a request shares with no other.
+    """
     question: Question
     caller: Caller
     """Whom every call serves that is made for this request, behind its back, too. Sharing never crosses tenants."""
