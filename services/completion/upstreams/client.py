@@ -13,10 +13,13 @@ import ssl
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
+from typing import Any
 
 import aiohttp
 import orjson
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
@@ -74,8 +77,20 @@ def own_headers(upstream: str, api_key: str | None, headers: Mapping[str, str]) 
     return own
 
 
+class _Protocol(ResponseHandler):
+    """Resumes reading where it was paused; the library does it, parser and transport, with every piece that is read."""
+
+    def resume_reading(self, *args: bool, **named: bool) -> None:
+        if self._reading_paused:
+            super().resume_reading(*args, **named)
+
+
 class _Connector(aiohttp.TCPConnector):
     """Closes an idle connection on which something came unasked: it would be read as the answer to the next request."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._factory = partial[ResponseHandler](_Protocol, loop=self._loop)
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
         while (connection := await super()._get(key, traces)) is not None:
