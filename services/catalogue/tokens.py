@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from math import inf
 from pathlib import Path
@@ -25,6 +24,7 @@ from tokenizers import Tokenizer
 
 from services.catalogue.catalogue import Catalogue, CatalogueError
 from services.catalogue.values import Model
+from services.chassis.value import value
 from services.llm.values import GenerationOptions, ImagePart, Json, Message, TextPart, Tool
 
 MESSAGE_TOKENS = (4, 16)
@@ -61,7 +61,7 @@ _FOUR_BYTE_LEADS = bytes(range(0xF0, 0xF8))
 _HIGH_BYTES = bytes(range(0x80, 0x100))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TokenEstimate:
     """A number of tokens: what to expect, and a bound that it does not exceed (equal if `exact`)."""
 

@@ -12,12 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from services.chassis.errors import AntiphonError, Exhausted, Internal, Reason
+from services.chassis.value import value
 from services.completion.ports import Outcome
 from services.completion.result import Completed
 from services.completion.streaming.content import Content, joined, size
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Opened:
     """The answer begins."""
 
