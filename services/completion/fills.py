@@ -267,7 +267,7 @@ class Listener:
         if transcript.opened is not None:
             yield transcript.opened
         told = self._replaying.tell(
-            transcript.since(0, transcript.limit)[0],
+            transcript.pieces,
             View(shown),
             tokens_per_second=tokens_per_second,
             heartbeat=heartbeat,

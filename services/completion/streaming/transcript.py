@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from services.chassis.errors import AntiphonError, Exhausted, Internal, Reason
@@ -56,6 +56,11 @@ class Transcript:
     def size(self) -> int:
         """Bytes of the content so far."""
         return self._size
+
+    @property
+    def pieces(self) -> Sequence[Content]:
+        """All of the content so far, as it came; shared by all readers."""
+        return self._pieces
 
     def __len__(self) -> int:
         return len(self._pieces)
