@@ -13,8 +13,10 @@ import ssl
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
+from ipaddress import ip_address, ip_network
 from typing import Any, cast
 
 import aiohttp
@@ -188,8 +190,23 @@ def _proxy(url: URL) -> str | None:
     if urllib.request.proxy_bypass(host if url.explicit_port is None else f"{host}:{url.explicit_port}"):
         return None
     proxies = urllib.request.getproxies()
+    if _within_ranges(host, proxies.get("no", "")):
+        return None
     proxy = proxies.get(url.scheme) or proxies.get("all")
     return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+
+
+def _within_ranges(host: str, bypassed: str) -> bool:
+    """Whether a host is an IP address in a range of NO_PROXY, as curl and Go take them; Python looks at names only."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    for word in bypassed.split(","):
+        with suppress(ValueError):
+            if "/" in word and address in ip_network(word.strip(), strict=False):
+                return True
+    return False
 
 
 def _retry_after(response: aiohttp.ClientResponse, now: Callable[[], float]) -> float | None:
