@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import Self
 
@@ -24,6 +24,7 @@ from tokenizers import Tokenizer
 
 from services.catalogue.catalogue import Catalogue, CatalogueError
 from services.catalogue.values import Model
+from services.chassis.value import value
 from services.llm.values import GenerationOptions, ImagePart, Json, Message, TextPart, Tool
 
 MESSAGE_TOKENS = (4, 16)
@@ -42,6 +43,9 @@ IMAGE_TOKENS_EXPECTED = 765
 EXACT_CHARS = 262_144
 """A longer text is estimated even if its tokenizer is at hand: tokenizing takes far longer than routing may."""
 
+_MOST_BYTES = 4
+"""Of a character in UTF-8."""
+
 _LETTERS_PER_TOKEN = 4.2
 _DIGITS_PER_TOKEN = 3.0
 _SIGNS_PER_TOKEN = 1.5
@@ -57,7 +61,7 @@ _FOUR_BYTE_LEADS = bytes(range(0xF0, 0xF8))
 _HIGH_BYTES = bytes(range(0x80, 0x100))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TokenEstimate:
     """A number of tokens: what to expect, and a bound that it does not exceed (equal if `exact`)."""
 
@@ -162,6 +166,10 @@ class RequestTokens:
         """Number of pictures in all messages."""
         return sum(isinstance(part, ImagePart) for message in self._messages for part in message.parts)
 
+    def fits(self, model: Model, room: int) -> bool:
+        """Whether no more tokens than `room` are to be expected; counted only where the texts' lengths do not tell."""
+        return self._most(model) <= room or self.input(model).expected <= room
+
     def input(self, model: Model) -> TokenEstimate:
         """Return the input tokens for `model`; never exact, because the template around the texts is not known."""
         counted = self._counted.get(model.tokenizer)
@@ -170,6 +178,15 @@ class RequestTokens:
         return counted + TokenEstimate(
             self.images * min(IMAGE_TOKENS_EXPECTED, model.image_tokens), self.images * model.image_tokens
         )
+
+    def _most(self, model: Model) -> float:
+        """Return a bound that takes no look at the texts; infinite where JSON has to be written for it."""
+        if self._tools or self._options.response_format:
+            return inf
+        calls = sum(len(message.tool_calls) for message in self._messages)
+        texts = sum(_MOST_BYTES * len(text) + 1 for text in _texts(self._messages))
+        around = REQUEST_TOKENS[1] + MESSAGE_TOKENS[1] * len(self._messages) + TOOL_CALL_TOKENS[1] * calls
+        return texts + around + self.images * model.image_tokens
 
     def _count(self, tokenizer: Path | None) -> TokenEstimate:
         total = _times(REQUEST_TOKENS, 1) + _times(MESSAGE_TOKENS, len(self._messages))

@@ -40,18 +40,23 @@ class Accounting:
         call.usage, call.cost, call.status = usage, price(usage, call.model), CallStatus.OK
         return usage
 
-    def settle(self, fill: Fill, routing: Routing, call: UpstreamCall, source: str) -> asyncio.Task[None]:
-        """Count what an ended call took and tell the router; `attempt` is right once the task is done."""
+    def settle(self, fill: Fill, routing: Routing, call: UpstreamCall, source: str) -> asyncio.Task[None] | None:
+        """Count what an ended call took and tell the router; `attempt` is right once the task, if any, is done."""
         if call.status is not CallStatus.CANCELLED:
-            self.metrics.attempts.labels(call.model.name, _result(call)).inc()
-        return self.background.spawn(self._settle(fill, routing, call, source), "report")
-
-    async def _settle(self, fill: Fill, routing: Routing, call: UpstreamCall, source: str) -> None:
+            self.metrics.attempt(call.model.name, _result(call)).inc()
         if call.usage is None and call.may_be_billed:
-            written = call.draft.written
-            call.usage = call.draft.usage or await self.estimator.usage(call.question, written, call.model)
-            call.cost = price(call.usage, call.model)
-        self.metrics.cost.labels(call.model.name).inc(call.cost.nano_usd)
+            return self.background.spawn(self._estimate(fill, routing, call, source), "report")
+        self._note(fill, routing, call, source)
+        return None
+
+    async def _estimate(self, fill: Fill, routing: Routing, call: UpstreamCall, source: str) -> None:
+        written = call.draft.written
+        call.usage = call.draft.usage or await self.estimator.usage(call.question, written, call.model)
+        call.cost = price(call.usage, call.model)
+        self._note(fill, routing, call, source)
+
+    def _note(self, fill: Fill, routing: Routing, call: UpstreamCall, source: str) -> None:
+        self.metrics.cost_of(call.model.name).inc(call.cost.nano_usd)
         if call.usage is not None:
             self.spent(fill.request.caller.key_id, call.usage.input + call.usage.output)
         self.reporting.report(
@@ -65,6 +70,7 @@ class Accounting:
                 latency=call.ended - call.began,
                 time_to_first_token=None if call.first_content is None else call.first_content - call.began,
                 status=call.status,
+                policy_version=routing.policy_version if routing.foregone else "",
             )
         )
 

@@ -91,7 +91,7 @@ class CacheTurn:
     _over: bool = False
     _made: Answer | None = None
     _renewing: asyncio.Task[None] | None = None
-    _token: str = field(default_factory=lambda: uuid.uuid4().hex)
+    _token: str = ""
 
     async def ask(self) -> Hit | None:
         """Return a stored answer or one that another process makes, or None if this fill has to make it.
@@ -101,6 +101,7 @@ class CacheTurn:
         if self.request.policy.mode is CacheMode.BYPASS:
             self.part = CachePart(Outcome.BYPASS, bypass_reason="policy")
             return None
+        self._token = uuid.uuid4().hex
         for _ in range(LOOKUPS):
             found = await self._lookup()
             if found is None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from services.catalogue.values import Model, UpstreamSpec
 from services.chassis.errors import AntiphonError, DeadlineExceeded, Exhausted, FailedPrecondition, Reason, Unavailable
+from services.chassis.value import value
 from services.completion import continuing, upstream_call
 from services.completion.accounting import SOURCE, Accounting, attempt
 from services.completion.draft import Draft
@@ -65,7 +66,7 @@ class Attempts:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Called:
     """The answer and the attempts that it took. `continued`: several models wrote it, one after the other broke off."""
 
@@ -209,7 +210,7 @@ class Caller:
                     call.status = CallStatus.CANCELLED
                 source = SOURCE if ends else f"{SOURCE}.{len(run.calls)}"
                 settling = self._accounting.settle(run.fill, run.routing, call, source)
-                if call.status is CallStatus.UPSTREAM_ERROR:
+                if settling is not None and call.status is CallStatus.UPSTREAM_ERROR:
                     run.settling.append(settling)
         return answer
 

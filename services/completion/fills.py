@@ -179,18 +179,19 @@ class Listener:
 
         `called` is awaited as soon as a model was called for it.
         """
-        transcript = self.fill.transcript
-        if called is not None:
-            if not await self._within(transcript.call(), self.deadline.remaining()):
-                raise self._late()
-            if transcript.called:
-                await called()
-        if not await self._within(transcript.change(0), self.deadline.remaining()):
-            raise self._late()
-        self._first_content = self._monotonic()
-        if not await self._within(transcript.end(), self.deadline.remaining()):
+        if not await self._within(self._wait(called), self.deadline.remaining()):
             raise self._late()
         return self.delivered()
+
+    async def _wait(self, called: Callable[[], Awaitable[None]] | None) -> None:
+        transcript = self.fill.transcript
+        if called is not None:
+            await transcript.call()
+            if transcript.called:
+                await called()
+        await transcript.change(0)
+        self._first_content = self._monotonic()
+        await transcript.end()
 
     def events(
         self, heartbeat: float, shown: TextEvents = TextEvents.DELTAS, *, tokens_per_second: float = 0
@@ -211,19 +212,20 @@ class Listener:
         quiet_until = self._monotonic() + heartbeat
         sent, slow_until = 0, self._monotonic()
         while True:
-            quiet = max(quiet_until - self._monotonic(), 0.0)
-            if not await self._within(transcript.change(position, told=told), self.deadline.within(quiet)):
-                if self.deadline.passed:
-                    raise self._late()
-                yield Beat()
-                quiet_until = self._monotonic() + heartbeat
-                continue
+            if (early := min(slow_until, quiet_until) - self._monotonic()) > 0:
+                await transcript.gathered(sent + self._pace.size, self.deadline.within(early))
+            if not transcript.changed(position, told=told):
+                quiet = self.deadline.within(max(quiet_until - self._monotonic(), 0.0))
+                if not await self._within(transcript.change(position, told=told), quiet):
+                    if self.deadline.passed:
+                        raise self._late()
+                    yield Beat()
+                    quiet_until = self._monotonic() + heartbeat
+                    continue
             if transcript.called and not told:
                 told = True
                 yield Called()
                 quiet_until = self._monotonic() + heartbeat
-            if (early := slow_until - self._monotonic()) > 0:
-                await self._within(transcript.gathered(sent + self._pace.size), self.deadline.within(early))
             pieces, position, taken = transcript.since(position, self._pace.backlog)
             sent += taken
             written, given = transcript.size, self._monotonic()
@@ -265,7 +267,7 @@ class Listener:
         if transcript.opened is not None:
             yield transcript.opened
         told = self._replaying.tell(
-            transcript.since(0, transcript.limit)[0],
+            transcript.pieces,
             View(shown),
             tokens_per_second=tokens_per_second,
             heartbeat=heartbeat,

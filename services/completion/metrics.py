@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from prometheus_client import CollectorRegistry, Counter
 
 
@@ -70,10 +72,16 @@ class Metrics:
             registry=registry,
         )
 
+        # Looked up once each: that costs more than counting.
+        self.request = {shared: self.requests.labels("true" if shared else "false") for shared in (True, False)}
+        self.outcome = cache(self.outcomes.labels)
+        self.attempt = cache(self.attempts.labels)
+        self.cost_of = cache(self.cost.labels)
+
     def key_happened(self, event: str) -> None:
         """Something happened to an idempotency key."""
         self.keys.labels(event).inc()
 
     def requested(self, shared: bool) -> None:
         """A request came."""
-        self.requests.labels("true" if shared else "false").inc()
+        self.request[shared].inc()

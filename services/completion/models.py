@@ -6,17 +6,18 @@ own file, as the router may have been given a newer one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 
 from services.catalogue.catalogue import Catalogue
+from services.catalogue.decision_ids import EXPLICIT_POLICY, new_id
 from services.catalogue.money import price
 from services.catalogue.tokens import RequestTokens, TokenCounter
 from services.catalogue.values import Capability, Model, Prices, Tier
 from services.chassis.errors import AntiphonError, FailedPrecondition, InvalidRequest, Reason
 from services.completion.ports import Candidate, ListedModel, Routing
-from services.completion.request import Objective, Request
-from services.llm.values import Usage
+from services.completion.request import Constraints, Objective, Request
+from services.llm.values import TextPart, Usage
 
 PRUDENT_TIER = Tier.MODERATE
 """Nobody has judged the prompt; a model for middling ones is good enough for most, and dear for few."""
@@ -26,6 +27,11 @@ EXPECTED_OUTPUT = 400
 
 FALLBACK_POLICY = "fallback/1"
 
+INLINE_CHARS = 32_768
+"""Longer conversations are the router's to look at: counting their tokens takes a millisecond and more."""
+
+_NO_CONSTRAINTS = Constraints()
+
 
 class ModelBook:
     """The catalogue with the router's last word on it."""
@@ -34,6 +40,7 @@ class ModelBook:
         self._catalogue = catalogue
         self._counter = counter
         self._models: Mapping[str, Model] = {model.name: model for model in catalogue.models}
+        self._listed: Set[str] = frozenset()
 
     def resolve(self, name: str, *, field: str) -> str:
         """Return the catalogue's name for a name or alias; `InvalidRequest(UNKNOWN_MODEL)` on `field`."""
@@ -49,6 +56,35 @@ class ModelBook:
         self._models = {
             name: _merged(model, news[name]) if name in news else model for name, model in self._models.items()
         }
+        self._listed = news.keys() & self._models.keys()
+
+    def unlisted(self) -> None:
+        """The router does not answer: what it listed last is no longer its word."""
+        self._listed = frozenset()
+
+    def explicit(self, request: Request) -> Routing | None:
+        """Return what the router would decide if there is nothing to decide, else None: it has to be asked.
+
+        So it is where the caller names a model and wishes nothing more, and the router lists the model with room enough
+        for the question. A call of the router would cost as much as all that is done around the model's own.
+        """
+        question = request.question
+        if question.model not in self._listed or request.routing_policy or request.constraints != _NO_CONSTRAINTS:
+            return None
+        texts = (part.text for message in question.messages for part in message.parts if isinstance(part, TextPart))
+        if sum(map(len, texts)) > INLINE_CHARS:
+            return None
+        model = self._models[question.model]
+        tokens = self._counter.request(question.messages, question.tools, question.options)
+        if _refusal(model, request, tokens) is not None:
+            return None
+        return Routing(
+            candidates=(Candidate(model.name, model.upstream),),
+            decision_id=new_id(request.caller.tenant),
+            reasons=("explicit model",),
+            policy_version=EXPLICIT_POLICY,
+            foregone=True,
+        )
 
     def route(self, request: Request) -> Routing:
         """Choose without the router: constraints first, then the cheapest of the models that are prudent.
@@ -114,12 +150,14 @@ def _refusal(model: Model, request: Request, tokens: RequestTokens) -> AntiphonE
     if excluded or (wanted or 0) > model.max_output_tokens or not _needed(request, tokens) <= model.capabilities:
         return FailedPrecondition("the model does not satisfy the constraints", reason=Reason.NO_MODEL_FITS)
     room = model.context_tokens - (_output(model, request) if wanted is None else wanted)
-    if tokens.input(model).expected > room:
+    if not tokens.fits(model, room):
         return InvalidRequest(
             "the prompt is longer than the context of every allowed model",
             reason=Reason.CONTEXT_TOO_LONG,
             field="messages",
         )
+    if limits.max_cost is None and limits.max_latency is None:
+        return None
     cost, latency = _expected(model, request, tokens)
     if (limits.max_cost is not None and cost > limits.max_cost) or (
         limits.max_latency is not None and latency > limits.max_latency

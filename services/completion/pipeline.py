@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
+from weakref import WeakValueDictionary
 
 from services.catalogue.values import Model
 from services.chassis.errors import (
@@ -67,6 +68,8 @@ class Pipeline:
         self._timeouts = timeouts
         self._metrics = metrics
         self._surroundings = surroundings
+        self._told: WeakValueDictionary[str, Fill] = WeakValueDictionary()
+        """By stored entry, the fill that began to tell it last."""
 
     async def make(self, fill: Fill) -> None:
         """Make the answer of one fill and end its transcript; raises what the listeners shall get."""
@@ -105,10 +108,20 @@ class Pipeline:
                 turn.give_up(reason)
 
     def _replay(self, fill: Fill, turn: CacheTurn, hit: Hit) -> Completed:
-        fill.transcript.open_stored(hit.answer.model, turn.part.outcome, _content(hit.answer))
+        answer = self._one_copy(fill, turn.place.entry_id, hit.answer)
+        fill.transcript.open_stored(answer.model, turn.part.outcome, _content(answer))
         return Completed(
-            hit.answer, turn.part, served_from=hit.served_from, degraded=self._degraded(turn), place=turn.place
+            answer, turn.part, served_from=hit.served_from, degraded=self._degraded(turn), place=turn.place
         )
+
+    def _one_copy(self, fill: Fill, entry_id: str, answer: Answer) -> Answer:
+        """Return the answer as a fill has it that is still read: hundreds of slow readers share one copy."""
+        other = self._told.get(entry_id)
+        if entry_id:
+            self._told[entry_id] = fill
+        if other is None or other.transcript.completed is None or other.transcript.completed.answer != answer:
+            return answer
+        return other.transcript.completed.answer
 
     async def _buy(self, fill: Fill, turn: CacheTurn) -> Completed:
         routing = await self._route(fill, turn)
@@ -131,8 +144,11 @@ class Pipeline:
         fill.transcript.open(model.name, turn.part.outcome)
 
     async def _route(self, fill: Fill, turn: CacheTurn) -> Routing:
-        """Ask the router; choose from the last copy of the catalogue if it does not answer."""
+        """Ask the router if there is a choice; choose from the last copy of the catalogue if it does not answer."""
         request = fill.request
+        explicit = self._models.explicit(request)
+        if explicit is not None and self._caller.callable(request.question.model):
+            return explicit
         timeout = min(self._timeouts.route, fill.remaining())
         try:
             routing = await self._router.route(request, turn.embedding, timeout=timeout)
@@ -158,7 +174,7 @@ class Pipeline:
         return tuple(dict.fromkeys((*turn.degraded, *self._surroundings())))
 
     def _count(self, completed: Completed) -> None:
-        self._metrics.outcomes.labels(completed.cache.outcome.value).inc()
+        self._metrics.outcome(completed.cache.outcome.value).inc()
         for reason in completed.degraded:
             self._metrics.degraded.labels(reason).inc()
 

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from services.catalogue.values import Capability, Tier
 from services.chassis.auth.values import Caller
+from services.chassis.value import value
 from services.completion.request import CachePolicy, Question, Request
 from services.llm.values import Answer, Cost, Usage
 
@@ -178,7 +179,7 @@ class Cache(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Candidate:
     """A model that can take the request; names are the catalogue's."""
 
@@ -186,15 +187,17 @@ class Candidate:
     upstream: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Routing:
-    """Candidates, best first, and why. `decision_id` is empty if the router was not asked."""
+    """Candidates, best first, and why. `decision_id` is empty if the router should have been asked and was not."""
 
     candidates: tuple[Candidate, ...]
     decision_id: str = ""
     complexity: Tier | None = None
     reasons: tuple[str, ...] = ()
     policy_version: str = ""
+    foregone: bool = False
+    """There was nothing to decide, so the router hears of it with the first report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +232,7 @@ class CallStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CallReport:
     """What one call of a model took. Times in seconds."""
 
@@ -244,6 +247,8 @@ class CallReport:
     latency: float
     time_to_first_token: float | None
     status: CallStatus
+    policy_version: str = ""
+    """Of a decision that the router was not asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ WAITING_REPORTS = 10_000
 TOGETHER = 256
 """Reports of one caller in one call, as many as the router takes: a call costs both sides far more than a report."""
 
-GATHER_SECONDS = 0.2
+GATHER_SECONDS = 0.5
 """In which reports gather for the next call."""
 
 KEEP_SECONDS = 600.0

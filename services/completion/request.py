@@ -5,11 +5,12 @@ Times are seconds, money is nano-USD.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from services.catalogue.values import Capability
 from services.chassis.auth.values import Caller
+from services.chassis.value import value
 from services.completion.resilience.policy import AttemptPolicy
 from services.llm.values import GenerationOptions, Message, Tool
 
@@ -36,7 +37,7 @@ class Objective(StrEnum):
     LATENCY = "latency"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CachePolicy:
     """What a caller asks of the cache; `None` means: the operator's limit."""
 
@@ -58,7 +59,7 @@ class CachePolicy:
         return not self.no_store and self.mode in {CacheMode.DEFAULT, CacheMode.REFRESH}
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Question:
     """A conversation with all that decides which stored answers fit it."""
 
@@ -72,7 +73,7 @@ class Question:
     """A digest of the caller's routing wishes; empty if it has none."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Constraints:
     """What a model must satisfy beyond what the request itself needs."""
 
@@ -85,12 +86,15 @@ class Constraints:
     capabilities: frozenset[Capability] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Request:
     """A request that shares its fill with every other request of the same `key`."""
 
     key: bytes
-    """Equal for requests that ask the same of the same models under the same cache policy, else different."""
+    """Equal for requests that ask the same of the same models under the same cache policy, else different.
+
+    Empty if the cache is bypassed: such a request shares with no other.
+    """
     question: Question
     caller: Caller
     """Whom every call serves that is made for this request, behind its back, too. Sharing never crosses tenants."""

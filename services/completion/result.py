@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from services.chassis.value import value
 from services.completion.ports import Decision, Outcome, Routing, ServedFrom
 from services.llm.values import Answer, Cost, Usage
 
 ATTEMPT_OK = "OK"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Attempt:
     """One call of a model's server; `result` is `OK` or the reason of the failure, `duration` in seconds.
 
@@ -28,7 +29,7 @@ class Attempt:
     offset: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CachePart:
     """How the cache took part in a fill."""
 
@@ -52,7 +53,7 @@ class EntryPlace:
         self.entry_id, self.settled = entry_id, True
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Completed:
     """A finished answer with how it came about; the same for all listeners of a fill."""
 
@@ -69,7 +70,7 @@ class Completed:
     """Known later than the rest: an answer is stored behind its callers' backs."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Delivered:
     """A finished answer as one listener gets it. Times are in seconds since the listener came."""
 

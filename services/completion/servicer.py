@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -15,6 +14,8 @@ from services.chassis.call import Call
 from services.chassis.deadline import Deadline
 from services.chassis.errors import AntiphonError
 from services.chassis.handler import server_stream, unary
+from services.chassis.random_ids import RandomIds
+from services.chassis.value import value
 from services.completion.feedback import Feedback
 from services.completion.fills import Fills
 from services.completion.idempotency.keys import Asked, Kept, Keys
@@ -41,11 +42,14 @@ STREAM_DEADLINE = 600.0
 FEEDBACK_DEADLINE = 5.0
 """The same, for a call that waits for no model."""
 
+ID_BYTES = 16
+"""Of a completion's id."""
+
 SLOW_SECONDS = 30.0
 """A model takes its time; only a call that took longer than this is remarkable."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Wishes:
     """How a stream is to be sent; `heartbeat` in seconds, `pace` in tokens per second of a replay, 0: at once."""
 
@@ -54,7 +58,7 @@ class _Wishes:
     pace: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Ids:
     """Of a completion and of the request for it."""
 
@@ -87,6 +91,7 @@ class CompletionServicer:
 
         `heartbeat`: seconds of silence between those of a stream; `pace`: tokens per second of a replay, 0: at once.
         """
+        self._ids = RandomIds(ID_BYTES)
         self._replaying = replaying
         self._heartbeat = heartbeat
         self._pace = pace
@@ -111,7 +116,7 @@ class CompletionServicer:
             _no_second_purchase(lambda: listener.fill.called, call),
         ):
             delivered = await listener.result(call.commit)
-        completion_id = uuid.uuid4().hex
+        completion_id = self._ids.next()
         self._feedback.remember(completion_id, asked, delivered.completed)
         return write_response(delivered, completion_id, request.request_id or call.request_id)
 
@@ -169,7 +174,7 @@ class CompletionServicer:
         return completion_pb2.SubmitFeedbackResponse(recorded=recorded)
 
     def _with_key(self, key: str, request: completion_pb2.CompleteRequest, asked: Request, call: Call) -> Asked:
-        completion_id, request_id = uuid.uuid4().hex, request.request_id or call.request_id
+        completion_id, request_id = self._ids.next(), request.request_id or call.request_id
 
         def write(delivered: Delivered, degraded: tuple[str, ...]) -> bytes:
             # Here, as whoever repeats the key gets the same completion, also if all who wait now have left.
@@ -182,7 +187,7 @@ class CompletionServicer:
         """What makes the messages of a stream; it needs the call no more."""
         if key := read_key(request, "request."):
             return partial(self._stream_keyed, self._with_key(key, request, asked, call))
-        return partial(self._stream, asked, _Ids(uuid.uuid4().hex, request.request_id or call.request_id))
+        return partial(self._stream, asked, _Ids(self._ids.next(), request.request_id or call.request_id))
 
     async def _stream(
         self, asked: Request, ids: _Ids, wishes: _Wishes, deadline: Deadline, stream_id: str = ""

@@ -77,5 +77,6 @@ class Surroundings:
         try:
             self._models.update(await self._listing.list_models(timeout=CALL_SECONDS))
         except AntiphonError:
+            self._models.unlisted()
             return False
         return True

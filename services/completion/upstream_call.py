@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
 
 from services.catalogue.values import Model
 from services.chassis.errors import AntiphonError, DeadlineExceeded, FailedPrecondition, Reason, Unavailable
@@ -12,7 +14,7 @@ from services.completion.draft import Draft
 from services.completion.ports import CallStatus
 from services.completion.request import Question
 from services.completion.streaming.transcript import Transcript
-from services.completion.upstreams.protocol import ChatEvent, RateLimit
+from services.completion.upstreams.protocol import ChatEvent, RateLimit, TextDelta
 from services.llm.values import Cost, FinishReason, Usage
 
 TAIL_SECONDS = 3.0
@@ -49,6 +51,61 @@ class UpstreamCall:
         )
 
 
+class _Patience:
+    """A block that may take so many seconds until it is given others. `TimeoutError` as `asyncio.timeout`.
+
+    Its timer is moved on only when it rings: a new one for each piece would cost as much as reading the piece.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._limit = asyncio.timeout(None)
+        self._until = self._rings = self._loop.time() + seconds
+        self._timer = self._loop.call_at(self._rings, self._ring)
+
+    async def __aenter__(self) -> Self:
+        await self._limit.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        await self._limit.__aexit__(kind, error, traceback)
+
+    def another(self, seconds: float) -> None:
+        """Give it so many seconds from now."""
+        self._until = self._loop.time() + seconds
+        if self._until < self._rings:
+            self._set()
+
+    def _set(self) -> None:
+        self._timer.cancel()
+        self._rings = self._until
+        self._timer = self._loop.call_at(self._rings, self._ring)
+
+    def _ring(self) -> None:
+        if self._loop.time() < self._until:
+            self._set()
+        else:
+            self._limit.reschedule(self._until)
+
+
+def _joined(batch: Sequence[ChatEvent]) -> Iterator[ChatEvent]:
+    """Yield the events with the texts that follow each other as one: whoever reads gets them together anyway."""
+    texts: list[str] = []
+    for event in batch:
+        if isinstance(event, TextDelta):
+            texts.append(event.text)
+            continue
+        if texts:
+            yield TextDelta("".join(texts))
+            texts.clear()
+        yield event
+    if texts:
+        yield TextDelta("".join(texts))
+
+
 async def read(
     call: UpstreamCall,
     events: AsyncGenerator[Sequence[ChatEvent], None],
@@ -66,13 +123,11 @@ async def read(
     between two pieces.
     """
     draft, upstream = call.draft, call.model.upstream
-    loop = asyncio.get_running_loop()
-    # One timer that is moved on: a new one for each piece would cost as much as reading it.
-    limit = asyncio.timeout_at(loop.time() + first_token)
+    taken = 0
     try:
-        async with limit:
+        async with _Patience(first_token) as patience:
             while (batch := await anext(events, None)) is not None:
-                for event in batch:
+                for event in batch if len(batch) == 1 else _joined(batch):
                     if event.__class__ is RateLimit:
                         told(event)
                         continue
@@ -80,12 +135,16 @@ async def read(
                     if call.first_content is None and draft.begun:
                         call.first_content = monotonic()
                         begins()
-                    if content is not None and transcript.append(content) % BURST == 0:
-                        await asyncio.sleep(0)
+                    if content is not None:
+                        transcript.append(content)
                 if draft.finish is not None:
-                    limit.reschedule(loop.time() + TAIL_SECONDS)
+                    patience.another(TAIL_SECONDS)
                 elif draft.begun:
-                    limit.reschedule(loop.time() + idle)
+                    patience.another(idle)
+                taken += len(batch)
+                if taken >= BURST:
+                    taken = 0
+                    await asyncio.sleep(0)
     except TimeoutError:
         if draft.finish is None:
             raise _silent(upstream, begun=draft.begun) from None

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Union
 
+from services.chassis.value import value
+
 Json = Union[None, bool, int, float, str, Sequence["Json"], Mapping[str, "Json"]]
 """A JSON value."""
 
@@ -24,7 +26,7 @@ class Role(StrEnum):
     TOOL = "tool"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TextPart:
     """A piece of text."""
 
@@ -51,7 +53,7 @@ class ToolCall:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Message:
     """One turn of a conversation."""
 
@@ -104,7 +106,7 @@ class GenerationOptions:
     """Fields passed to the upstream as they are."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Usage:
     """Tokens of one call. `input` includes `cached_input` and `cache_write_input`; `output` includes `reasoning`."""
 
@@ -117,7 +119,7 @@ class Usage:
     """True if the upstream did not report usage and these are our own upper estimates."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Cost:
     """Money of one call under one price list."""
 
@@ -134,7 +136,7 @@ class FinishReason(StrEnum):
     CONTENT_FILTER = "content_filter"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Answer:
     """One finished answer of a model with what it took to get it."""
 

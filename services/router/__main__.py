@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from antiphon.router.v1 import router_pb2
 from services.catalogue.catalogue import Catalogue, CatalogueError
+from services.catalogue.decision_ids import new_id
 from services.catalogue.tokens import TokenCounter
 from services.chassis.process import Process, run
 from services.chassis.server import Server
 from services.chassis.settings import SettingsError
 from services.router.adapters.outcome_store import QdrantOutcomeStore
 from services.router.complexity import ComplexityModel
-from services.router.decision_ids import new_id
 from services.router.decisions import DecisionLog
 from services.router.metrics import RouterMetrics
 from services.router.outcomes import OutcomeLog, OutcomeWriter, WriterLimits

@@ -35,9 +35,15 @@ class DecisionLog:
             decision.candidates[0].model.name,
             decision.confidence,
         )
-        self._decisions[decision.id] = summary
-        while len(self._decisions) > self._capacity:
-            self._decisions.popitem(last=False)
+        self._remember(decision.id, summary)
+        return summary
+
+    def learn(self, decision_id: str, policy_version: str, model: str) -> DecisionSummary | None:
+        """Remember a decision for an explicit model that was made elsewhere; None if it is known."""
+        if decision_id in self._decisions:
+            return None
+        summary = DecisionSummary(policy_version, "", model, 1.0)
+        self._remember(decision_id, summary)
         return summary
 
     def find(self, decision_id: str) -> DecisionSummary | None:
@@ -46,3 +52,8 @@ class DecisionLog:
 
     def __len__(self) -> int:
         return len(self._decisions)
+
+    def _remember(self, decision_id: str, summary: DecisionSummary) -> None:
+        self._decisions[decision_id] = summary
+        while len(self._decisions) > self._capacity:
+            self._decisions.popitem(last=False)

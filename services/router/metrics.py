@@ -45,7 +45,8 @@ class RouterMetrics:
 
     def decided(self, summary: DecisionSummary) -> None:
         """A decision was made."""
-        self._decisions.labels(summary.policy_version, summary.complexity or "none", summary.model).inc()
+        model = summary.model if summary.model in self._models else OTHER
+        self._decisions.labels(summary.policy_version, summary.complexity or "none", model).inc()
 
     def recorded(self, outcome: Outcome) -> None:
         """A new report was taken."""

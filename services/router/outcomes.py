@@ -61,6 +61,8 @@ class Outcome:
     verdict: Verdict = Verdict.NONE
     tenant: str = ANYONE.tenant
     """Whose decision it is."""
+    policy_version: str = ""
+    """Of a decision that was made without the router; else empty."""
 
     @property
     def key(self) -> tuple[str, str, str, str]:

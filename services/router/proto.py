@@ -5,6 +5,7 @@ from __future__ import annotations
 from google.protobuf.duration_pb2 import Duration
 
 from antiphon.router.v1 import router_pb2
+from services.catalogue.decision_ids import EXPLICIT_POLICY
 from services.catalogue.values import Capability, Model, Tier
 from services.llm.proto import (
     invalid,
@@ -163,6 +164,8 @@ def read_outcome(message: router_pb2.RecordOutcomeRequest, *, tenant: str) -> Ou
         raise missing("kind", "is required")
     if kind is OutcomeKind.VERDICT and message.verdict == router_pb2.VERDICT_UNSPECIFIED:
         raise missing("verdict", "is required")
+    if message.policy_version and (kind is OutcomeKind.VERDICT or message.policy_version != EXPLICIT_POLICY):
+        raise invalid("policy_version", f"must be {EXPLICIT_POLICY}, of a report of kind USAGE, or empty")
     return Outcome(
         tenant=tenant,
         decision_id=message.decision_id,
@@ -175,6 +178,7 @@ def read_outcome(message: router_pb2.RecordOutcomeRequest, *, tenant: str) -> Ou
         first_token=_optional_seconds(message, "time_to_first_token"),
         status=_STATUSES[message.status],
         verdict=_VERDICTS[message.verdict],
+        policy_version=message.policy_version,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from services.catalogue.catalogue import Catalogue
+from services.catalogue.decision_ids import EXPLICIT_POLICY
 from services.catalogue.tokens import RequestTokens, TokenCounter
 from services.catalogue.values import Model, Tier
 from services.chassis.errors import FailedPrecondition, InvalidRequest, Reason
@@ -15,8 +16,6 @@ from services.router.values import Assessment, Candidate, Decision, RouteRequest
 
 AUTO = "auto"
 """The model name that means: route."""
-
-EXPLICIT_POLICY = "explicit/1"
 
 SHOWN_REFUSALS = 8
 """So many refused models are named in an error or in reasons."""

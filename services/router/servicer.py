@@ -6,13 +6,13 @@ import asyncio
 from concurrent.futures import Executor
 
 from antiphon.router.v1 import router_pb2
+from services.catalogue.decision_ids import require_own
 from services.chassis.call import Call
 from services.chassis.errors import AntiphonError
 from services.chassis.handler import unary
 from services.chassis.status import part_status
 from services.llm.proto import invalid, missing
 from services.llm.values import TextPart
-from services.router.decision_ids import require_own
 from services.router.decisions import DecisionLog
 from services.router.metrics import RouterMetrics
 from services.router.outcomes import OutcomeLog
@@ -91,6 +91,10 @@ class RouterServicer:
     def _take(self, report: router_pb2.RecordOutcomeRequest, call: Call) -> router_pb2.RecordOutcomeResponse:
         outcome = read_outcome(report, tenant=call.caller.tenant)
         require_own(outcome.tenant, outcome.decision_id)
+        if outcome.policy_version and (
+            learned := self._decisions.learn(outcome.decision_id, outcome.policy_version, outcome.model)
+        ):
+            self._metrics.decided(learned)
         return router_pb2.RecordOutcomeResponse(recorded=self._outcomes.record(outcome))
 
 

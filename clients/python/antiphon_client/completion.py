@@ -14,7 +14,7 @@ from antiphon.completion.v1 import completion_pb2, completion_pb2_grpc
 from antiphon_client._call import AsyncChannelOwner, SyncChannelOwner, raised, unary
 from antiphon_client._credential import ApiKey, Metadata
 from antiphon_client._repeat import Repeats
-from antiphon_client.errors import InvalidArgumentError, UnavailableError
+from antiphon_client.errors import DeadlineExceededError, InvalidArgumentError, UnavailableError
 from antiphon_client.streams import AsyncCompletionStream, CompletionStream, Place
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ class AsyncCompletionClient(AsyncChannelOwner):
                 pause = repeats.pause(error) if request.idempotency_key else None
                 if pause is None:
                     raise
+            except DeadlineExceededError as error:
+                raise repeats.late(error) from None
             await asyncio.sleep(pause)
             limit = repeats.remaining()
 
@@ -205,6 +207,8 @@ class CompletionClient(SyncChannelOwner):
                 pause = repeats.pause(error) if request.idempotency_key else None
                 if pause is None:
                     raise
+            except DeadlineExceededError as error:
+                raise repeats.late(error) from None
             time.sleep(pause)
             limit = repeats.remaining()
 

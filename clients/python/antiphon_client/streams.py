@@ -14,7 +14,13 @@ from antiphon.completion.v1 import completion_pb2
 from antiphon_client._call import closed_here, raise_unless_task_cancelled
 from antiphon_client._repeat import Repeats
 from antiphon_client._resume import Delivered, DivergedError
-from antiphon_client.errors import AntiphonError, InternalError, UnavailableError, from_rpc_error
+from antiphon_client.errors import (
+    AntiphonError,
+    DeadlineExceededError,
+    InternalError,
+    UnavailableError,
+    from_rpc_error,
+)
 from antiphon_client.sentences import SentenceSegmenter
 
 if TYPE_CHECKING:
@@ -88,6 +94,8 @@ class _Progress:
         """Return the seconds after which to call again; raise the error if that is not allowed or there is no time."""
         if self.closed:
             raise error
+        if isinstance(error, DeadlineExceededError):
+            raise self.repeats.late(error)
         # What the service itself says of the stream it would say again.
         cut_off = isinstance(error, UnavailableError) and not error.reason
         if not (self.place is not None and cut_off):

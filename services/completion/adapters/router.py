@@ -102,6 +102,7 @@ def _report(report: Report) -> router_pb2.RecordOutcomeRequest:
         latency=write_duration(report.latency),
         time_to_first_token=None if first is None else write_duration(first),
         status=STATUS_NUMBERS[report.status],
+        policy_version=report.policy_version,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -31,6 +31,7 @@ from services.completion.request import (
 from services.completion.resilience.policy import MOST_TRIES, AttemptPolicy
 from services.llm import proto as llm
 from services.llm.proto import invalid, is_blank, missing, refuse_unsupported
+from services.llm.values import Message, Role, TextPart
 
 DEFAULT_NAMESPACE = "default"
 AUTO = "auto"
@@ -38,12 +39,14 @@ MAX_TAGS = 16
 MAX_TAG = 64
 MAX_SOURCES = 16
 
-NOT_HONOURED = ("session_id",)
-
 _NAMESPACE = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 _REQUEST_ID = re.compile(r"[\x20-\x7e]{0,64}")
 
 _KEY = re.compile(r"[\x20-\x7e]{1,128}")
+
+_NO_CONSTRAINTS = Constraints()
+_NO_WISH = AttemptPolicy()
+_MODE_ALONE = {number: CachePolicy(mode) for number, mode in MODES.items()}
 
 Resolve = Callable[[str, str], str]
 """From a model's name or alias, and the path of its field, to its name; raises if it is not known."""
@@ -53,7 +56,8 @@ def read_request(
     request: completion_pb2.CompleteRequest, *, caller: Caller, resolve: Resolve, path: str = ""
 ) -> Request:
     """Read and check a request. `path` is the prefix of its fields, with the dot."""
-    refuse_unsupported(request, NOT_HONOURED, path.rstrip("."))
+    if request.session_id:
+        refuse_unsupported(request, ("session_id",), path.rstrip("."))
     if not _REQUEST_ID.fullmatch(request.request_id):
         raise invalid(f"{path}request_id", "at most 64 printable ASCII characters")
     if not LEAST_PRIORITY <= request.priority <= MOST_PRIORITY:
@@ -61,13 +65,15 @@ def read_request(
     namespace = request.namespace or DEFAULT_NAMESPACE
     if not _NAMESPACE.fullmatch(namespace):
         raise invalid(f"{path}namespace", "must be 1 to 128 of a-z A-Z 0-9 . _ : / -")
-    messages = _messages(request, path)
+    _must_ask(request, path)
     model = "" if request.model in {"", AUTO} else resolve(request.model, f"{path}model")
-    constraints = _constraints(request.constraints, resolve, f"{path}constraints.")
+    constraints = _NO_CONSTRAINTS
+    if request.HasField("constraints"):
+        constraints = _constraints(request.constraints, resolve, f"{path}constraints.")
     objective = OBJECTIVES[request.objective]
     return Request(
         question=Question(
-            messages=llm.read_messages(messages, f"{path}messages"),
+            messages=_messages(request, path),
             model=model,
             namespace=namespace,
             options=llm.read_options(request.options, f"{path}options"),
@@ -79,10 +85,10 @@ def read_request(
         constraints=constraints,
         objective=objective,
         routing_policy=request.routing_policy,
-        attempts=_attempts(request.attempts, f"{path}attempts."),
+        attempts=_attempts(request.attempts, f"{path}attempts.") if request.HasField("attempts") else _NO_WISH,
         priority=request.priority,
         # The last: what is refused above would take long to copy.
-        key=_key(request, messages, caller.tenant, namespace, model),
+        key=_key(request, caller.tenant, namespace, model),
     )
 
 
@@ -118,24 +124,27 @@ def scope(objective: Objective, constraints: Constraints, policy: str) -> str:
     return hashlib.sha256(json.dumps(wishes).encode()).hexdigest()[:32]
 
 
-def _messages(request: completion_pb2.CompleteRequest, path: str) -> Sequence[llm_pb2.Message]:
-    if request.prompt and request.messages:
-        raise invalid(f"{path}prompt", "give either prompt or messages")
+def _must_ask(request: completion_pb2.CompleteRequest, path: str) -> None:
     if request.messages:
-        return request.messages
-    if is_blank(request.prompt):
+        if request.prompt:
+            raise invalid(f"{path}prompt", "give either prompt or messages")
+    elif is_blank(request.prompt):
         raise missing(f"{path}prompt", "prompt or messages is required")
-    return [llm_pb2.Message(role=llm_pb2.ROLE_USER, parts=[llm_pb2.ContentPart(text=request.prompt)])]
 
 
-def _key(
-    request: completion_pb2.CompleteRequest,
-    messages: Sequence[llm_pb2.Message],
-    tenant: str,
-    namespace: str,
-    model: str,
-) -> bytes:
+def _messages(request: completion_pb2.CompleteRequest, path: str) -> tuple[Message, ...]:
+    if request.messages:
+        return llm.read_messages(request.messages, f"{path}messages")
+    return (Message(Role.USER, (TextPart(request.prompt),)),)
+
+
+def _key(request: completion_pb2.CompleteRequest, tenant: str, namespace: str, model: str) -> bytes:
     """Return what only requests that ask the very same have in common; what means the same is written the same."""
+    if request.cache.mode == cache_pb2.CACHE_MODE_BYPASS:
+        return b""  # shares with nobody
+    messages = request.messages or [
+        llm_pb2.Message(role=llm_pb2.ROLE_USER, parts=[llm_pb2.ContentPart(text=request.prompt)])
+    ]
     canonical = completion_pb2.CompleteRequest(
         messages=messages,
         model=model,
@@ -172,6 +181,8 @@ def _share(value: float, field: str) -> float:
 
 
 def _policy(policy: cache_pb2.CachePolicy, path: str) -> CachePolicy:
+    if len(policy.ListFields()) == (1 if policy.mode else 0):  # as mostly
+        return _MODE_ALONE[policy.mode]
     if len(policy.tags) > MAX_TAGS or any(not 1 <= len(tag) <= MAX_TAG for tag in policy.tags):
         raise invalid(f"{path}tags", f"at most {MAX_TAGS} of 1 to {MAX_TAG} characters")
     versions = policy.source_versions

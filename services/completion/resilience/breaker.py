@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
+from services.chassis.value import value
+
 WINDOW = 20
 """The latest results that are looked at; more if it takes more failures in a row."""
 
@@ -36,7 +38,7 @@ class BreakerTerms:
     most_open: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Permit:
     """The right to make one call. `era` tells the calls before the last change of state from those after it."""
 

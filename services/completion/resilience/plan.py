@@ -8,11 +8,12 @@ last try is another model's as long as there is one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 
 from services.catalogue.values import Model
 from services.chassis.errors import AntiphonError
+from services.chassis.value import value
 from services.completion.resilience.backoff import full_jitter
 from services.completion.resilience.targets import Event, Happened, Target, Targets
 from services.completion.resilience.verdict import Verdict, verdict_on
@@ -27,7 +28,7 @@ SLOW = 5.0
 """Times the first token's expected delay that a model is given in any case."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Step:
     """Call this model after `wait` seconds. It is the catalogue's entry of when the request was planned."""
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from services.catalogue.values import UpstreamSpec
+from services.chassis.value import value
 
 MOST_TRIES = 3
 """Calls of models for one request, fallbacks included. With more, an outage is multiplied by every caller who waits."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Timeouts:
     """Seconds of one call: to connect, to its first content, between two pieces, altogether."""
 
@@ -20,7 +19,7 @@ class Timeouts:
     total: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AttemptPolicy:
     """Seconds; `None`: no limit but that of the upstream's own entry in the catalogue."""
 

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from services.chassis.value import value
 
 PIECE_CHARS = 16_384
 """The most characters of one piece that is sent: at most 64 KiB of UTF-8, a fraction of a connection's flow window."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Text:
     """Text to append to the answer."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reasoning:
     """Text to append to the visible reasoning."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ToolCallPart:
     """A piece of the answer's tool call number `index`; `id` and `name` only in its first piece."""
 
@@ -34,7 +36,7 @@ class ToolCallPart:
     arguments: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Continued:
     """The model that wrote so far broke off, for `reason`; from here on another writes.
 
@@ -47,7 +49,7 @@ class Continued:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Sentence:
     """A sentence of the answer's text, for those who want them; `offset`: bytes of the text before it."""
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from services.chassis.deadline import Deadline
@@ -23,11 +22,15 @@ SHARE_OF_TIME = 0.8
 
 
 class Replay:
-    """What of an answer is due when. Times are in seconds since it began; pieces are at least `tick` seconds apart."""
+    """What of an answer is due when. Times are in seconds since it began; pieces are at least `tick` seconds apart.
 
-    def __init__(self, pieces: Iterable[Content], tokens_per_second: float, *, tick: float, within: float) -> None:
-        self._left = deque(pieces)
-        total = sum(map(size, self._left))
+    It holds a copy of one piece at a time: the answer itself is shared by all who are told it.
+    """
+
+    def __init__(self, pieces: Sequence[Content], tokens_per_second: float, *, tick: float, within: float) -> None:
+        self._pieces = joined(pieces)
+        self._piece = next(self._pieces, None)
+        total = sum(map(size, pieces))
         rate = max(tokens_per_second * TOKEN_BYTES, total / (max(within, 0.001) * SHARE_OF_TIME))
         self._tick = max(tick, TOKEN_BYTES / rate)
         self._step = rate * self._tick
@@ -37,7 +40,7 @@ class Replay:
     @property
     def over(self) -> bool:
         """Whether all of it was given."""
-        return not self._left
+        return self._piece is None
 
     def next_at(self) -> float:
         """When the next piece is due."""
@@ -47,14 +50,12 @@ class Replay:
         """Return what is due and was not given, in as few pieces as may be."""
         taken: list[Content] = []
         target = (math.floor(now / self._tick + 1e-9) + 1) * self._step
-        while self._left and self._given < target:
-            piece = self._left.popleft()
-            bytes_ = size(piece)
+        while (piece := self._piece) is not None and self._given < target:
+            rest, bytes_ = None, size(piece)
             if bytes_ > target - self._given:
                 piece, rest = cut(piece, (target - self._given) / bytes_)
-                if rest is not None:
-                    self._left.appendleft(rest)
                 bytes_ = size(piece)
+            self._piece = next(self._pieces, None) if rest is None else rest
             self._given += bytes_
             taken.append(piece)
         return list(joined(taken))
@@ -69,7 +70,7 @@ class Replaying:
     monotonic: Callable[[], float] = field(default=time.monotonic, repr=False)
 
     async def tell(
-        self, pieces: Iterable[Content], view: View, *, tokens_per_second: float, heartbeat: float, deadline: Deadline
+        self, pieces: Sequence[Content], view: View, *, tokens_per_second: float, heartbeat: float, deadline: Deadline
     ) -> AsyncGenerator[Content | Sentence | Beat, None]:
         """Yield what a reader sees of an answer, at its pace; a `Beat` whenever `heartbeat` seconds were silent.
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from services.chassis.errors import AntiphonError, Exhausted, Internal, Reason
+from services.chassis.value import value
 from services.completion.ports import Outcome
 from services.completion.result import Completed
 from services.completion.streaming.content import Content, joined, size
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Opened:
     """The answer begins."""
 
@@ -38,6 +39,7 @@ class Transcript:
     completed: Completed | None = None
     error: BaseException | None = None
     _pieces: list[Content] = field(default_factory=list)
+    _sizes: list[int] = field(default_factory=list)
     _size: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _awaited: bool = False
@@ -54,6 +56,11 @@ class Transcript:
     def size(self) -> int:
         """Bytes of the content so far."""
         return self._size
+
+    @property
+    def pieces(self) -> Sequence[Content]:
+        """All of the content so far, as it came; shared by all readers."""
+        return self._pieces
 
     def __len__(self) -> int:
         return len(self._pieces)
@@ -77,7 +84,8 @@ class Transcript:
 
     def append(self, piece: Content) -> int:
         """Add content and return how many pieces there are; `Exhausted` if the answer becomes too large."""
-        self._size += size(piece)
+        taken = size(piece)
+        self._size += taken
         if self._size > self.limit:
             raise Exhausted(
                 "the answer is longer than this server passes on",
@@ -85,6 +93,7 @@ class Transcript:
                 metadata={"limit_bytes": str(self.limit)},
             )
         self._pieces.append(piece)
+        self._sizes.append(taken)
         for enough, target in self._gathering.items():
             if self._size >= target:
                 enough.set()
@@ -109,8 +118,8 @@ class Transcript:
         At most `most` bytes, or one piece: what a reader is given is a copy.
         """
         end, taken = position, 0
-        while end < len(self._pieces) and (end == position or taken + size(self._pieces[end]) <= most):
-            taken += size(self._pieces[end])
+        while end < len(self._sizes) and (end == position or taken + self._sizes[end] <= most):
+            taken += self._sizes[end]
             end += 1
         return list(joined(self._pieces[position:end])), end, taken
 
@@ -124,21 +133,28 @@ class Transcript:
             raise copy.copy(cause) from cause
         raise Internal("the fill failed") from cause
 
+    def changed(self, position: int, *, told: bool = True) -> bool:
+        """Whether something follows `position` or the transcript has ended; or a model was called, unless `told` so."""
+        return len(self._pieces) > position or self.ended or (self.called and not told)
+
     async def change(self, position: int, *, told: bool = True) -> None:
-        """Wait until something follows `position` or the transcript ends; or a model was called, unless `told` so."""
-        while len(self._pieces) <= position and not self.ended and (told or not self.called):
+        """Wait until it has `changed`."""
+        while not self.changed(position, told=told):
             self._awaited = True
             await self._changed.wait()
 
-    async def gathered(self, target: int) -> None:
-        """Wait until the content has `target` bytes or the transcript ends."""
+    async def gathered(self, target: int, seconds: float) -> None:
+        """Wait until the content has `target` bytes or the transcript ends, but for so many seconds at most."""
         if self.ended or self._size >= target:
             return
         enough = asyncio.Event()
         self._gathering[enough] = target
+        # No `asyncio.timeout`: the time is up nearly always, and an exception costs more than all the rest.
+        timer = asyncio.get_running_loop().call_later(seconds, enough.set)
         try:
             await enough.wait()
         finally:
+            timer.cancel()
             del self._gathering[enough]
 
     async def call(self) -> None:

@@ -74,6 +74,8 @@ class ChunkReader:
         if chunk.get("object") == "error":
             raise failures.in_stream(self._upstream, chunk)
         choices, usage = chunk.get("choices"), chunk.get("usage")
+        if usage is None and (text := _nothing_but_text(choices)):
+            return [TextDelta(text)]
         if not isinstance(choices, list) and not isinstance(usage, dict):
             raise failures.malformed(self._upstream, "a chunk of a wrong shape")
         events: list[ChatEvent] = []
@@ -165,6 +167,17 @@ class ChunkReader:
             raise failures.oversize(self._upstream, f"more than {MAX_TOOL_CALLS} tool calls")
         self._numbers.add(wanted)
         return wanted
+
+
+def _nothing_but_text(choices: object) -> str:
+    """Return the text of a chunk that says nothing else, as nearly all do; else nothing: to be read with care."""
+    if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choice := choices[0], dict):
+        return ""
+    delta = choice.get("delta")
+    if choice.get("index") or choice.get("finish_reason") is not None or not isinstance(delta, dict) or len(delta) != 1:
+        return ""
+    text = delta.get("content")
+    return text if isinstance(text, str) else ""
 
 
 def _count(table: object, name: str) -> int:

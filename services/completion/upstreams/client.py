@@ -13,10 +13,15 @@ import ssl
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
+from ipaddress import ip_address, ip_network
+from typing import Any, cast
 
 import aiohttp
 import orjson
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
@@ -74,8 +79,20 @@ def own_headers(upstream: str, api_key: str | None, headers: Mapping[str, str]) 
     return own
 
 
+class _Protocol(ResponseHandler):
+    """Resumes reading where it was paused; the library does it, parser and transport, with every piece that is read."""
+
+    def resume_reading(self, *args: bool, **named: bool) -> None:
+        if self._reading_paused:
+            super().resume_reading(*args, **named)
+
+
 class _Connector(aiohttp.TCPConnector):
     """Closes an idle connection on which something came unasked: it would be read as the answer to the next request."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._factory = cast("partial[ResponseHandler]", partial(_Protocol, loop=self._loop))
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
         while (connection := await super()._get(key, traces)) is not None:
@@ -163,7 +180,8 @@ def at_hand(response: aiohttp.ClientResponse) -> bytes:
 
     The library's own `read_nowait` would raise then, and what came before the break would be lost.
     """
-    return response.content._read_nowait(-1)
+    content = response.content
+    return content._read_nowait(-1) if content._buffer else b""
 
 
 def _proxy(url: URL) -> str | None:
@@ -172,8 +190,23 @@ def _proxy(url: URL) -> str | None:
     if urllib.request.proxy_bypass(host if url.explicit_port is None else f"{host}:{url.explicit_port}"):
         return None
     proxies = urllib.request.getproxies()
+    if _within_ranges(host, proxies.get("no", "")):
+        return None
     proxy = proxies.get(url.scheme) or proxies.get("all")
     return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+
+
+def _within_ranges(host: str, bypassed: str) -> bool:
+    """Whether a host is an IP address in a range of NO_PROXY, as curl and Go take them; Python looks at names only."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    for word in bypassed.split(","):
+        with suppress(ValueError):
+            if "/" in word and address in ip_network(word.strip(), strict=False):
+                return True
+    return False
 
 
 def _retry_after(response: aiohttp.ClientResponse, now: Callable[[], float]) -> float | None:

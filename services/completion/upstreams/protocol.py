@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
+from services.chassis.value import value
 from services.llm.values import FinishReason, GenerationOptions, Message, Tool, Usage
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ChatRequest:
     """One call of a model. `model` is the upstream's own name of it."""
 
@@ -19,28 +20,28 @@ class ChatRequest:
     options: GenerationOptions = field(default_factory=GenerationOptions)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TextDelta:
     """The next piece of the answer; never empty."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReasoningDelta:
     """The next piece of what the model thinks aloud; never empty, not part of the answer."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RefusalDelta:
     """The next piece of the sentence by which the model declines; never empty."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ToolCallDelta:
     """A piece of tool call number `index`: id and name come once, `arguments` (JSON text) in pieces to be joined."""
 
@@ -50,21 +51,21 @@ class ToolCallDelta:
     arguments: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UsageReport:
     """Tokens of the call so far; a later report replaces an earlier one. It may come before or after `Finish`."""
 
     usage: Usage
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Finish:
     """The model said why it stopped: the answer is whole. Comes at most once, after all of the content."""
 
     reason: FinishReason
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RateLimit:
     """What is left of our rate, as the server says: `calls` more within `seconds`, or none for so long. Comes first."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -19,8 +21,8 @@ from antiphon.llm.v1 import llm_pb2
 from antiphon.router.v1 import router_pb2
 from antiphon_client.errors import AntiphonError, from_status
 from antiphon_client.router import AsyncRouterClient
+from services.catalogue.decision_ids import EXPLICIT_POLICY, new_id
 from services.router.adapters.outcome_store import RECORDED_AT, SPEC, point_id
-from services.router.decision_ids import new_id
 from services.router.outcomes import Outcome, OutcomeKind
 from services.router.settings import RouterSettings
 from services.storage import Connection, locate
@@ -195,6 +197,13 @@ def usage(decision_id: str, **fields: object) -> router_pb2.RecordOutcomeRequest
         (router_pb2.RecordOutcomeRequest(decision_id="d", source="s", kind=VERDICT), "verdict"),
         (usage("d", latency=Duration(seconds=-1)), "latency"),
         (usage("d", time_to_first_token=Duration(nanos=-1)), "time_to_first_token"),
+        (usage("d", policy_version="static/1"), "policy_version"),
+        (
+            router_pb2.RecordOutcomeRequest(
+                decision_id="d", source="s", kind=VERDICT, verdict=router_pb2.VERDICT_BAD, policy_version="explicit/1"
+            ),
+            "policy_version",
+        ),
     ],
 )
 async def test_a_wrong_report_is_refused_by_its_field(
@@ -256,6 +265,47 @@ async def test_a_report_is_taken_once_and_stored_with_its_decision(router: Child
     assert (joined["complexity"], joined["model"]) == ("simple", "offline-small")
     assert (await stored(state_dir, decision, OutcomeKind.VERDICT, "client"))["verdict"] == "bad"
     assert "decision" not in await stored(state_dir, forgotten, OutcomeKind.USAGE, "completion")
+
+
+async def test_a_decision_that_it_was_not_asked_for_is_known_from_its_first_report(
+    router: Child, state_dir: Path
+) -> None:
+    made_elsewhere = new_id("default")
+    async with AsyncRouterClient(router.address) as client:
+        assert (await client.record_outcome(usage(made_elsewhere, policy_version=EXPLICIT_POLICY))).recorded
+        verdict = router_pb2.RecordOutcomeRequest(
+            decision_id=made_elsewhere, kind=VERDICT, source="client", verdict=router_pb2.VERDICT_BAD
+        )
+        assert (await client.record_outcome(verdict)).recorded
+    for kind, source in ((OutcomeKind.USAGE, "completion"), (OutcomeKind.VERDICT, "client")):
+        decision = (await stored(state_dir, made_elsewhere, kind, source))["decision"]
+        assert decision == {
+            "policy_version": "explicit/1",
+            "complexity": "",
+            "model": "offline-small",
+            "confidence": 1.0,
+        }
+
+
+async def test_a_decision_that_it_was_not_asked_for_is_counted_once(tmp_path: Path) -> None:
+    child = Child("router", tmp_path, ANTIPHON_METRICS_LISTEN="127.0.0.1:0").serving()
+    try:
+        decision = new_id("default")
+        reports = [usage(decision, policy_version=EXPLICIT_POLICY) for _ in range(3)]
+        reports[1].source, reports[2].model = "completion.1", "made up"
+        reports.append(usage(new_id("default"), policy_version=EXPLICIT_POLICY))
+        reports[3].model = "made up"
+        async with AsyncRouterClient(child.address) as client:
+            await client.batch_record_outcomes(router_pb2.BatchRecordOutcomesRequest(reports=reports))
+        url = f"http://{json.loads(child.run_file.read_text())['metrics']}/metrics"
+        page = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=GUARD_S).read().decode())
+    finally:
+        assert child.end() == 0
+    counted = [line for line in page.splitlines() if line.startswith("antiphon_router_decisions_total{")]
+    assert counted == [
+        'antiphon_router_decisions_total{complexity="none",model="offline-small",policy="explicit/1"} 1.0',
+        'antiphon_router_decisions_total{complexity="none",model="other",policy="explicit/1"} 1.0',
+    ]
 
 
 @pytest.mark.parametrize(

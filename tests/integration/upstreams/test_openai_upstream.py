@@ -166,6 +166,28 @@ async def test_the_proxy_that_the_environment_names_is_used(monkeypatch: pytest.
         assert len(proxy.calls) == 1
 
 
+@pytest.mark.parametrize(
+    ("bypassed", "direct"),
+    [
+        ("10.0.0.0/8, 127.0.0.0/8", True),
+        ("127.0.0.1/32", True),
+        ("somewhere.invalid/8,10.0.0.0/8,::/0,127.0.0.0/99", False),
+        ("127.0.0.2/32", False),
+    ],
+)
+async def test_a_range_of_addresses_is_kept_off_the_proxy(
+    monkeypatch: pytest.MonkeyPatch, bypassed: str, direct: bool
+) -> None:
+    async with FakeOpenAI.start() as proxy, FakeOpenAI.start() as server:
+        for name in ("HTTP_PROXY", "http_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.setenv("no_proxy", bypassed)
+        async with connected(server) as upstream:
+            await events(upstream)
+        assert (len(server.calls), len(proxy.calls)) == ((1, 0) if direct else (0, 1))
+
+
 async def test_everything_a_model_may_say(server: FakeOpenAI, upstream: OpenAIUpstream) -> None:
     server.default = answering(
         "Grüße, ",

@@ -108,6 +108,19 @@ def test_a_request_never_has_more_text_tokens_than_its_bound(text: str, n: int) 
     assert sum(len(TOKENIZER.encode(text).ids) for _ in messages) <= counted.upper
 
 
+@given(st.text(max_size=300), st.integers(1, 3), st.integers(-2, 2))
+def test_what_fits_is_told_alike_from_lengths_and_from_a_count(text: str, n: int, off: int) -> None:
+    asked = COUNTER.request(
+        (said(text), *[said("And?", Role.TOOL)] * n, Message(Role.USER, (ImagePart("https://a/"),)))
+    )
+    expected = asked.input(MODEL).expected
+    assert asked.fits(MODEL, expected + off) == (off >= 0)
+    assert asked.fits(MODEL, 10**6)
+    assert asked._most(MODEL) >= asked.input(MODEL).upper
+    with_tools = COUNTER.request((said(text),), (Tool("t", "", {"type": "object"}),))
+    assert not with_tools.fits(MODEL, with_tools.input(MODEL).expected - 1)
+
+
 @pytest.fixture
 def with_file(tmp_path: Path) -> Path:
     tokenizer = byte_level(["the quick brown fox"] * 3)

@@ -145,6 +145,20 @@ async def test_the_deadline_holds(service: Scripted, caller: Caller) -> None:
     assert service.calls == 1
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_who_runs_out_of_time_learns_why_it_had_to_ask_again(
+    service: Scripted, caller: Caller, streamed: bool
+) -> None:
+    service.steps += [fails(UNAVAILABLE, pushback=True), stays]
+    with pytest.raises(errors.DeadlineExceededError, match="the attempt before failed") as caught:
+        if streamed:
+            await caller.stream(WORDS, [], idempotency_key="k1", timeout=3.0)
+        else:
+            await caller.complete("hello", idempotency_key="k1", timeout=3.0)
+    assert caught.value.metadata["last_reason"] == "SOME_REASON"
+    assert service.calls == 2
+
+
 async def test_a_broken_stream_goes_on_where_it_was_with_a_key(service: Scripted, caller: Caller, proxy: Proxy) -> None:
     events = answer(WORDS)
     got: list[Event] = []

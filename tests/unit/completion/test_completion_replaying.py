@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field
 
 import pytest
@@ -16,7 +17,7 @@ from services.completion.fills import Event
 from services.completion.ports import Found, Outcome
 from services.completion.result import Delivered
 from services.completion.service import Timing
-from services.completion.streaming.content import Content, Sentence, Text, ToolCallPart, joined, size
+from services.completion.streaming.content import PIECE_CHARS, Content, Sentence, Text, ToolCallPart, joined, size
 from services.completion.streaming.replaying import SHARE_OF_TIME, TOKEN_BYTES, Replay, Replaying
 from services.completion.streaming.signs import Beat, Called
 from services.completion.streaming.transcript import Opened
@@ -258,3 +259,36 @@ def test_an_answer_without_a_word_is_over_at_once() -> None:
     replay = Replay([ToolCallPart(0, "", "", "")], 1, tick=0.0, within=1.0)
     assert replay.due(0.0) == [ToolCallPart(0, "", "", "")]
     assert replay.over
+
+
+async def test_readers_of_one_stored_answer_share_its_text() -> None:
+    text = "abcd" * 10_000
+    copies = [text[:n] + text[n:] for n in (1, 2, 3)]
+    assert len({id(copy) for copy in copies}) == 3
+    copies.append(text + "!")
+    async with rig() as r:
+        r.cache.found += [Found(Outcome.EXACT, answer=answered(copy), entry_id="e") for copy in copies]
+        with ExitStack() as readers:
+            held = []
+            for number in range(4):
+                joining = r.service.fills.join(ask(f"{number}?"), Clock().deadline(), streaming=True)
+                held.append(readers.enter_context(joining))
+                await held[-1].result()
+            texts = [
+                piece.text for reader in held for piece in reader.fill.transcript.pieces if isinstance(piece, Text)
+            ]
+        assert texts == copies
+        assert [one is texts[0] for one in texts] == [True, True, True, False], "but not what the entry says since"
+
+
+def test_a_reader_at_a_pace_holds_little_of_a_long_answer() -> None:
+    pieces = [Text("abcd" * 64_000)]
+    tracemalloc.start()
+    try:
+        replays = [Replay(pieces, 10, tick=0.0, within=1e9) for _ in range(50)]
+        for replay in replays:
+            replay.due(0.0)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 50 * 3 * PIECE_CHARS

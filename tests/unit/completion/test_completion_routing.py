@@ -8,7 +8,9 @@ from datetime import date
 
 import pytest
 
+from services.catalogue.decision_ids import require_own
 from services.catalogue.values import Capability
+from services.chassis.auth.values import ANYONE
 from services.chassis.errors import AntiphonError, DeadlineExceeded, FailedPrecondition, InvalidRequest, Reason
 from services.completion.models import ModelBook
 from services.completion.ports import CallStatus, ListedModel, ListedPrices
@@ -123,6 +125,63 @@ async def test_the_routers_prices_go_before_those_of_the_own_file() -> None:
         r.router.error = AWAY
         assert not await r.service.surroundings.read_catalogue()
         assert (await r.complete(ask("Still?", model="small"))).cost.price_version == "2026-02-02-new"
+
+
+LISTED = ListedModel("small", NEW_PRICES, 1_000, 500, frozenset({Capability.STREAMING}))
+
+
+async def test_the_router_is_not_asked_where_there_is_nothing_to_decide() -> None:
+    async with rig() as r:
+        r.router.listed = (LISTED,)
+        assert await r.service.surroundings.read_catalogue()
+        completed = (await r.complete(ask(model="small"))).completed
+        assert r.router.requests == []
+        assert completed.degraded == ()
+        routing = completed.routing
+        assert routing is not None
+        assert (routing.policy_version, routing.reasons) == ("explicit/1", ("explicit model",))
+        require_own(ANYONE.tenant, routing.decision_id)
+        await r.settled()
+        (report,) = r.router.reports
+        assert (report.decision_id, report.policy_version) == (routing.decision_id, "explicit/1")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ask(),
+        ask(model="large"),
+        replace(ask(model="small"), routing_policy="static"),
+        replace(ask(model="small"), constraints=Constraints(max_latency=60.0)),
+        replace(ask(model="small"), constraints=Constraints(denied=frozenset({"large"}))),
+        ask("word " * 7_000, model="small"),
+        ask("word " * 1_200, model="small"),
+        replace(
+            ask(model="small"),
+            question=replace(ask(model="small").question, options=GenerationOptions(max_output_tokens=501)),
+        ),
+        replace(ask(model="small"), question=replace(ask(model="small").question, tools=(Tool("look_up"),))),
+    ],
+    ids=["any model", "not listed", "policy", "latency", "denied", "long", "no room", "long answer", "tools"],
+)
+async def test_the_router_is_asked_where_it_may_say_something_else(request_: Request) -> None:
+    async with rig() as r:
+        r.router.listed = (LISTED,)
+        assert await r.service.surroundings.read_catalogue()
+        await r.complete(request_)
+        assert [asked for asked, _ in r.router.requests] == [request_]
+        await r.settled()
+        (report,) = r.router.reports
+        assert (report.decision_id, report.policy_version) == ("decision-1", "")
+
+
+async def test_a_router_that_went_away_is_asked_for_explicit_models_too() -> None:
+    async with rig() as r:
+        r.router.listed = (LISTED,)
+        assert await r.service.surroundings.read_catalogue()
+        r.router.error = AWAY
+        assert not await r.service.surroundings.read_catalogue()
+        assert (await r.complete(ask(model="small"))).completed.degraded == ("router_unavailable",)
 
 
 def _with(request: Request, **constraints: object) -> Request:

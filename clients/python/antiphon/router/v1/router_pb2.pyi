@@ -565,6 +565,7 @@ class RecordOutcomeRequest(_message.Message):
     TIME_TO_FIRST_TOKEN_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """The decision. Required, at most 64 characters. An id that no decision of the caller's tenant can have is NOT_FOUND; a
     report about a decision that this server has forgotten is taken all the same.
@@ -582,6 +583,10 @@ class RecordOutcomeRequest(_message.Message):
     """How the call ended."""
     verdict: Global___Verdict.ValueType
     """The judgement. Required for VERDICT."""
+    policy_version: _builtins.str
+    """Of a decision that the router was not asked for, since it left nothing to choose: `explicit/1`. It is then known from
+    its first report on. Else empty; not for VERDICT.
+    """
     @_builtins.property
     def usage(self) -> _llm_pb2.Usage:
         """What the call took."""
@@ -611,10 +616,11 @@ class RecordOutcomeRequest(_message.Message):
         time_to_first_token: _duration_pb2.Duration | None = ...,
         status: Global___CallStatus.ValueType = ...,
         verdict: Global___Verdict.ValueType = ...,
+        policy_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "latency", b"latency", "time_to_first_token", b"time_to_first_token", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "decision_id", b"decision_id", "kind", b"kind", "latency", b"latency", "model", b"model", "source", b"source", "status", b"status", "time_to_first_token", b"time_to_first_token", "usage", b"usage", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "decision_id", b"decision_id", "kind", b"kind", "latency", b"latency", "model", b"model", "policy_version", b"policy_version", "source", b"source", "status", b"status", "time_to_first_token", b"time_to_first_token", "usage", b"usage", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -13,6 +13,9 @@ import secrets
 
 from services.chassis.errors import NotFound, Reason
 
+EXPLICIT_POLICY = "explicit/1"
+"""Of a decision that leaves nothing to choose: the caller named the model. Who sees that it fits may decide so."""
+
 RANDOM_BYTES = 16
 DIGEST_BYTES = 8
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from services.catalogue.decision_ids import new_id, require_own
 from services.chassis.errors import NotFound, Reason
-from services.router.decision_ids import new_id, require_own
 from services.router.proto import MAX_ID
 
 tenants = st.text(st.sampled_from("abcdefghijklmnopqrstuvwxyz0123456789._-"), min_size=1, max_size=64)
