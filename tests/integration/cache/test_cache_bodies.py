@@ -17,6 +17,7 @@ from antiphon_client import AsyncCacheClient
 from services.cache import bodies
 from services.cache.entry import Entry
 from services.cache.fill_values import Granted
+from services.cache.importing import Fate
 from services.cache.ports import Sealed, Tombstone, Write
 from services.cache.values import (
     Action,
@@ -31,10 +32,12 @@ from services.cache.values import (
     Policy,
 )
 from services.chassis.deadline import Deadline
+from services.chassis.errors import Unavailable
 from services.llm.values import ToolCall
 from services.storage import Point
 from tests.integration.cache.cache_process import CacheProcess
 from tests.integration.cache.stored_cache import ONLY, StoredCache, until
+from tests.integration.cache.transfer import entries_of, taken_by
 from tests.integration.edgestore.store_process import StoreProcess
 from tests.unit.cache.cache_parts import TENANT, answer, ask
 
@@ -339,6 +342,41 @@ async def test_what_is_said_of_a_cold_answer_is_kept_with_it(caches: Caches) -> 
 
 def _entries(cache: StoredCache) -> list[Entry]:
     return [entry for bucket in cache.cache.entries.buckets(TENANT) for entry in bucket.entries.values()]
+
+
+async def test_an_import_knows_cold_answers_again_and_an_export_has_them_whole(caches: Caches) -> None:
+    cache = await cold(caches, ASKED, OTHER)
+    entries = await entries_of(cache)
+    assert [entry.answer.text for entry in entries] == [LONG, LONG]
+    assert (await taken_by(cache, entries)).fates == {Fate.UNCHANGED: 2}
+    entries[0].answer.text = NEWER
+    entries[0].create_time.FromSeconds(entries[0].create_time.seconds - 60)
+    assert (await taken_by(cache, entries[:1])).fates == {Fate.OLDER: 1}
+
+
+async def test_an_export_of_cold_answers_is_refused_while_the_store_is_down_and_lacks_nothing(
+    caches: Caches, store: StoreProcess
+) -> None:
+    cache = await cold(caches)
+    down(cache, store)
+    with pytest.raises(Unavailable):
+        await entries_of(cache)
+
+
+async def test_a_cold_answer_is_embedded_later_and_stays_whole(caches: Caches) -> None:
+    first = await caches(hot_bytes=0).ready()
+    first.embedder.error = Unavailable("down")
+    await first.put(ASKED, LONG)
+    await first.stop()
+    again = await caches(hot_bytes=0).ready()
+    again.embedder.alike(REWORDED, ASKED, 0.95)
+    (entry,) = _entries(again)
+    await until(lambda: again.cache.entries.has_vector(TENANT, "default", entry.id), "it is embedded")
+    await until(lambda: not again.cache.writer.pending(), "it is written")
+    assert await again.text(REWORDED) == LONG
+    third = await caches(hot_bytes=0).ready()
+    third.embedder.alike(REWORDED, ASKED, 0.95)
+    assert await third.text(REWORDED) == LONG
 
 
 @pytest.mark.fault(45)
