@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -18,15 +18,12 @@ from services.cache import bodies
 from services.cache.entry import Entry
 from services.cache.fill_values import Granted
 from services.cache.importing import Fate
-from services.cache.ports import Sealed, Tombstone, Write
 from services.cache.values import (
     Action,
-    Asked,
     ByIds,
     BypassReason,
     Chosen,
     Fetch,
-    LookupResult,
     Mode,
     Outcome,
     Policy,
@@ -36,65 +33,23 @@ from services.chassis.errors import Unavailable
 from services.llm.values import ToolCall
 from services.storage import Point
 from tests.integration.cache.cache_process import CacheProcess
-from tests.integration.cache.stored_cache import ONLY, StoredCache, until
+from tests.integration.cache.cold_cache import (
+    ASKED,
+    LONG,
+    NEWER,
+    OTHER,
+    REWORDED,
+    Caches,
+    cold,
+    down,
+    entries,
+    many,
+    reads,
+)
+from tests.integration.cache.stored_cache import StoredCache, until
 from tests.integration.cache.transfer import entries_of, taken_by
 from tests.integration.edgestore.store_process import StoreProcess
 from tests.unit.cache.cache_parts import TENANT, answer, ask
-
-Caches = Callable[..., StoredCache]
-ASKED = "How do I reset my password?"
-REWORDED = "How can I reset my password?"
-OTHER = "Which planet is the largest of all?"
-LONG = "an answer of many words " * 40
-NEWER = "a newer answer of many words " * 40
-READ = list[Write | Tombstone | Sealed]
-
-
-async def cold(caches: Caches, *asked: str, **how: object) -> StoredCache:
-    """A cache that has answers to these, and memory for none of their bodies."""
-    cache = await caches(hot_bytes=0, **how).ready()
-    cache.embedder.alike(REWORDED, ASKED, 0.95)
-    for one in asked or (ASKED,):
-        entry = await cache.put(one, LONG)
-        kept = cache.cache.entries.find_any(TENANT, entry.id)
-        assert kept is not None
-        assert not kept.whole
-    return cache
-
-
-def reads(
-    cache: StoredCache,
-    before: Callable[[], Awaitable[object]] | None = None,
-    after: Callable[[], Awaitable[object]] | None = None,
-) -> list[Sequence[str]]:
-    """The reads of the store from now on; before or after the first one is done something else may happen."""
-    seen: list[Sequence[str]] = []
-    read = cache.store.read
-
-    async def noting(ids: Sequence[str], *, vectors: bool = True) -> READ:
-        nonlocal before, after
-        seen.append(ids)
-        if before is not None:
-            once, before = before, None
-            await once()
-        found = await read(ids, vectors=vectors)
-        if after is not None:
-            once, after = after, None
-            await once()
-        return found
-
-    cache.store.read = noting  # type: ignore[method-assign]
-    return seen
-
-
-def down(cache: StoredCache, store: StoreProcess) -> None:
-    store.kill()
-    store.run_file.unlink(missing_ok=True)
-
-
-async def many(cache: StoredCache, *asked: str) -> list[LookupResult]:
-    deadline = Deadline.after(10)
-    return await cache.cache.lookup_many(TENANT, [Asked(ask(one), ONLY) for one in asked], deadline)
 
 
 def query(text: str) -> pb.Query:
@@ -257,7 +212,7 @@ async def test_what_was_deleted_between_decision_and_fetch_is_not_served(
 async def test_a_damaged_body_is_counted_and_not_served_and_a_new_answer_takes_its_place(caches: Caches) -> None:
     cache = await cold(caches, ASKED, OTHER)
     async with cache.store._opened() as collection:
-        for record in await collection.get([entry.id for entry in _entries(cache)], vectors=True):
+        for record in await collection.get([entry.id for entry in entries(cache)], vectors=True):
             payload = dict(record.payload)
             payload["record"] = str(payload["record"]).replace("many words", "many wards")
             await collection.upsert([Point(record.id, record.vector, payload)], durable=True)
@@ -275,7 +230,7 @@ async def test_a_damaged_body_is_counted_and_not_served_and_a_new_answer_takes_i
 async def test_another_scopes_answer_in_the_records_place_is_not_served(caches: Caches) -> None:
     """As a store might do that mixes up ids: what it holds there says itself whose it is."""
     cache = await cold(caches, ASKED, OTHER)
-    one, other = _entries(cache)
+    one, other = entries(cache)
     async with cache.store._opened() as collection:
         (record,) = await collection.get([other.id], vectors=True)
         await collection.upsert([Point(one.id, record.vector, record.payload)], durable=True)
@@ -297,7 +252,7 @@ async def test_the_only_copy_of_a_body_stays_in_memory_until_the_store_has_it(
     assert cache.cache.writer.given_up == 15
     store.start()
     await until(lambda: not cache.cache.writer.pending(), "what waited is written")
-    cold = [entry for entry in _entries(cache) if not entry.whole]
+    cold = [entry for entry in entries(cache) if not entry.whole]
     assert len(cold) == 5
     for number in range(20):
         assert await cache.text(f"question number {number}") == f"{number}: {LONG}"
@@ -318,17 +273,17 @@ async def test_bodies_keep_within_their_bytes_while_answers_come_go_and_are_read
             asked.clear()
         assert cache.cache.entries.hot.bytes <= cap
     await until(lambda: not cache.cache.writer.pending(), "all is written")
-    assert sum(entry.whole for entry in _entries(cache)) <= 20
+    assert sum(entry.whole for entry in entries(cache)) <= 20
     again = await caches(hot_bytes=cap).ready()
     assert len(again.cache.entries) == len(cache.cache.entries) == 30
-    assert sum(entry.whole for entry in _entries(again)) == 19, "as many as there is room for"
-    assert {await again.text(entry.question) for entry in _entries(again)} == {LONG}
+    assert sum(entry.whole for entry in entries(again)) == 19, "as many as there is room for"
+    assert {await again.text(entry.question) for entry in entries(again)} == {LONG}
     assert again.cache.entries.hot.bytes <= cap
 
 
 async def test_what_is_said_of_a_cold_answer_is_kept_with_it(caches: Caches) -> None:
     cache = await cold(caches)
-    (entry,) = _entries(cache)
+    (entry,) = entries(cache)
     chosen = Chosen(ByIds((entry.id,)))
     assert await cache.cache.remove(TENANT, chosen, Action.QUARANTINE, by="key") == 1
     assert await cache.text(ASKED) is None
@@ -340,18 +295,14 @@ async def test_what_is_said_of_a_cold_answer_is_kept_with_it(caches: Caches) -> 
     assert await again.text(ASKED) == LONG
 
 
-def _entries(cache: StoredCache) -> list[Entry]:
-    return [entry for bucket in cache.cache.entries.buckets(TENANT) for entry in bucket.entries.values()]
-
-
 async def test_an_import_knows_cold_answers_again_and_an_export_has_them_whole(caches: Caches) -> None:
     cache = await cold(caches, ASKED, OTHER)
-    entries = await entries_of(cache)
-    assert [entry.answer.text for entry in entries] == [LONG, LONG]
-    assert (await taken_by(cache, entries)).fates == {Fate.UNCHANGED: 2}
-    entries[0].answer.text = NEWER
-    entries[0].create_time.FromSeconds(entries[0].create_time.seconds - 60)
-    assert (await taken_by(cache, entries[:1])).fates == {Fate.OLDER: 1}
+    moved = await entries_of(cache)
+    assert [entry.answer.text for entry in moved] == [LONG, LONG]
+    assert (await taken_by(cache, moved)).fates == {Fate.UNCHANGED: 2}
+    moved[0].answer.text = NEWER
+    moved[0].create_time.FromSeconds(moved[0].create_time.seconds - 60)
+    assert (await taken_by(cache, moved[:1])).fates == {Fate.OLDER: 1}
 
 
 async def test_an_export_of_cold_answers_is_refused_while_the_store_is_down_and_lacks_nothing(
@@ -370,7 +321,7 @@ async def test_a_cold_answer_is_embedded_later_and_stays_whole(caches: Caches) -
     await first.stop()
     again = await caches(hot_bytes=0).ready()
     again.embedder.alike(REWORDED, ASKED, 0.95)
-    (entry,) = _entries(again)
+    (entry,) = entries(again)
     await until(lambda: again.cache.entries.has_vector(TENANT, "default", entry.id), "it is embedded")
     await until(lambda: not again.cache.writer.pending(), "it is written")
     assert await again.text(REWORDED) == LONG
