@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -95,6 +95,7 @@ class Adapting:
         background: Background,
         counted: Callable[[str, str, str, bool | None], None],
         withdraw: Callable[[Entry], None],
+        whole: Callable[[Entry], Awaitable[Entry | None]],
         monotonic: Callable[[], float],
         chance: Callable[[], float],
         report: Callable[[BaseException], None],
@@ -102,13 +103,14 @@ class Adapting:
         """`counted` is told tenant, namespace, `free` or `audit`, and what the comparer said (None: an audit was asked
         for).
 
-        `withdraw` is told of entries that a verdict takes out of service.
+        `withdraw` is told of entries that a verdict takes out of service; `whole`: see `Bodies.whole`.
         """
         self._setup = setup
         self._judge = judge
         self._executor = executor
         self._counted = counted
         self._withdraw = withdraw
+        self._whole = whole
         self._chance = chance
         self._audits = Audits(monotonic)
         self._fresh: asyncio.Queue[_Fresh] = asyncio.Queue(WAITING)
@@ -294,10 +296,13 @@ class Adapting:
         if self._setup is None:
             return None
         try:
-            return await self._setup.comparer.same(fresh, entry.answer.text)
+            whole = await self._whole(entry)
+            if whole is not None:
+                return await self._setup.comparer.same(fresh, whole.whole_answer.text)
         except AntiphonError:
-            self._events["failed"] += 1
-            return None
+            pass
+        self._events["failed"] += 1
+        return None
 
     def _learner(self, tenant: str, namespace: str) -> Learner | None:
         return None if self._states is None else self._states.spaces.get((tenant, namespace))

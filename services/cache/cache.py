@@ -10,24 +10,22 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from services.cache.adapting import Adapting, Heard
+from services.cache.answering import Answering
 from services.cache.background import Background
 from services.cache.backlog import Backlog
-from services.cache.batch import BatchLookups
+from services.cache.bodies import Bodies
 from services.cache.draft import Draft
 from services.cache.embeddings import Embeddings
 from services.cache.entries import Entries
 from services.cache.entry import MICROSECONDS, Entry
-from services.cache.explaining import Explaining, Explanation
+from services.cache.explaining import Explanation
 from services.cache.feedback import Feedback, Reviewed, Verdict
 from services.cache.fill_values import Granted
 from services.cache.fills import Fills
 from services.cache.flight import WaitResult
 from services.cache.flying import Flying
-from services.cache.followers import Followers
-from services.cache.joining import Joining
 from services.cache.learning.labels import Source
 from services.cache.listing import Listing
-from services.cache.lookup import Lookups
 from services.cache.outside import Limits, Outside
 from services.cache.ports import Write
 from services.cache.purging import Purging
@@ -38,13 +36,12 @@ from services.cache.review import FeedbackSource
 from services.cache.reviewing import Reviewing
 from services.cache.room import Room
 from services.cache.scope import Addresses
-from services.cache.searching import Searching
 from services.cache.stats import Report, Stats
 from services.cache.storing import Storing
 from services.cache.tailing import Tailing
 from services.cache.transfers import Transfers
-from services.cache.values import Action, Asked, Chosen, CommitResult, LookupResult, Policy, Query
-from services.cache.waiting import Waiting, unknown
+from services.cache.values import Action, Asked, Chosen, CommitResult, LookupResult, Outcome, Policy, Query
+from services.cache.waiting import unknown
 from services.cache.writer import Writer
 from services.chassis.deadline import Deadline
 from services.chassis.errors import NotFound
@@ -85,6 +82,7 @@ class Cache:
             ),
             threads=limits.search_threads,
             executor=self._executor,
+            hot_bytes=limits.hot_bytes,
         )
         flying = Flying(outside.embedder_dim)
         self.fills: Fills[Draft] = Fills(
@@ -111,8 +109,18 @@ class Cache:
             max_waiting=limits.max_unsaved,
             chance=outside.chance,
             adopt=lambda writes: self._storing.adopt(writes),  # noqa: PLW0108 -- it is made below, from this
+            saved=self.entries.hot.saved,
             gave_up=self.stats.gave_up,
             report=lambda error: outside.report("store", error),
+        )
+        self.bodies = Bodies(
+            entries=self.entries,
+            store=outside.store,
+            writer=self.writer,
+            background=self._background,
+            adopt=lambda writes: self._storing.adopt(writes),  # noqa: PLW0108 -- as above
+            fetched=self.stats.fetched,
+            monotonic=outside.clock.monotonic,
         )
         self._storing = Storing(
             addresses=addresses,
@@ -122,6 +130,7 @@ class Cache:
             writer=self.writer,
             background=self._background,
             evicted=self.stats.evicted,
+            whole=self.bodies.whole,
             version=outside.judge.version,
             ttl=limits.ttl,
             max_entry_bytes=limits.max_entry_bytes,
@@ -189,6 +198,7 @@ class Cache:
             background=self._background,
             counted=self.stats.compared,
             withdraw=self._withdraw,
+            whole=self.bodies.whole,
             monotonic=outside.clock.monotonic,
             chance=outside.chance,
             report=lambda error: outside.report("learning", error),
@@ -196,6 +206,7 @@ class Cache:
         self.transfers = Transfers(
             addresses=addresses,
             entries=self.entries,
+            bodies=self.bodies,
             embeddings=embeddings,
             storing=self._storing,
             writer=self.writer,
@@ -204,38 +215,19 @@ class Cache:
             outside=outside,
         )
         self.listing = Listing(entries=self.entries, recovery=self.recovery, stats=self.stats, now=outside.clock.now)
-        searching = Searching(entries=self.entries, judge=outside.judge, executor=self._executor, now=outside.clock.now)
-        joining = Joining(
-            flying=flying, entries=self.entries, judge=outside.judge, executor=self._executor, now=outside.clock.now
-        )
-        followers = Followers(outside.clock.monotonic)
-        self._lookups = Lookups(
+        self._answering = Answering(
             addresses=addresses,
             entries=self.entries,
+            bodies=self.bodies,
             embeddings=embeddings,
             fills=self.fills,
+            flying=flying,
             storing=self._storing,
             readiness=self.recovery,
-            judge=outside.judge,
             adapting=self.adapting,
-            searching=searching,
-            joining=joining,
-            followers=followers,
-            decision_budget=limits.decision_budget,
-            most_stale=limits.stale,
-            now=outside.clock.now,
-            monotonic=outside.clock.monotonic,
-        )
-        self._waiting = Waiting(
-            fills=self.fills,
-            followers=followers,
-            lookups=self._lookups,
-            joining=joining,
-            bar=outside.judge.bar,
-            monotonic=outside.clock.monotonic,
-        )
-        self._batches = BatchLookups(
-            self._lookups, embeddings, decision_budget=limits.decision_budget, monotonic=outside.clock.monotonic
+            executor=self._executor,
+            limits=limits,
+            outside=outside,
         )
         self._reports = Reports(
             entries=self.entries,
@@ -245,17 +237,6 @@ class Cache:
             recovery=self.recovery,
             late=self.transfers.late,
             embedder=outside.embedder_slug,
-            now=outside.clock.now,
-        )
-        self._explaining = Explaining(
-            addresses=addresses,
-            entries=self.entries,
-            embeddings=embeddings,
-            judge=outside.judge,
-            adapting=self.adapting,
-            searching=searching,
-            readiness=self.recovery,
-            most_stale=limits.stale,
             now=outside.clock.now,
         )
 
@@ -286,14 +267,17 @@ class Cache:
     async def lookup(self, tenant: str, asked: Asked, deadline: Deadline) -> LookupResult:
         """Look for a stored answer; on a miss, who makes it."""
         begun = self._outside.clock.monotonic()
-        result = await self._lookups.lookup(tenant, asked, deadline)
+        result = await self._answering.lookups.lookup(tenant, asked, deadline)
+        entry = result.entry
+        if entry is not None and (result.outcome is not Outcome.EXACT or not entry.whole):
+            result = await self._answering.serving.found(result, tenant, asked, deadline)
         self._count(tenant, asked, result, self._outside.clock.monotonic() - begun)
         return result
 
     async def lookup_many(self, tenant: str, asked: Sequence[Asked], deadline: Deadline) -> list[LookupResult]:
         """As many lookups one after the other, at less cost; each is counted with the time of all."""
         begun = self._outside.clock.monotonic()
-        results = await self._batches.lookup(tenant, asked, deadline)
+        results = await self._answering.serving.lookup_many(tenant, asked, deadline)
         seconds = self._outside.clock.monotonic() - begun
         for one, result in zip(asked, results, strict=True):
             self._count(tenant, one, result, seconds)
@@ -303,7 +287,7 @@ class Cache:
         self, tenant: str, query: Query, policy: Policy, *, limit: int, deadline: Deadline
     ) -> Explanation:
         """What a lookup would do now, and why; changes nothing."""
-        return await self._explaining.explain(tenant, query, policy, limit=limit, deadline=deadline)
+        return await self._answering.explaining.explain(tenant, query, policy, limit=limit, deadline=deadline)
 
     async def wait(self, tenant: str, lease_id: str, token: str, deadline: Deadline) -> WaitResult | LookupResult:
         """Wait for an answer that someone else makes, until shortly before `deadline`; see `Waiting.wait`.
@@ -312,7 +296,7 @@ class Cache:
         """
         margin = min(WAIT_MARGIN_SECONDS, deadline.remaining() / 2)
         until = self._outside.clock.monotonic() + deadline.remaining() - margin
-        result = await self._waiting.wait(tenant, lease_id, token, until)
+        result = await self._answering.waiting.wait(tenant, lease_id, token, until)
         if isinstance(result, LookupResult) and result.entry is not None:
             self.stats.shared(tenant, result.entry.namespace, result)
             self.entries.hit(result.entry)

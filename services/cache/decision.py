@@ -40,6 +40,8 @@ class Veto(StrEnum):
     """The caller states an error rate that no threshold keeps."""
     ERROR_BUDGET = "error_budget"
     """In this namespace, or for this entry, no threshold keeps the promised share of wrong hits."""
+    NOT_FETCHED = "not_fetched"
+    """Its answer is in the store only, which is down, slow, or has another one by now."""
 
 
 @dataclass(frozen=True, slots=True)

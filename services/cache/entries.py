@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from services.cache.bucket import Bucket, Group
 from services.cache.decision import Candidate
 from services.cache.entry import Entry
+from services.cache.hot import ALL_HOT, Hot
 from services.cache.pool import Slot
 from services.cache.ports import Tombstone
 from services.cache.room import Room, Victim
@@ -42,10 +44,14 @@ class Sought:
 class Entries:
     """The memory of one cache server."""
 
-    def __init__(self, dim: int, *, room: Room, threads: int, executor: Executor) -> None:
-        """`dim`: of vectors; `threads`: that one large search may use; `executor`: where large searches run."""
+    def __init__(self, dim: int, *, room: Room, threads: int, executor: Executor, hot_bytes: int = ALL_HOT) -> None:
+        """`dim`: of vectors; `threads`: that one large search may use; `executor`: where large searches run.
+
+        `hot_bytes`: of memory, for the bodies of answers that the store has.
+        """
         self.similarity = Similarity(dim, threads=threads, executor=executor, seconds=time.thread_time)
         self.room = room
+        self.hot = Hot(hot_bytes, self.bucket)
         self._buckets: dict[tuple[str, str], Bucket] = {}
         self._namespaces: dict[str, dict[str, None]] = {}
         """Those of each tenant in `_buckets`."""
@@ -85,8 +91,9 @@ class Entries:
         return next((entry for entry in found if entry is not None), None)
 
     def current(self, entry: Entry) -> bool:
-        """Whether this very entry is still visible."""
-        return self.find(entry.tenant, entry.namespace, entry.id) is entry
+        """Whether this very entry is still visible, with or without its answer's body."""
+        known = self.find(entry.tenant, entry.namespace, entry.id)
+        return known is not None and known.ver == entry.ver
 
     def buckets(self, tenant: str) -> list[Bucket]:
         """The namespaces of one tenant."""
@@ -113,6 +120,7 @@ class Entries:
         slot = bucket.slots.get(entry.id) if bucket else None
         if slot is not None:
             self.room.hit(slot)
+            self.hot.touch(slot)
 
     def put_many(self, batch: Sequence[tuple[Entry, Vector | None]]) -> list[bool]:
         """As `put`, many at once and with one change of the index, of what was stored before."""
@@ -136,13 +144,13 @@ class Entries:
     def amend(self, entry: Entry) -> bool:
         """Put an entry in the place of an older version of itself, the same answer to the same question.
 
-        False if that is not there any more. Its vector stays as it is.
+        False if that is not there any more. Its vector stays as it is, and so does where its answer's body is.
         """
         before = self.find(entry.tenant, entry.namespace, entry.id)
         if before is None or before.ver >= entry.ver or before.epoch != entry.epoch:
             return False
         bucket = self._buckets[entry.tenant, entry.namespace]
-        bucket.entries[entry.id] = entry
+        bucket.entries[entry.id] = entry = replace(entry, answer=before.answer)
         self._count_quarantined(bucket, (entry.review.quarantine is not None) - (before.review.quarantine is not None))
         slot = bucket.slots[entry.id]
         slot.entry = entry
@@ -218,6 +226,7 @@ class Entries:
         for number, entry in enumerate(bucket.entries.values(), start=1):
             live += entry.live(now)
             slot = bucket.slots[entry.id]
+            self.hot.leave(slot)
             slot.entry = None
             self._by_row.pop(slot.row, None)
             if number % STEP == 0:
@@ -352,6 +361,7 @@ class Entries:
         slot = bucket.slots.pop(entry.id)
         self._count_quarantined(bucket, -(entry.review.quarantine is not None))
         row = slot.row if self._by_row.pop(slot.row, None) is not None else None
+        self.hot.leave(slot)
         self.room.leave(slot, with_row=row is not None)
         if row is None:
             return

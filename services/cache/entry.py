@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from services.cache.origin import Origin
+from services.cache.outline import Kept, Outline, body_bytes
 from services.cache.review import UNREVIEWED, Review
 from services.llm.values import Answer
 
@@ -29,7 +30,8 @@ class Entry:
 
     `scope` and `key` are keyed hashes (`services.cache.scope`); `id` follows from them, so a new answer to the same
     question takes the place of the old one. Of two answers the one with the larger `ver` counts; it is below 2^53.
-    An entry is visible only while its namespace's epoch is still `epoch`.
+    An entry is visible only while its namespace's epoch is still `epoch`. In memory the answer may be without its body,
+    once the store has it (`services.cache.hot`); what is stored or served is `whole`.
     """
 
     id: str
@@ -38,7 +40,7 @@ class Entry:
     scope: str
     key: str
     question: str
-    answer: Answer
+    answer: Kept
     created_us: int
     """When the answer was made; age counts from here."""
     updated_us: int
@@ -59,6 +61,18 @@ class Entry:
     review: Review = UNREVIEWED
     origin: Origin | None = None
     """How it was asked, sealed; None in records from before it was kept, which cannot move to another cache."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the answer's body is here."""
+        return not isinstance(self.answer, Outline)
+
+    @property
+    def whole_answer(self) -> Answer:
+        """The answer of an entry that is `whole`; BodyMissing, which is a defect, of any other."""
+        if isinstance(self.answer, Outline):
+            raise BodyMissing(self.id)
+        return self.answer
 
     @property
     def written_us(self) -> int:
@@ -91,7 +105,10 @@ class Entry:
         return max(now - self.created_us / MICROSECONDS, 0.0)
 
 
-def text_bytes(question: str, answer: Answer) -> int:
-    """Bytes of the texts that an entry holds, as limits and statistics count them."""
-    calls = sum(len(call.id) + len(call.name) + len(call.arguments.encode()) for call in answer.tool_calls)
-    return len(question.encode()) + len(answer.text.encode()) + calls
+class BodyMissing(Exception):
+    """Somebody wanted to store or to serve an answer without its body."""
+
+
+def text_bytes(question: str, answer: Kept) -> int:
+    """Bytes of the texts of an entry, as limits and statistics count them."""
+    return len(question.encode()) + body_bytes(answer)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
+from services.cache.bodies import Bodies
 from services.cache.entries import Entries
 from services.cache.entry import Entry
 from services.cache.origin import Origin
@@ -49,6 +50,7 @@ class Exporting:
         *,
         addresses: Addresses,
         entries: Entries,
+        bodies: Bodies,
         store: EntryStore,
         writer: Writer,
         recovery: Recovery,
@@ -58,6 +60,7 @@ class Exporting:
         """`embedder`: the slug of its identity; `now`: Unix seconds."""
         self._addresses = addresses
         self._entries = entries
+        self._bodies = bodies
         self._store = store
         self._writer = writer
         self._recovery = recovery
@@ -73,7 +76,7 @@ class Exporting:
     async def pages(self, tenant: str, wanted: Exported) -> AsyncGenerator[ExportPage, None]:
         """The live entries, each at most once: a namespace's ids are noted when its turn comes (8 bytes each).
 
-        Raises Unavailable until all are known, and for embeddings while the store is down.
+        Raises Unavailable until all are known, and while the store is down for embeddings and for what it alone has.
         """
         self._recovery.require_all()
         names = [bucket.namespace for bucket in self._entries.buckets(tenant)]
@@ -88,13 +91,22 @@ class Exporting:
                     await asyncio.sleep(0)
 
     async def _page(self, tenant: str, namespace: str, ids: Sequence[str], wanted: Exported) -> ExportPage:
-        now = self._now()
-        found = (self._entries.find(tenant, namespace, entry_id) for entry_id in ids)
-        meant = [entry for entry in found if entry is not None and entry.live(now) and wanted.takes(entry)]
-        vectors = await self._vectors(meant) if wanted.vectors and meant else {}
-        movable = [(entry, entry.origin) for entry in meant if entry.origin is not None]
+        whole = await self._whole(tenant, namespace, ids, wanted)
+        vectors = await self._vectors(whole) if wanted.vectors and whole else {}
+        movable = [(entry, entry.origin) for entry in whole if entry.origin is not None]
         moved = [self._portable(entry, origin, vectors.get(entry.id)) for entry, origin in movable]
-        return ExportPage(moved, len(meant) - len(movable))
+        return ExportPage(moved, len(whole) - len(movable))
+
+    async def _whole(self, tenant: str, namespace: str, ids: Sequence[str], wanted: Exported) -> list[Entry]:
+        whole: list[Entry] = []
+        for _ in range(2):  # what was replaced while it was fetched is taken as it is then
+            now = self._now()
+            found = (self._entries.find(tenant, namespace, entry_id) for entry_id in ids)
+            meant = [entry for entry in found if entry is not None and entry.live(now) and wanted.takes(entry)]
+            fetched = await self._bodies.for_work(meant)
+            whole += [entry for entry in fetched if entry is not None]
+            ids = [entry.id for entry, one in zip(meant, fetched, strict=True) if one is None]
+        return whole
 
     async def _vectors(self, entries: Sequence[Entry]) -> dict[str, Vector | None]:
         """Embeddings by id, of those that have one: that of the question, whatever the answer is by now."""
@@ -108,7 +120,7 @@ class Exporting:
             question=entry.question,
             origin=self._addresses.sealed(entry.scope, origin),
             version=VERSION,
-            answer=entry.answer,
+            answer=entry.whole_answer,
             created_us=entry.created_us,
             expires_us=entry.expires_us,
             tags=entry.tags,

@@ -11,6 +11,7 @@ from enum import StrEnum
 from services.cache.entries import Entries
 from services.cache.entry import MICROSECONDS, Entry
 from services.cache.late_embedding import LateEmbedding
+from services.cache.outline import same
 from services.cache.portable import Portable
 from services.cache.ports import Write
 from services.cache.recovery import Recovery
@@ -258,7 +259,7 @@ def _past(review: Review, now_us: int) -> Review:
 
 def _beside(before: Entry, line: Portable, created_us: int) -> Fate:
     """What becomes of a line where another answer, or the same, is there already."""
-    if before.answer == line.answer:
+    if same(before.answer, line.answer):
         return Fate.STORED if _last_said(line.review) > _last_said(before.review) else Fate.UNCHANGED
     return Fate.OLDER if before.created_us >= created_us else Fate.STORED
 

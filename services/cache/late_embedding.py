@@ -30,7 +30,7 @@ AGAIN_SECONDS = 5.0
 
 
 class LateEmbedding:
-    """A queue, 8 bytes for each entry, and who works it off."""
+    """A queue, some 80 bytes for each entry, and who works it off."""
 
     def __init__(
         self,
@@ -51,7 +51,8 @@ class LateEmbedding:
         self._recovery = recovery
         self._now = now
         self._monotonic = monotonic
-        self._queue: deque[Entry] = deque()
+        self._queue: deque[tuple[str, str, str]] = deque()
+        """Tenant, namespace and id: an entry itself would keep its answer in memory."""
         self._ids: set[str] = set()
         self._waiting: Counter[tuple[str, str]] = Counter()
         self._work = asyncio.Event()
@@ -69,7 +70,7 @@ class LateEmbedding:
             return True
         if self._entries.has_vector(entry.tenant, entry.namespace, entry.id) or self._address(entry) is None:
             return False
-        self._queue.append(entry)
+        self._queue.append((entry.tenant, entry.namespace, entry.id))
         self._ids.add(entry.id)
         self._waiting[entry.tenant, entry.namespace] += 1
         self._work.set()
@@ -81,7 +82,7 @@ class LateEmbedding:
         await self._find()
         while True:
             await self._work.wait()
-            await asyncio.sleep(await self._embed(self._queue[0]))
+            await asyncio.sleep(await self._embed(*self._queue[0]))
 
     async def _find(self) -> None:
         """Look for what an earlier process has left without an embedding."""
@@ -91,27 +92,27 @@ class LateEmbedding:
                 if number % STEP == 0:
                     await asyncio.sleep(0)
 
-    async def _embed(self, entry: Entry) -> float:
+    async def _embed(self, tenant: str, namespace: str, entry_id: str) -> float:
         """Embed one; returns the seconds to rest."""
         begun = self._monotonic()
-        current = self._entries.find(entry.tenant, entry.namespace, entry.id)
+        current = self._entries.find(tenant, namespace, entry_id)
         address = None if current is None else self._address(current)
-        known = self._entries.has_vector(entry.tenant, entry.namespace, entry.id)
+        known = self._entries.has_vector(tenant, namespace, entry_id)
         if current is not None and address is not None and not known:
             try:
                 embedding = await self._embeddings.of(address, within=PUT_SECONDS)
+                if embedding.vector is not None:
+                    await self._storing.give_vector(current, embedding.vector)
             except (TimeoutError, AntiphonError):
                 self._queue.rotate(-1)  # others shall not wait for one that cannot be embedded
                 return AGAIN_SECONDS
-            if embedding.vector is not None:
-                await self._storing.give_vector(current, embedding.vector)
         self._queue.popleft()
         if not self._queue:
             self._work.clear()
-        self._ids.discard(entry.id)
-        self._waiting[entry.tenant, entry.namespace] -= 1
-        if not self._waiting[entry.tenant, entry.namespace]:
-            del self._waiting[entry.tenant, entry.namespace]
+        self._ids.discard(entry_id)
+        self._waiting[tenant, namespace] -= 1
+        if not self._waiting[tenant, namespace]:
+            del self._waiting[tenant, namespace]
         return REST * (self._monotonic() - begun)
 
     def _address(self, entry: Entry) -> Address | None:

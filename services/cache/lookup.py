@@ -214,7 +214,6 @@ class Lookups:
                 nearest.decision,
                 embedding_tokens=embedding.tokens,
                 nearest=nearest.decision.similarity,
-                audit_id=self._adapting.served(nearest.entry, nearest.decision),
             )
         try:
             fill = joined or (self._fill(ask, embedding.vector, nearest.near) if ask.fills else None)

@@ -14,13 +14,14 @@ from services.cache.feedback import Verdict
 from services.cache.fill_values import Granted, InProgress
 from services.cache.flight import WaitResult
 from services.cache.histogram import LATENCY_BOUNDS, P_WRONG_BOUNDS, SIMILARITY_BOUNDS
+from services.cache.outline import Kept
 from services.cache.recovery import Phase
 from services.cache.room import Eviction
 from services.cache.rotation.plan import Phase as Reembedding
 from services.cache.rotation.plan import Plan
 from services.cache.rotation.sides import Sides
 from services.cache.storable import NotStored
-from services.cache.values import Answer, CommitResult, LookupResult
+from services.cache.values import CommitResult, Fetch, LookupResult
 from services.chassis.batched import Batched
 
 Sums = collections.Counter[Counter]
@@ -79,6 +80,12 @@ class CacheMetrics:
             ["reason"],
             registry=registry,
         )
+        self._fetches = Gauge(
+            "antiphon_cache_answer_fetches",
+            "Answers fetched from the store, since the start; changed: it had another one, failed: down or slow.",
+            ["result"],
+            registry=registry,
+        )
         self._vetoes = cache(self._counter("vetoes", "Nearest entries that were not served.", "reason").labels)
         self._fills = cache(
             self._counter(
@@ -134,7 +141,7 @@ class CacheMetrics:
         if result.audit_id:
             self._audits.labels("asked").inc()
 
-    def _save(self, answer: Answer, sums: Sums) -> None:
+    def _save(self, answer: Kept, sums: Sums) -> None:
         sums[self._saved_tokens("input")] += answer.usage.input
         sums[self._saved_tokens("output")] += answer.usage.output
         sums[self._saved_money] += answer.cost.nano_usd
@@ -186,6 +193,13 @@ class CacheMetrics:
             "Namespaces in memory that learn their own threshold.",
             lambda: len(sides.cache.adapting.learners()),
         )
+        self._gauge(
+            "hot_bytes",
+            "Bytes of memory of answers that may leave it: those that were served last.",
+            lambda: sides.cache.entries.hot.bytes,
+        )
+        for how in Fetch:
+            self._fetches.labels(how.value).set_function(partial(_fetched, sides, how))
         for reason in Eviction:
             self._evictions.labels(reason.value).set_function(partial(_evicted, sides, reason))
         for end in ("share", "low", "high"):
@@ -222,6 +236,10 @@ def _audited(sides: Sides, value: str) -> float:
 
 def _evicted(sides: Sides, reason: Eviction) -> float:
     return sides.cache.stats.evictions[reason]
+
+
+def _fetched(sides: Sides, how: Fetch) -> float:
+    return sides.cache.stats.fetches[how]
 
 
 def _happened(sides: Sides, event: str) -> float:

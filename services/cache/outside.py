@@ -28,6 +28,7 @@ class Limits:
     max_queue_bytes: int = 268_435_456
     stale: float = 3_600.0
     quarantine_users: int = 3
+    hot_bytes: int = 268_435_456
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,9 @@ class Slot:
     """When it was hit last, by the same clock."""
     row: int = -1
     """In the index; -1 without a vector. Rows of an index that was renewed since mean nothing."""
+    colder: Slot | None = None
+    warmer: Slot | None = None
+    """Its neighbours in `services.cache.hot`, by when they were served last; None where it is not in that list."""
 
     @property
     def visible(self) -> bool:
@@ -82,6 +85,8 @@ class Pool:
     """Bytes of questions and answers."""
     vectors: int = 0
     """Entries that have one."""
+    hot: int = 0
+    """Bytes of memory of the bodies that are in `services.cache.hot`."""
     clock: int = 0
     """Answers stored and hits of a tenant; of a namespace it is not counted."""
     cleared: bool = False
@@ -106,6 +111,7 @@ class Pool:
         self.entries -= cleared.entries
         self.texts -= cleared.texts
         self.vectors -= cleared.vectors
+        self.hot -= cleared.hot
 
     def dissolve(self) -> None:
         """Let go of everything: slots and their pool refer to each other."""

@@ -103,8 +103,8 @@ class EntryStore(Protocol):
         """Store each unless something as new is there; durable. Returns whether it is what is stored now."""
         ...
 
-    async def read(self, ids: Sequence[str]) -> list[Write | Tombstone | Sealed]:
-        """What is stored under these ids, without the absent."""
+    async def read(self, ids: Sequence[str], *, vectors: bool = True) -> list[Write | Tombstone | Sealed]:
+        """What is stored under these ids, without the absent; without `vectors` none has one."""
         ...
 
     def load(self, *, now_us: int) -> AsyncIterator[list[Write | Tombstone]]:

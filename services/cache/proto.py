@@ -21,6 +21,7 @@ from services.cache.stats import Learning, Report, Tally
 from services.cache.values import (
     Asked,
     Decision,
+    Fetch,
     LookupResult,
     Mode,
     Outcome,
@@ -310,6 +311,9 @@ def write_report(report: Report) -> pb.GetStatsResponse:
             )
             for hour in report.hours
         ],
+        hot_bytes=report.hot_bytes,
+        fetches=tally.fetches[Fetch.DONE],
+        fetch_failures=tally.fetches[Fetch.FAILED],
         learning=pb.LearningStats(
             namespaces=report.learning.namespaces,
             alarms=report.learning.alarms,
@@ -359,7 +363,7 @@ def _latencies(tally: Tally) -> pb.LatencyHistogram:
 
 def _write_served(response: pb.LookupResponse | pb.FilledAnswer, entry: Entry) -> None:
     response.entry_id = entry.id
-    fill_answer(response.answer, entry.answer)
+    fill_answer(response.answer, entry.whole_answer)
     fill_usage(response.served_from.usage, entry.answer.usage)
     fill_cost(response.served_from.cost_saved, entry.answer.cost)
     response.decision.matched_prompt = entry.question[:MATCHED_PROMPT]

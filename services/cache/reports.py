@@ -42,7 +42,7 @@ class Reports:
 
     async def of(self, tenant: str, namespace: str | None) -> Report:
         """Sizes and counts of one namespace, or of all of the tenant."""
-        total = valid = expired = quarantined = size = 0
+        total = valid = expired = quarantined = size = hot = 0
         now = self._now()
         steps = count(1)
         for bucket in self._entries.buckets(tenant):
@@ -52,6 +52,7 @@ class Reports:
                 continue
             total += len(bucket.entries)
             size += self._entries.room.bytes(bucket.pool)
+            hot += bucket.pool.hot
             quarantined += bucket.quarantined
             for entry in list(bucket.entries.values()):
                 live = entry.live(now)
@@ -70,6 +71,7 @@ class Reports:
             store_healthy=self._recovery.ready.is_set() and not self._writer.failing,
             embedder=self._embedder,
             embeddings_waiting=self._late.waiting(tenant, namespace),
+            hot_bytes=hot,
             hours=self._stats.traffic.hours(tenant),
             learning=self._learning(tenant, namespace),
         )

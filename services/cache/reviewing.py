@@ -13,6 +13,7 @@ from services.cache.background import Background
 from services.cache.entries import Entries
 from services.cache.entry import MICROSECONDS, Entry
 from services.cache.feedback import Feedback, Heed, Reviewed, Verdict
+from services.cache.outline import same
 from services.cache.ports import EntryStore, Sealed, Write
 from services.cache.quarantine import reviewed
 from services.cache.recovery import Recovery
@@ -77,7 +78,7 @@ class Reviewing:
         meant, said = self._find(tenant, feedback), self._said(feedback)
         recorded = await self._rewrite([meant], said)
         entry = self._find(tenant, feedback)
-        if entry.answer != meant.answer:  # another replica has stored it, or someone here meanwhile
+        if not same(entry.answer, meant.answer):  # another replica has stored it, or someone here meanwhile
             raise _another_answer()
         if recorded:
             self._heed(Verdict(feedback, entry))
@@ -120,7 +121,7 @@ class Reviewing:
                         beaten.append(write.entry)
                     else:
                         recorded = True
-                        self._take(write.entry)
+                        self._take(write.entry, stored=stored)
             if not beaten:
                 return recorded
             left = beaten
@@ -135,7 +136,12 @@ class Reviewing:
         changed = []
         for entry in entries:
             current = self._entries.find(entry.tenant, entry.namespace, entry.id)
-            if current is None or current.answer != entry.answer:
+            if current is None or not same(current.answer, entry.answer):
+                continue
+            known = (write for write in (waiting.get(entry.id), stored.get(entry.id)) if write is not None)
+            source = next((write for write in known if same(write.entry.answer, current.answer)), None)
+            if source is None and not current.whole:
+                self._entries.remove(current)  # the store has lost it, and with it the answer's body
                 continue
             review = reviewed(current.review, said, users=self._users)
             if review is current.review:
@@ -143,19 +149,21 @@ class Reviewing:
             now_us = int(self._now() * MICROSECONDS)
             again = replace(
                 current,
+                answer=source.entry.answer if source else current.answer,
                 review=review,
                 ver=self._entries.next_ver(now_us),
                 updated_us=now_us,
                 answered_us=current.written_us,
             )
-            known = (write for write in (waiting.get(entry.id), stored.get(entry.id)) if write is not None)
-            source = next((write for write in known if write.entry.answer == current.answer), None)
             changed.append((Write(again, source.vector if source else None), source is not None))
         return changed
 
-    def _take(self, entry: Entry) -> None:
+    def _take(self, entry: Entry, *, stored: bool) -> None:
         self._writer.forget(entry)
-        if not self._entries.amend(entry) and self._entries.find(entry.tenant, entry.namespace, entry.id) is None:
+        if self._entries.amend(entry):
+            if stored:
+                self._entries.hot.saved(entry)
+        elif self._entries.find(entry.tenant, entry.namespace, entry.id) is None:
             self._writer.remove([entry])  # its time was over, or it made room, while it was written
 
 

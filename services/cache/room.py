@@ -95,7 +95,7 @@ class Room:
     def enter(self, entry: Entry, home: Pool, before: Slot | None) -> Slot:
         """A slot with the entry; `before`: what was hit under this question so far stays with it."""
         tenant = self._tenant(home)
-        slot = Slot(entry, home, text_bytes(entry.question, entry.answer), saving(entry.question, entry.answer))
+        slot = Slot(entry, home, text_bytes(entry.question, entry.answer), saving(entry.question, entry.whole_answer))
         slot.since = slot.hit_at = tenant.clock
         if before is not None:
             slot.since, slot.hits, slot.hit_at = before.since, before.hits, before.hit_at

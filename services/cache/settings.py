@@ -99,6 +99,14 @@ class CacheSettings(SuiteSettings):
         le=1 << 46,
         description="Bytes of one namespace, counted as those of a tenant.",
     )
+    hot_bytes: int = Field(
+        default=268_435_456,
+        ge=0,
+        le=1 << 46,
+        description="Bytes of memory for the answers that were served last; others are fetched from the store when "
+        "they are served. Short answers, and those that the store does not have yet, are in memory beside that. At "
+        "most a quarter of the process's memory limit, if its cgroup has one.",
+    )
     decision_budget: float = Field(
         default=0.05,
         gt=0,

@@ -11,11 +11,12 @@ from services.cache.fill_values import Granted, InProgress
 from services.cache.histogram import LATENCY_BOUNDS, P_WRONG_BOUNDS, SIMILARITY_BOUNDS, Histogram
 from services.cache.learning.audited import Audited
 from services.cache.learning.budget import Budget
+from services.cache.outline import Kept
 from services.cache.room import Eviction, Victim
 from services.cache.traffic import Hour, Traffic
-from services.cache.values import BypassReason, LookupResult, Outcome
+from services.cache.values import BypassReason, Fetch, LookupResult, Outcome
 from services.chassis.batched import Batch
-from services.llm.values import Answer, Cost, Usage
+from services.llm.values import Cost, Usage
 
 MAX_NAMESPACES = 1_000
 """Of one tenant with counts of their own; callers choose the names, so later ones are counted for the tenant only."""
@@ -52,6 +53,7 @@ class Tally:
     p_wrong_misses: Histogram = field(default_factory=lambda: Histogram(P_WRONG_BOUNDS))
     near_misses: int = 0
     audits_asked: int = 0
+    fetches: Counter[Fetch] = field(default_factory=Counter)
     compared: Counter[tuple[str, bool]] = field(default_factory=Counter)
     """Answers that were compared, by what for (`free`, `audit`) and whether they agreed."""
 
@@ -88,7 +90,7 @@ class Tally:
         if result.nearest is not None:
             (self.similar_misses if result.entry is None else self.similar_hits).add(result.nearest)
 
-    def _save(self, answer: Answer) -> None:
+    def _save(self, answer: Kept) -> None:
         usage = answer.usage
         self.usage["input"] += usage.input
         self.usage["cached_input"] += usage.cached_input
@@ -135,6 +137,8 @@ class Stats:
         self._given_up = False
         self.evictions: Counter[Eviction] = Counter()
         """Of all tenants."""
+        self.fetches: Counter[Fetch] = Counter()
+        """Of all tenants."""
         self._traffic = Traffic()
         self._looked_up: Batch[tuple[str, str, LookupResult, float, float]] = Batch(self._count)
 
@@ -177,6 +181,12 @@ class Stats:
         self.evictions[victim.reason] += 1
         for tally in self._of(victim.entry.tenant, victim.entry.namespace):
             tally.evictions[victim.reason] += 1
+
+    def fetched(self, entry: Entry, how: Fetch) -> None:
+        """An answer's body was fetched from the store, or could not be."""
+        self.fetches[how] += 1
+        for tally in self._of(entry.tenant, entry.namespace):
+            tally.fetches[how] += 1
 
     def gave_up(self, entry: Entry) -> None:
         """An entry stays in memory only: too many were waiting for the store."""
@@ -242,5 +252,7 @@ class Report:
     embedder: str
     embeddings_waiting: int
     """Entries that only their own words find yet."""
+    hot_bytes: int
+    """Of memory, of answers' bodies that may leave it."""
     hours: list[Hour]
     learning: Learning = Learning()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from services.cache.entry import text_bytes
+from services.cache.outline import Kept, Outline
 from services.llm.values import Answer, FinishReason
 
 _COMPLETE = frozenset({FinishReason.STOP, FinishReason.TOOL_CALLS})
@@ -34,11 +35,11 @@ def unfit(question: str, answer: Answer, *, max_bytes: int) -> NotStored | None:
     return None
 
 
-def semantically(answer: Answer) -> bool:
+def semantically(answer: Kept) -> bool:
     """Whether a reworded question may be served this answer.
 
     One that calls tools is for the very same question only: its arguments repeat words of the question, and a caller
     acts on them. For the same question it is what the model would do again, its call ids being unique within the
     conversation that they are part of.
     """
-    return not answer.tool_calls
+    return not (answer.calls_tools if isinstance(answer, Outline) else answer.tool_calls)

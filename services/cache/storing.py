@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from itertools import compress
 
 from services.cache.background import Background
 from services.cache.clock import Clock
@@ -16,6 +18,7 @@ from services.cache.fill_values import Filled
 from services.cache.fills import Fills
 from services.cache.flight import Lease
 from services.cache.freshness import time_to_live
+from services.cache.outline import same, same_body
 from services.cache.ports import Tombstone, Write
 from services.cache.room import Victim
 from services.cache.scope import Address, Addresses
@@ -46,13 +49,15 @@ class Storing:
         writer: Writer,
         background: Background,
         evicted: Callable[[Victim], None],
+        whole: Callable[[Entry], Awaitable[Entry | None]],
         version: str,
         ttl: float,
         max_entry_bytes: int,
         clock: Clock,
         chance: Callable[[], float],
     ) -> None:
-        """`evicted` is told what went for lack of room; `version`: of what decides; `ttl`: the operator's, in seconds.
+        """`evicted` is told what went for lack of room; `whole`: see `Bodies.whole`; `version`: of what decides;
+        `ttl`: the operator's, in seconds.
 
         `chance`: uniform in [0, 1), for jitter.
         """
@@ -63,6 +68,7 @@ class Storing:
         self._writer = writer
         self._background = background
         self._evicted = evicted
+        self._whole = whole
         self._version = version
         self._ttl = ttl
         self._max_entry_bytes = max_entry_bytes
@@ -155,7 +161,7 @@ class Storing:
         known = self._entries.find(entry.tenant, entry.namespace, entry.id)
         if known is None or known.review.quarantine is None:
             return write
-        if (known.answer.text, known.answer.tool_calls) != (entry.answer.text, entry.answer.tool_calls):
+        if not same_body(known.answer, entry.answer):
             return write
         return Write(dataclasses.replace(entry, review=known.review), write.vector)
 
@@ -164,7 +170,9 @@ class Storing:
         self._clock.follow(one.updated_us for one in stored)
         hidden = self._writer.backlog.hides
         writes = [one for one in stored if isinstance(one, Write) and not hidden(one)]
-        self._entries.put_many([(write.entry, write.vector) for write in writes])
+        taken = self._entries.put_many([(write.entry, write.vector) for write in writes])
+        for write in compress(writes, taken):
+            self._entries.hot.offer(write.entry)
         for one in stored:
             if isinstance(one, Tombstone):
                 self._entries.bury(one)
@@ -269,16 +277,24 @@ class Storing:
         """Let reworded questions find an entry whose lookup had no use for the embedding."""
         vector = (await self._embedding(address, PUT_SECONDS)).vector
         if vector is not None:
-            await self.give_vector(entry, vector)
+            with suppress(Unavailable):  # then only its own words find it, too, until it is stored anew
+                await self.give_vector(entry, vector)
 
     async def give_vector(self, entry: Entry, vector: Vector) -> None:
-        """Let reworded questions find an entry that has none, unless another answer is in its place by now."""
+        """Let reworded questions find an entry that has none, unless another answer is in its place by now.
+
+        Raises Unavailable if its answer's body is in the store only, and that is down.
+        """
+        whole = await self._whole(entry)
+        if whole is None:
+            return
         # A delete under way has chosen the entry as it is: in a newer version the same answer would outlive it.
         async with self._writer.exclusive():
             current = self._entries.find(entry.tenant, entry.namespace, entry.id)
-            if current is None or current.answer is not entry.answer:
+            if current is None or not same(current.answer, whole.answer):
                 return
-            write = Write(dataclasses.replace(current, ver=self._entries.next_ver(current.updated_us)), vector)
+            ver = self._entries.next_ver(current.updated_us)
+            write = Write(dataclasses.replace(current, answer=whole.answer, ver=ver), vector)
             if self._keep(write) is None:
                 self._writer.submit(write)
 

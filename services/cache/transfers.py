@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.cache.bodies import Bodies
 from services.cache.embeddings import Embeddings
 from services.cache.entries import Entries
 from services.cache.exporting import Exporting
@@ -22,6 +23,7 @@ class Transfers:
         *,
         addresses: Addresses,
         entries: Entries,
+        bodies: Bodies,
         embeddings: Embeddings,
         storing: Storing,
         writer: Writer,
@@ -41,6 +43,7 @@ class Transfers:
         self.exporting = Exporting(
             addresses=addresses,
             entries=entries,
+            bodies=bodies,
             store=outside.store,
             writer=writer,
             recovery=recovery,

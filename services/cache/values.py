@@ -75,7 +75,7 @@ class Outcome(StrEnum):
 
 
 class BypassReason(StrEnum):
-    """Why the cache was not asked."""
+    """Why the cache was not asked, or could not say."""
 
     POLICY = "policy"
     EMBEDDER_UNAVAILABLE = "embedder_unavailable"
@@ -83,6 +83,19 @@ class BypassReason(StrEnum):
     DECISION_TIMEOUT = "decision_timeout"
     HYDRATING = "hydrating"
     OVERLOADED = "overloaded"
+    STORE_UNAVAILABLE = "store_unavailable"
+    STORE_TIMEOUT = "store_timeout"
+    """The answer is in the store only, which is down, or too slow."""
+
+
+class Fetch(StrEnum):
+    """How it ended to fetch an answer's body from the store."""
+
+    DONE = "done"
+    CHANGED = "changed"
+    """The store had something else, or nothing that can be read."""
+    FAILED = "failed"
+    """The store is down or slow: each answer that could not be served for it."""
 
 
 @value
@@ -208,6 +221,7 @@ __all__ = [
     "Chosen",
     "CommitResult",
     "Decision",
+    "Fetch",
     "LookupResult",
     "Mode",
     "Outcome",

@@ -16,7 +16,7 @@ from services.cache.fills import Fills
 from services.cache.flight import WaitResult
 from services.cache.followers import Follower, Followers
 from services.cache.joining import Joining
-from services.cache.lookup import Lookups
+from services.cache.serving import Serving
 from services.cache.values import LookupResult
 from services.chassis.errors import NotFound, Reason
 
@@ -29,7 +29,7 @@ class Waiting:
         *,
         fills: Fills[Draft],
         followers: Followers,
-        lookups: Lookups,
+        serving: Serving,
         joining: Joining,
         bar: Bar,
         monotonic: Callable[[], float],
@@ -37,7 +37,7 @@ class Waiting:
         """`bar`: the operator's, of the verifier."""
         self._fills = fills
         self._followers = followers
-        self._lookups = lookups
+        self._serving = serving
         self._joining = joining
         self._bar = bar
         self._monotonic = monotonic
@@ -67,7 +67,7 @@ class Waiting:
     async def _again(self, place: Follower, until: float, *, joins: bool) -> LookupResult:
         # Where one answer may not be shared the next one may hardly be either: each makes its own then, instead of
         # waiting for all before it.
-        return await self._lookups.again(place.ask, place.vector, until - self._monotonic(), joins=joins)
+        return await self._serving.again(place.ask, place.vector, until - self._monotonic(), joins=joins)
 
     async def _equal(self, tenant: str, lease_id: str, token: str, until: float) -> WaitResult:
         draft = self._fills.context(lease_id)

@@ -48,18 +48,20 @@ class Writer:
         max_waiting: int,
         chance: Chance,
         adopt: Callable[[Sequence[Write | Tombstone]], None],
+        saved: Callable[[Entry], None],
         gave_up: Callable[[Entry], None],
         report: Callable[[BaseException], None],
     ) -> None:
         """`adopt` gets newer answers of other writers found in the store; `report` the first failure of a series.
 
-        `gave_up` is told of each write that found no room.
+        `saved` is told of each entry that the store has now; `gave_up` of each write that found no room.
         """
         self._store = store
         self.backlog = backlog
         self._max_waiting = max_waiting
         self._chance = chance
         self._adopt = adopt
+        self._saved = saved
         self._gave_up = gave_up
         self._report = report
         self._waiting: OrderedDict[str, _Waiting] = OrderedDict()
@@ -210,8 +212,10 @@ class Writer:
             outcomes = await self._store.save([waiting.write for waiting in batch])
             beaten = [waiting for waiting, ours in zip(batch, outcomes, strict=True) if not ours]
             kept = await self._concede(beaten) if beaten else set()
-            for waiting in batch:
+            for waiting, ours in zip(batch, outcomes, strict=True):
                 entry_id = waiting.write.entry.id
+                if ours:
+                    self._saved(waiting.write.entry)
                 if entry_id in kept:
                     continue
                 if self._waiting.get(entry_id) is waiting:

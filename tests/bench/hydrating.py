@@ -1,6 +1,7 @@
 """`python -m tests.bench.hydrating`: how fast a cache fills the embedded store and reads it, and what an entry takes.
 
-`--entries 100000` for more than the usual 10,000; JSON on the last line.
+`--entries 100000` for more than the usual 10,000, `--answer-bytes` of each answer, `--hot-bytes` of memory for their
+bodies; JSON on the last line.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import psutil
 from services.cache.adapters.entry_store import StoredEntries
 from services.cache.entries import Entries
 from services.cache.entry import MICROSECONDS, Entry, Source
+from services.cache.hot import ALL_HOT
 from services.cache.ports import Write
 from services.cache.room import Capacity, Room
 from services.cache.scope import entry_id
@@ -36,15 +38,16 @@ from tests.integration.edgestore.store_process import StoreProcess
 
 DIM = 384
 ROUNDS = 3
+ANSWER_BYTES = 250
 WRITTEN = 500
 """Entries in one request while the store is filled."""
 
 
-def _entries(count: int) -> Iterator[Write]:
-    """Yield entries of one scope with answers of fifty words."""
+def _entries(count: int, size: int) -> Iterator[Write]:
+    """Yield entries of one scope with answers of so many bytes."""
     rng = np.random.default_rng(1)
     scope, now_us = hashlib.sha256(b"scope").hexdigest(), int(time.time() * MICROSECONDS)
-    answer = Answer(text=" ".join(["word"] * 50), finish_reason=FinishReason.STOP, model="small")
+    answer = Answer(text=("word " * (size // 5 + 1))[:size], finish_reason=FinishReason.STOP, model="small")
     for number in range(count):
         key = hashlib.sha256(str(number).encode()).hexdigest()
         vector = rng.standard_normal(DIM).astype(np.float32)
@@ -66,18 +69,21 @@ def _entries(count: int) -> Iterator[Write]:
         yield Write(entry, vector / np.linalg.norm(vector))
 
 
-async def _read(store: StoredEntries) -> tuple[int, float, int]:
+async def _read(store: StoredEntries, hot_bytes: int) -> tuple[int, float, int]:
     """Read everything the way a start does; return how many, the seconds in memory and index, and the bytes of both."""
     before = psutil.Process().memory_info().rss
     with ThreadPoolExecutor(1) as executor:
         room = Room(Capacity(100_000_000), dim=DIM, chance=random.random)
-        entries = Entries(DIM, room=room, threads=1, executor=executor)
+        entries = Entries(DIM, room=room, threads=1, executor=executor, hot_bytes=hot_bytes)
         kept = 0.0
         with building():
             async with aclosing(store.load(now_us=int(time.time() * MICROSECONDS))) as pages:  # type: ignore[type-var]
                 async for page in pages:
                     begun = time.process_time()
-                    entries.put_many([(write.entry, write.vector) for write in page])
+                    writes = [write for write in page if isinstance(write, Write)]
+                    entries.put_many([(write.entry, write.vector) for write in writes])
+                    for write in writes:
+                        entries.hot.offer(write.entry)
                     kept += time.process_time() - begun
                     await asyncio.sleep(0)
         return len(entries), kept, psutil.Process().memory_info().rss - before
@@ -88,7 +94,7 @@ def _cpu(pid: int) -> float:
     return times.user + times.system
 
 
-async def measured(count: int, rounds: int) -> dict[str, float]:
+async def measured(count: int, rounds: int, *, size: int = ANSWER_BYTES, hot_bytes: int = ALL_HOT) -> dict[str, float]:
     """Fill a store with so many entries and read them so often; return the best of each figure by its name."""
     with tempfile.TemporaryDirectory() as folder:
         process = StoreProcess(Path(folder) / "state")
@@ -99,13 +105,13 @@ async def measured(count: int, rounds: int) -> dict[str, float]:
         try:
             store = StoredEntries(connection, embedder="bench", dim=DIM)
             await store.is_empty()
-            empty, seconds, left = disk(process.state_dir), 0.0, _entries(count)
+            empty, seconds, left = disk(process.state_dir), 0.0, _entries(count, size)
             while batch := list(islice(left, WRITTEN)):
                 begun = time.perf_counter()
                 await store.save(batch)
                 seconds += time.perf_counter() - begun
             taken = (disk(process.state_dir) - empty) / count
-            read = [await _round(store, pid) for _ in range(rounds)]
+            read = [await _round(store, pid, hot_bytes) for _ in range(rounds)]
             # Later rounds get the memory that the first one has let go.
             memory = {"bytes per entry, memory": read[0].pop("bytes"), "bytes per entry, disk": taken}
             for one in read[1:]:
@@ -121,9 +127,9 @@ def disk(folder: Path) -> int:
     return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
 
 
-async def _round(store: StoredEntries, pid: int) -> dict[str, float]:
+async def _round(store: StoredEntries, pid: int, hot_bytes: int) -> dict[str, float]:
     wall, own, other = time.perf_counter(), time.process_time(), _cpu(pid)
-    count, kept, size = await _read(store)
+    count, kept, size = await _read(store, hot_bytes)
     return {
         "bytes": size / count,
         "entries per second": count / (time.perf_counter() - wall),
@@ -149,8 +155,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--entries", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--answer-bytes", type=int, default=ANSWER_BYTES)
+    parser.add_argument("--hot-bytes", type=int, default=ALL_HOT)
     args = parser.parse_args()
-    figures = asyncio.run(measured(args.entries, args.rounds))
+    figures = asyncio.run(measured(args.entries, args.rounds, size=args.answer_bytes, hot_bytes=args.hot_bytes))
     print(json.dumps({"entries": args.entries, **show(figures)}))
 
 

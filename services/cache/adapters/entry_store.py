@@ -109,10 +109,10 @@ class StoredEntries:
             found = {one.id: one for one in self._readable(await collection.get(doubtful, vectors=True))}
         return [ours or _same(write, found.get(write.id)) for write, ours in zip(writes, stored, strict=True)]
 
-    async def read(self, ids: Sequence[str]) -> list[Write | Tombstone | Sealed]:
+    async def read(self, ids: Sequence[str], *, vectors: bool = True) -> list[Write | Tombstone | Sealed]:
         """See `EntryStore`."""
         async with self._opened() as collection:
-            return self._readable(await collection.get(ids, vectors=True))
+            return self._readable(await collection.get(ids, vectors=vectors))
 
     async def load(self, *, now_us: int) -> AsyncIterator[list[Write | Tombstone]]:
         """See `EntryStore`."""

@@ -75,7 +75,7 @@ def to_payload(write: Write | Tombstone, *, embedder: str, saved_us: int) -> dic
         "scope": entry.scope,
         "key": entry.key,
         "question": entry.question,
-        "answer": asdict(entry.answer),
+        "answer": asdict(entry.whole_answer),
         "embedder": embedder,
         "source": entry.source.value,
         "tags": entry.tags,

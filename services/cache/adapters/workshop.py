@@ -220,10 +220,17 @@ def _learning(settings: CacheSettings, judge: Judge, embedder: MicroBatcher, sto
     return Setup(terms, comparer, store, settings.audit_share)
 
 
-def _affordable() -> int:
-    """Bytes of a tenant's texts and vectors that fit where memory is limited: small entries take five times as much."""
+TEXTS_SHARE = 5
+"""Of limited memory one part is for a tenant's texts and vectors: small entries take five times as much."""
+
+HOT_SHARE = 4
+"""One part for the bodies of answers."""
+
+
+def _affordable(share: int) -> int:
+    """Bytes that are one part of so many, where memory is limited."""
     limit = memory_limit()
-    return sys.maxsize if limit is None else limit // 5
+    return sys.maxsize if limit is None else limit // share
 
 
 def limits_of(settings: CacheSettings) -> Limits:
@@ -234,7 +241,7 @@ def limits_of(settings: CacheSettings) -> Limits:
         capacity=Capacity(
             entries=settings.max_entries,
             tenant_entries=settings.max_tenant_entries,
-            tenant_bytes=min(settings.max_tenant_bytes, _affordable()),
+            tenant_bytes=min(settings.max_tenant_bytes, _affordable(TEXTS_SHARE)),
             namespace_entries=settings.max_namespace_entries,
             namespace_bytes=settings.max_namespace_bytes,
         ),
@@ -246,4 +253,5 @@ def limits_of(settings: CacheSettings) -> Limits:
         max_queue_bytes=settings.max_queue_bytes,
         stale=settings.max_stale,
         quarantine_users=settings.quarantine_users,
+        hot_bytes=min(settings.hot_bytes, _affordable(HOT_SHARE)),
     )

@@ -35,14 +35,17 @@ async def hand_over(old: Side, new: Side, epochs: EpochStore, change: Callable[[
     counterparts: set[str] = set()
     seen = old.cache.entries.last_ver
     for number, entry in enumerate(_entries(old.cache), start=1):
-        _carry(entry, old.cache, new.cache, counterparts)
+        if not _carry(entry, old.cache, new.cache, counterparts):
+            await _fetch(entry, old.cache, new.cache)
         if number % STEP == 0:
             await asyncio.sleep(0)
     await _bury(old, new, counterparts)
-    # What came during all that; from here on nothing waits.
-    for entry in _entries(old.cache):
-        if entry.ver > seen:
-            _carry(entry, old.cache, new.cache, counterparts)
+    # What came during all that, and while it was fetched; once nothing is left to be fetched nothing waits any more.
+    upto = old.cache.entries.last_ver
+    while left := _carry_since(seen, old.cache, new.cache, counterparts):
+        for entry in left:
+            await _fetch(entry, old.cache, new.cache)
+        seen, upto = upto, old.cache.entries.last_ver
     change()
 
 
@@ -51,13 +54,31 @@ def _entries(cache: Cache) -> Iterator[Entry]:
         yield from list(bucket.entries.values())
 
 
-def _carry(entry: Entry, old: Cache, new: Cache, counterparts: set[str]) -> None:
+def _carry_since(seen: int, old: Cache, new: Cache, counterparts: set[str]) -> list[Entry]:
+    """Carry what is newer than this version; returns what has to be fetched before."""
+    newer = [entry for entry in _entries(old) if entry.ver > seen]
+    return [entry for entry in newer if not _carry(entry, old, new, counterparts)]
+
+
+def _carry(entry: Entry, old: Cache, new: Cache, counterparts: set[str]) -> bool:
+    """Whether the new one has the entry now, or cannot have it; False: its answer's body is in the store only."""
     moved = readdressed(entry, old.addresses, new.addresses)
     if moved is None:
-        return
+        return True
     counterparts.add(moved[0].id)
     known = new.entries.find(entry.tenant, entry.namespace, moved[0].id)
     if known is None or known.ver < entry.ver:
+        if not entry.whole:
+            return False
+        new.carry(moved[0])
+    return True
+
+
+async def _fetch(entry: Entry, old: Cache, new: Cache) -> None:
+    """Carry an entry with its body; one that the store has lost is gone from the old one then. Raises Unavailable."""
+    whole = await old.bodies.whole(entry)
+    moved = None if whole is None else readdressed(whole, old.addresses, new.addresses)
+    if moved is not None:
         new.carry(moved[0])
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from services.cache.cache import Cache
 from services.cache.entry import MICROSECONDS, Entry
 from services.cache.feedback import Feedback, Reviewed
+from services.cache.outline import same
 from services.cache.ports import EntryStore, Epoch
 from services.cache.rotation.plan import End
 from services.cache.rotation.readdress import readdressed
@@ -79,7 +80,10 @@ class Sides:
         cache = self.of_lease(lease_id)
         result = await cache.commit(tenant, lease_id, answer, durable=durable, writer=writer)
         if result.entry_id and (entry := cache.entries.find_any(tenant, result.entry_id)) is not None:
-            self._follow(cache, entry)
+            if not entry.whole and same(entry.answer, answer):
+                entry = replace(entry, answer=answer)
+            if entry.whole:  # or another answer is in its place by now, whose own commit sees to it
+                self._follow(cache, entry)
         return result
 
     async def put(

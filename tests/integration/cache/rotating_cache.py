@@ -16,6 +16,7 @@ from services.cache.adapters.plan_store import StoredPlans
 from services.cache.cache import Cache
 from services.cache.clock import Clock
 from services.cache.entry import Entry
+from services.cache.hot import ALL_HOT
 from services.cache.outside import Limits, Outside
 from services.cache.rotation.plan import Choice, End, Phase, Plan
 from services.cache.rotation.rotating import Rotating
@@ -43,6 +44,8 @@ class KnownWorkshop:
         self._connection = connection
         self._clock = clock
         self._control = control
+        self.hot_bytes = ALL_HOT
+        """Memory for answers of each cache that is made."""
         self.embedders = {name: KnownEmbedder(dim, name) for name, dim in DIMS.items()}
         self.queues: Path | None = None
         """Where those of earlier processes are."""
@@ -67,7 +70,7 @@ class KnownWorkshop:
             await self._control.check_key(verifier(KEY), store_is_empty=await store.is_empty())
 
         cache = Cache(
-            Limits(decision_budget=10.0),
+            Limits(decision_budget=10.0, hot_bytes=self.hot_bytes),
             Outside(
                 open_store=check,
                 store=store,
@@ -114,12 +117,13 @@ class KnownWorkshop:
 class RotatingCache:
     """One replica's domain."""
 
-    def __init__(self, store: StoreProcess) -> None:
+    def __init__(self, store: StoreProcess, *, hot_bytes: int = ALL_HOT) -> None:
         self.connection = Connection(lambda: place_of(store), timeout=5.0)
         self.clock = Clock(time.time, time.monotonic)
         self.control = StoredControl(self.connection, now=self.clock.now)
         self.plans = StoredPlans(self.connection)
         self.workshop = KnownWorkshop(self.connection, self.clock, self.control)
+        self.workshop.hot_bytes = hot_bytes
         self.reported: list[BaseException] = []
         self._store = store
         self._task: asyncio.Task[None] | None = None

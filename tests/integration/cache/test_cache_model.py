@@ -1,7 +1,7 @@
 """The cache against a plain model of what it promises: whatever is done in whatever order, both say the same.
 
-Two replicas over one real store, with one clock that the test moves. `make campaign-model OPERATIONS=200000 SEED=1`
-runs more of the same; a failure prints its seed.
+Two replicas over one real store, with one clock that the test moves; also with memory for few of the answers' bodies.
+`make campaign-model OPERATIONS=200000 SEED=1` runs more of the same; a failure prints its seed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from services.cache.entry import Entry
 from services.cache.fill_values import Granted
-from services.cache.values import ByIds, ByTags, Chosen, Mode, Outcome, Policy, Query
+from services.cache.values import ByIds, ByTags, Chosen, Fetch, Mode, Outcome, Policy, Query
 from services.chassis.errors import NotFound
 from tests.integration.cache.conftest import emptied
 from tests.integration.cache.stored_cache import StoredCache
@@ -43,6 +43,10 @@ SLOWEST = 10
 NAMESPACES = ("one", "two")
 QUESTIONS = ("a bird in the hand", "a stitch in time", "too many cooks here", "a watched pot boils")
 LIVES = (50.0, 500.0)
+FILLER = " and so on" * 50
+"""Long enough that an answer's body may leave memory."""
+FEW = 2_500
+"""Bytes of memory for bodies: those of four answers."""
 WINDOW = 100.0
 """Seconds for which a stale answer is taken."""
 
@@ -113,6 +117,7 @@ class World:
     """The caches, the model, and what was done."""
 
     store: StoreProcess
+    hot_bytes: int
     caches: list[StoredCache] = field(default_factory=list)
     model: dict[tuple[str, str], Known] = field(default_factory=dict)
     done: Counter[Kind] = field(default_factory=Counter)
@@ -121,13 +126,21 @@ class World:
     passed: float = 0.0
     changed_by: int | None = None
     """The replica that has done something of which the other has not heard."""
+    fetched: bool = False
+    """Whether a body had to be fetched from the store."""
     texts: Iterator[int] = field(default_factory=lambda: iter(range(10**9)))
 
     def now(self) -> float:
         return self.start + self.passed
 
     def made(self) -> StoredCache:
-        return StoredCache(self.store, now=self.now, monotonic=lambda: 1_000.0 + self.passed, stale=WINDOW)
+        return StoredCache(
+            self.store,
+            now=self.now,
+            monotonic=lambda: 1_000.0 + self.passed,
+            stale=WINDOW,
+            hot_bytes=self.hot_bytes,
+        )
 
     async def reset(self) -> None:
         """As if nothing had been done."""
@@ -150,9 +163,11 @@ class World:
             self.changed_by = None
         if operation.kind not in {Kind.LOOKUP, Kind.STALE, Kind.PASS}:
             self.changed_by = operation.replica
+        assert all(one.cache.entries.hot.bytes <= self.hot_bytes for one in self.caches)
         namespace, question = NAMESPACES[operation.namespace], QUESTIONS[operation.question]
         try:
             await getattr(self, f"_{operation.kind.value}")(cache, namespace, question, operation)
+            self.fetched |= cache.cache.stats.fetches[Fetch.DONE] > 0
         except Exception as error:
             # Told here: hypothesis does the same again, and processes with a time of their own may then end otherwise.
             print(f"DIFFERENCE after {self.done.total()} operations: {operation}: {error!r}")
@@ -169,7 +184,7 @@ class World:
 
     async def _put(self, cache: StoredCache, namespace: str, question: str, operation: Operation) -> None:
         policy = self._policy(operation, ttl=LIVES[operation.pick % 2], tags=("odd",) if operation.pick % 2 else ())
-        entry = await cache.put(self._query(namespace, question), f"answer {next(self.texts)}", policy)
+        entry = await cache.put(self._query(namespace, question), self._text(), policy)
         self._remember(namespace, question, entry.answer.text, entry.expires_at, operation)
 
     async def _commit(self, cache: StoredCache, namespace: str, question: str, operation: Operation) -> None:
@@ -180,7 +195,7 @@ class World:
         if not isinstance(asked.fill, Granted):
             assert asked.outcome is not Outcome.MISS, "nobody else fills"
             return
-        made = f"answer {next(self.texts)}"
+        made = self._text()
         result = await cache.commit(asked.fill.lease_id, answer(made), durable=True)
         assert (result.stored, result.durable) == (True, True)
         entry = cache.cache.entries.find(TENANT, namespace, result.entry_id)
@@ -188,7 +203,7 @@ class World:
         self._remember(namespace, question, made, entry.expires_at, operation)
 
     async def _delete(self, cache: StoredCache, namespace: str, question: str, operation: Operation) -> None:
-        entry = cache.cache.entries.get(cache.cache._lookups._addresses.of(TENANT, self._query(namespace, question)))
+        entry = cache.cache.entries.get(cache.cache.addresses.of(TENANT, self._query(namespace, question)))
         chosen = Chosen(ByIds((entry.id if entry else "absent",)), namespace)
         if entry is None:
             known = self.model.get((namespace, question))
@@ -234,6 +249,9 @@ class World:
     def _entries(self, cache: StoredCache, namespace: str) -> list[Entry]:
         bucket = cache.cache.entries.bucket(TENANT, namespace)
         return list(bucket.entries.values()) if bucket else []
+
+    def _text(self) -> str:
+        return f"answer {next(self.texts)}{FILLER}"
 
     def _query(self, namespace: str, question: str) -> Query:
         return ask(question, namespace=namespace)
@@ -289,11 +307,12 @@ class Model(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(300 + OPERATIONS // SLOWEST)
-def test_the_cache_does_what_the_model_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hot_bytes", [FEW, 1 << 30], ids=["few bodies in memory", "all bodies in memory"])
+def test_the_cache_does_what_the_model_does(tmp_path: Path, hot_bytes: int) -> None:
     number = int(SEED) if SEED else secrets.randbelow(2**32)
     store = StoreProcess(tmp_path / "state")
     store.start()
-    world = World(store)
+    world = World(store, hot_bytes)
     with asyncio.Runner() as runner:
         try:
             while world.done.total() < OPERATIONS:
@@ -318,3 +337,4 @@ def test_the_cache_does_what_the_model_does(tmp_path: Path) -> None:
     assert set(world.done) == set(Kind), "everything was tried"
     assert min(world.outcomes[Outcome.EXACT], world.outcomes[Outcome.MISS]) > OPERATIONS // 50
     assert world.outcomes[Outcome.STALE] > 0
+    assert world.fetched == (hot_bytes == FEW), "and of few bodies in memory the others were fetched"

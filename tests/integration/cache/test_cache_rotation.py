@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.cache import tailing
+from services.cache import hot, tailing
 from services.cache.adapters.entry_store import CURRENT_ALIAS, collection_name
 from services.cache.cache import Cache
 from services.cache.entry import Entry
@@ -25,7 +25,7 @@ from tests.integration.cache.rotating_cache import ONE, TWO, RotatingCache
 from tests.integration.edgestore.store_process import StoreProcess
 from tests.unit.cache.cache_parts import TENANT, answer
 
-Make = Callable[[], RotatingCache]
+Make = Callable[..., RotatingCache]
 
 
 @pytest.fixture(autouse=True)
@@ -44,8 +44,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 async def make(store: StoreProcess) -> AsyncIterator[Make]:
     made: list[RotatingCache] = []
 
-    def maker() -> RotatingCache:
-        made.append(RotatingCache(store))
+    def maker(**how: int) -> RotatingCache:
+        made.append(RotatingCache(store, **how))
         return made[-1]
 
     yield maker
@@ -215,12 +215,16 @@ async def test_who_stores_and_deletes_right_before_and_after_the_change_finds_it
 
 
 @pytest.mark.fault(69)
-async def test_what_comes_after_the_last_look_is_handed_over(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("hot_bytes", [hot.ALL_HOT, 0], ids=["in memory", "in the store"])
+async def test_what_comes_after_the_last_look_is_handed_over(
+    make: Make, monkeypatch: pytest.MonkeyPatch, hot_bytes: int
+) -> None:
     async def blind(_: moving.Moving, since_us: int | None) -> int:
         return 0
 
     monkeypatch.setattr(moving.Moving, "_catch_up", blind)
-    cache = await make().ready()
+    monkeypatch.setattr(hot, "INLINE_BYTES", 0)
+    cache = await make(hot_bytes=hot_bytes).ready()
     entries = [await cache.put(question, "an answer") for question in questions(20)]
     new = cache.workshop.embedders["two"]
     await cache.rotating.start(TWO, 1.0)

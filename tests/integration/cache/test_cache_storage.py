@@ -166,7 +166,7 @@ async def test_many_entries_are_read_at_the_start(caches: Caches) -> None:
     await first.stop()
     second = await caches().ready()
     assert len(second.cache.entries) == 1_200
-    assert second.cache.entries.rows(second.cache._lookups._addresses.of(TENANT, ask("any question"))) == 1_200
+    assert second.cache.entries.rows(second.cache.addresses.of(TENANT, ask("any question"))) == 1_200
     assert await second.text("the question number 1199") == "1199"
 
 

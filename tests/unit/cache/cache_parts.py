@@ -134,7 +134,7 @@ class NoStore:
     async def save(self, writes: Sequence[Write | Tombstone]) -> list[bool]:
         raise down()
 
-    async def read(self, ids: Sequence[str]) -> list[Write | Tombstone | Sealed]:
+    async def read(self, ids: Sequence[str], *, vectors: bool = True) -> list[Write | Tombstone | Sealed]:
         raise down()
 
     async def load(self, *, now_us: int) -> AsyncIterator[list[Write | Tombstone]]:

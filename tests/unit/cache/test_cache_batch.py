@@ -171,13 +171,13 @@ async def test_a_search_beyond_its_budget_bypasses_those_that_search(monkeypatch
 
 async def test_so_many_share_a_budget_and_embed_within_their_own(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     budgets: list[float] = []
-    search = bench.cache._lookups.search
+    search = bench.cache._answering.lookups.search
 
     async def noting(searches: Any, within: float) -> Any:
         budgets.append(within)
         return await search(searches, within)
 
-    monkeypatch.setattr(bench.cache._lookups, "search", noting)
+    monkeypatch.setattr(bench.cache._answering.lookups, "search", noting)
     for count in (1, PER_BUDGET, PER_BUDGET + 1):
         await bench.look_many([Asked(ask(f"question {number} of {count}"), ONLY) for number in range(count)])
     assert budgets == [10.0, 10.0, 20.0]

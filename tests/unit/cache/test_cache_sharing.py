@@ -287,12 +287,12 @@ async def test_places_are_bounded_and_who_lost_one_looks_up_again(
     bench.clock.advance(followers_module.REMEMBER_SECONDS)
     lease(await bench.look(REWORDED, token="later"))
     place(await bench.look(THIRD, token="behind it"))
-    assert len(bench.cache._waiting._followers) == 1
+    assert len(bench.cache._answering.waiting._followers) == 1
 
 
 @pytest.mark.parametrize("fault", ["search", "change"])
 async def test_a_broken_index_of_flights_costs_sharing_and_nothing_else(bench: Bench, fault: str) -> None:
-    flying = bench.cache._lookups._joining._flying
+    flying = bench.cache._answering.lookups._joining._flying
     first = lease(await bench.look(ASKED, token="a"))
     flying._index._inject_panic()
     await bench.look(REWORDED if fault == "search" else FAR, token="b")
@@ -301,7 +301,7 @@ async def test_a_broken_index_of_flights_costs_sharing_and_nothing_else(bench: B
 
 
 async def test_flights_leave_nothing_behind(bench: Bench) -> None:
-    flying = bench.cache._lookups._joining._flying
+    flying = bench.cache._answering.lookups._joining._flying
     leases = [lease(await bench.look(f"question {number} of its own kind", token="a")) for number in range(20)]
     assert len(flying) == 20
     for number, one in enumerate(leases):

@@ -42,7 +42,7 @@ class HeldStore:
                 self.rows[write.id] = write
         return [self.rows[write.id] == write for write in writes]
 
-    async def read(self, ids: Sequence[str]) -> list[Write | Tombstone | Sealed]:
+    async def read(self, ids: Sequence[str], *, vectors: bool = True) -> list[Write | Tombstone | Sealed]:
         return [self.rows[id_] for id_ in ids if id_ in self.rows]
 
     async def remove(self, entries: Sequence[Entry]) -> None:
@@ -72,6 +72,7 @@ class Bench:
         self.store = HeldStore()
         self.adopted: list[Write | Tombstone] = []
         self.given_up: list[Entry] = []
+        self.saved: list[Entry] = []
         self.reported: list[BaseException] = []
         self.queue: WriteQueue = RoomyQueue() if folder is None else DiskQueue(folder, embedder="known_1", dim=DIM)
         self.writer = Writer(
@@ -87,6 +88,7 @@ class Bench:
             max_waiting=max_waiting,
             chance=lambda: 0.0,
             adopt=self.adopted.extend,
+            saved=self.saved.append,
             gave_up=self.given_up.append,
             report=self.reported.append,
         )

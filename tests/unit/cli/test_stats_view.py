@@ -135,6 +135,15 @@ def test_what_is_left_of_the_promise_is_told_where_something_is_known() -> None:
     assert told["audited"] == "10.0% wrong (2.0% to 40.0%) of 10"
 
 
+def test_answers_that_were_fetched_are_told_where_there_are_any() -> None:
+    stats = statistics()
+    assert "from the store" not in dict(rows(stats))
+    stats.fetches = 1_200
+    assert dict(rows(stats))["from the store"] == "1,200 answers fetched"
+    stats.fetch_failures = 3
+    assert dict(rows(stats))["from the store"] == "1,200 answers fetched, 3 could not be"
+
+
 def test_a_stale_answer_is_a_hit() -> None:
     told = dict(rows(statistics(exact=4, semantic=3, stale=2, miss=3)))
     assert told["hits"] == "9 (75.0%): 4 exact, 3 semantic, 2 stale"

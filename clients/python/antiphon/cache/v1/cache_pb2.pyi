@@ -378,7 +378,8 @@ class Decision(_message.Message):
         Of the rule: `nothing_similar` if the scope has entries and none is near enough to be compared (see `similarity`),
         `below_threshold` (the cosine), `unsure` (the verifier's score), `too_old`, `expired`, `quarantined` (it was said to be
         wrong, see `CacheService.Feedback`), `outdated` (see `CachePolicy.source_versions`), and for a question that only its own words may answer `exact_only`, `uncalibrated`
-        or `max_error_rate` (see `CachePolicy.max_error_rate`); `error_budget` if in this namespace, or for this entry,
+        or `max_error_rate` (see `CachePolicy.max_error_rate`); `not_fetched` if there is a stale answer, but in the store only,
+        which is down or slow; `error_budget` if in this namespace, or for this entry,
         comparisons of answers show that no threshold keeps the promised share of wrong hits.
 
         Of the guard, after `unsure` or, without a verifier, each a veto of its own, what the two questions differ in:
@@ -622,7 +623,9 @@ class LookupResponse(_message.Message):
     entry_id: _builtins.str
     """The entry that is served. Empty unless EXACT, SEMANTIC or STALE."""
     bypass_reason: _builtins.str
-    """On a BYPASS: `policy`, `embedder_unavailable`, `embedding_timeout`, `decision_timeout`, `hydrating`, `overloaded`."""
+    """On a BYPASS: `policy`, `embedder_unavailable`, `embedding_timeout`, `decision_timeout`, `hydrating`, `overloaded`,
+    `store_unavailable` or `store_timeout` if the answer is in the store only, which is down or slow. Further ones may come.
+    """
     lookup_id: _builtins.str
     """Identifies this lookup in logs and in feedback."""
     audit_id: _builtins.str
@@ -1883,6 +1886,9 @@ class GetStatsResponse(_message.Message):
     EVICTIONS_BY_REASON_FIELD_NUMBER: _builtins.int
     EMBEDDINGS_WAITING_FIELD_NUMBER: _builtins.int
     HOURS_FIELD_NUMBER: _builtins.int
+    HOT_BYTES_FIELD_NUMBER: _builtins.int
+    FETCHES_FIELD_NUMBER: _builtins.int
+    FETCH_FAILURES_FIELD_NUMBER: _builtins.int
     entries_total: _builtins.int
     """Entries in the index, expired ones included."""
     entries_valid: _builtins.int
@@ -1890,7 +1896,7 @@ class GetStatsResponse(_message.Message):
     entries_expired: _builtins.int
     """Entries past their time that are not removed yet."""
     bytes: _builtins.int
-    """Bytes of questions, answers and vectors in memory."""
+    """Bytes of the entries' questions, answers and vectors, also where an answer is in the store only; see `hot_bytes`."""
     evictions: _builtins.int
     """Entries removed for lack of room, since `start_time`: first those whose time is over, then those that are expected to
     save least.
@@ -1913,6 +1919,14 @@ class GetStatsResponse(_message.Message):
     """Entries that wait to be embedded in the background, after an `Import` or because the embedder was down: only their own
     words find them yet.
     """
+    hot_bytes: _builtins.int
+    """Bytes of memory of answers that may leave it, as the store has them, too: those that were served last. Short answers,
+    and those that the store does not have yet, are not counted.
+    """
+    fetches: _builtins.int
+    """Answers that were fetched from the store to be served, exported or compared, since `start_time`."""
+    fetch_failures: _builtins.int
+    """Answers that could not be fetched: the store was down or slow. Since `start_time`."""
     @_builtins.property
     def lookups(self) -> Global___LookupCounts:
         """Lookups since `start_time`."""
@@ -2005,10 +2019,13 @@ class GetStatsResponse(_message.Message):
         evictions_by_reason: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         embeddings_waiting: _builtins.int = ...,
         hours: _abc.Iterable[Global___HourStats] | None = ...,
+        hot_bytes: _builtins.int = ...,
+        fetches: _builtins.int = ...,
+        fetch_failures: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audits", b"audits", "cost_saved", b"cost_saved", "error_budget", b"error_budget", "latency_histogram", b"latency_histogram", "learning", b"learning", "lookups", b"lookups", "p_wrong_histogram", b"p_wrong_histogram", "similarity_histogram", b"similarity_histogram", "start_time", b"start_time", "usage_saved", b"usage_saved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audits", b"audits", "bypasses", b"bypasses", "bytes", b"bytes", "cost_saved", b"cost_saved", "embedder", b"embedder", "embeddings_waiting", b"embeddings_waiting", "entries_expired", b"entries_expired", "entries_quarantined", b"entries_quarantined", "entries_total", b"entries_total", "entries_valid", b"entries_valid", "error_budget", b"error_budget", "evictions", b"evictions", "evictions_by_reason", b"evictions_by_reason", "hours", b"hours", "latency_histogram", b"latency_histogram", "learning", b"learning", "lookups", b"lookups", "near_misses", b"near_misses", "p_wrong_histogram", b"p_wrong_histogram", "similarity_histogram", b"similarity_histogram", "start_time", b"start_time", "store_healthy", b"store_healthy", "usage_saved", b"usage_saved", "vetoes", b"vetoes", "writes_not_stored", b"writes_not_stored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audits", b"audits", "bypasses", b"bypasses", "bytes", b"bytes", "cost_saved", b"cost_saved", "embedder", b"embedder", "embeddings_waiting", b"embeddings_waiting", "entries_expired", b"entries_expired", "entries_quarantined", b"entries_quarantined", "entries_total", b"entries_total", "entries_valid", b"entries_valid", "error_budget", b"error_budget", "evictions", b"evictions", "evictions_by_reason", b"evictions_by_reason", "fetch_failures", b"fetch_failures", "fetches", b"fetches", "hot_bytes", b"hot_bytes", "hours", b"hours", "latency_histogram", b"latency_histogram", "learning", b"learning", "lookups", b"lookups", "near_misses", b"near_misses", "p_wrong_histogram", b"p_wrong_histogram", "similarity_histogram", b"similarity_histogram", "start_time", b"start_time", "store_healthy", b"store_healthy", "usage_saved", b"usage_saved", "vetoes", b"vetoes", "writes_not_stored", b"writes_not_stored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -342,7 +342,7 @@ class CacheServiceServicer(object):
         all: it waits for its reader, and gives up one that reads nothing for a minute.
 
         Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) until everything stored has been read, and if embeddings are
-        wanted while the store is down. RESOURCE_EXHAUSTED if 4 transfers are under way, or (READER_TOO_SLOW). A stream that
+        wanted, or answers are in the store only, while it is down. RESOURCE_EXHAUSTED if 4 transfers are under way, or (READER_TOO_SLOW). A stream that
         breaks off is not complete: begin again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

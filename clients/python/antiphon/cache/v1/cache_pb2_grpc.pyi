@@ -173,7 +173,7 @@ class CacheServiceStub:
     all: it waits for its reader, and gives up one that reads nothing for a minute.
 
     Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) until everything stored has been read, and if embeddings are
-    wanted while the store is down. RESOURCE_EXHAUSTED if 4 transfers are under way, or (READER_TOO_SLOW). A stream that
+    wanted, or answers are in the store only, while it is down. RESOURCE_EXHAUSTED if 4 transfers are under way, or (READER_TOO_SLOW). A stream that
     breaks off is not complete: begin again.
     """
     Import: _grpc.StreamUnaryMultiCallable[_transfer_pb2.ImportRequest, _transfer_pb2.ImportResponse]
@@ -369,7 +369,7 @@ class CacheServiceAsyncStub(CacheServiceStub):
     all: it waits for its reader, and gives up one that reads nothing for a minute.
 
     Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) until everything stored has been read, and if embeddings are
-    wanted while the store is down. RESOURCE_EXHAUSTED if 4 transfers are under way, or (READER_TOO_SLOW). A stream that
+    wanted, or answers are in the store only, while it is down. RESOURCE_EXHAUSTED if 4 transfers are under way, or (READER_TOO_SLOW). A stream that
     breaks off is not complete: begin again.
     """
     Import: _aio.StreamUnaryMultiCallable[_transfer_pb2.ImportRequest, _transfer_pb2.ImportResponse]  # type: ignore[assignment]
@@ -652,7 +652,7 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         all: it waits for its reader, and gives up one that reads nothing for a minute.
 
         Errors: INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE) until everything stored has been read, and if embeddings are
-        wanted while the store is down. RESOURCE_EXHAUSTED if 4 transfers are under way, or (READER_TOO_SLOW). A stream that
+        wanted, or answers are in the store only, while it is down. RESOURCE_EXHAUSTED if 4 transfers are under way, or (READER_TOO_SLOW). A stream that
         breaks off is not complete: begin again.
         """
 

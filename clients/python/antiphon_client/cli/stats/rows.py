@@ -17,7 +17,7 @@ def rows(stats: cache_pb2.GetStatsResponse) -> list[Row]:
     tiers += f", {lookups.stale:,} stale" if lookups.stale else ""
     found = [
         ("entries", f"{stats.entries_valid:,} valid, {stats.entries_expired:,} expired"),
-        ("in memory", f"{stats.bytes / 1e6:,.1f} MB"),
+        ("size", f"{stats.bytes / 1e6:,.1f} MB"),
         (
             "hits",
             f"{hits:,}{_share(hits, hits + lookups.miss)}: {tiers}",
@@ -37,6 +37,9 @@ def rows(stats: cache_pb2.GetStatsResponse) -> list[Row]:
         audits = stats.audits
         share = f"{audits.wrong_share:.1%} wrong ({audits.wrong_share_low:.1%} to {audits.wrong_share_high:.1%})"
         found.append(("audited", f"{share} of {audits.agreed + audits.differed:,}"))
+    if stats.fetches or stats.fetch_failures:
+        failed = f", {stats.fetch_failures:,} could not be" if stats.fetch_failures else ""
+        found.append(("from the store", f"{stats.fetches:,} answers fetched{failed}"))
     if stats.embeddings_waiting:
         found.append(("to be embedded", f"{stats.embeddings_waiting:,} entries, until then found by their own words"))
     if stats.writes_not_stored:

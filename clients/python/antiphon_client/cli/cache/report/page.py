@@ -100,7 +100,7 @@ def _tiles(stats: cache_pb2.GetStatsResponse) -> str:
         ("saved", money(stats.cost_saved.nano_usd)),
         ("output tokens saved", f"{stats.usage_saved.output_tokens:,}"),
         ("entries", f"{stats.entries_valid:,}"),
-        ("in memory", f"{stats.bytes / 1e6:,.1f} MB"),
+        ("size", f"{stats.bytes / 1e6:,.1f} MB"),
     ]
     if stats.audits.HasField("wrong_share"):
         audits = stats.audits
