@@ -23,9 +23,9 @@ from services.cache.decision import (
     shortlist,
 )
 from services.cache.entries import Entries, Sought
-from services.cache.judges import verdicts
 from services.cache.scope import Address
 from services.cache.values import Decision, Vector
+from services.cache.verdicts import RecentVerdicts
 from services.chassis.value import value
 
 NOTED_SIMILARITY = 0.7
@@ -56,8 +56,7 @@ class Searching:
     def __init__(self, *, entries: Entries, judge: Judge, executor: Executor, now: Callable[[], float]) -> None:
         """`executor`: where long texts are compared; `now`: Unix seconds."""
         self._entries = entries
-        self._judge = judge
-        self._executor = executor
+        self._verdicts = RecentVerdicts(judge, executor)
         self._now = now
 
     async def choose(self, searches: Sequence[Search], *, until: float | None = None) -> list[Choice]:
@@ -122,4 +121,4 @@ class Searching:
         return list(zip(found, judged, strict=True))
 
     async def _judged(self, address: Address, listed: Shortlist, until: float | None = None) -> list[Verdict]:
-        return await verdicts(self._judge, address.question.text, listed, self._executor, until=until)
+        return await self._verdicts.of(address.question.text, listed, until=until)
