@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from antiphon.cache.v1 import reembedding_pb2 as pb
 from services.cache.entry import MICROSECONDS
-from services.cache.rotation.plan import DEFAULT_SHARE, Choice, End, Phase, Plan
+from services.cache.rotation.plan import Choice, End, Phase, Plan
 from services.llm.proto import invalid, write_timestamp
 
 MAX_NAME = 512
@@ -34,9 +34,11 @@ def read_choice(request: pb.StartReembeddingRequest) -> Choice:
     return Choice(to.embedder, to.model, to.dim)
 
 
-def read_share(request: pb.StartReembeddingRequest) -> float:
-    """How much of the time embedding may take. Raises InvalidRequest."""
-    share = request.share or DEFAULT_SHARE
+def read_share(request: pb.StartReembeddingRequest) -> float | None:
+    """How much of the time embedding may take; None if nothing is said. Raises InvalidRequest."""
+    share = request.share
+    if not share:
+        return None
     if not 0.001 <= share <= 1.0:
         raise invalid("share", "must be within 0.001 … 1")
     return share

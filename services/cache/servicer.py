@@ -291,7 +291,7 @@ class CacheServicer:
         self, request: reembedding.StartReembeddingRequest, _call: Call
     ) -> reembedding.StartReembeddingResponse:
         """Begin a change of the embedder."""
-        plan = await self._rotating.start(read_choice(request), read_share(request))
+        plan = await self._rotating.orders.start(read_choice(request), read_share(request))
         return reembedding.StartReembeddingResponse(reembedding=write_plan(plan))
 
     @unary(deadline=DEADLINE, limit=OPERATING)
@@ -299,7 +299,7 @@ class CacheServicer:
         self, _request: reembedding.GetReembeddingRequest, _call: Call
     ) -> reembedding.GetReembeddingResponse:
         """Tell of a change of the embedder."""
-        plan = await self._rotating.status()
+        plan = await self._rotating.orders.status()
         response = reembedding.GetReembeddingResponse(serving=self._sides.current.end.slug)
         if plan is not None:
             response.reembedding.CopyFrom(write_plan(plan))
@@ -310,14 +310,14 @@ class CacheServicer:
         self, _request: reembedding.CancelReembeddingRequest, _call: Call
     ) -> reembedding.CancelReembeddingResponse:
         """Give a change of the embedder up."""
-        return reembedding.CancelReembeddingResponse(reembedding=write_plan(await self._rotating.cancel()))
+        return reembedding.CancelReembeddingResponse(reembedding=write_plan(await self._rotating.orders.cancel()))
 
     @unary(deadline=DEADLINE, limit=OPERATING)
     async def DropOldEmbeddings(  # noqa: N802
         self, _request: reembedding.DropOldEmbeddingsRequest, _call: Call
     ) -> reembedding.DropOldEmbeddingsResponse:
         """Drop the collection of the embedder before."""
-        return reembedding.DropOldEmbeddingsResponse(reembedding=write_plan(await self._rotating.drop_old()))
+        return reembedding.DropOldEmbeddingsResponse(reembedding=write_plan(await self._rotating.orders.drop_old()))
 
     def _lookup_response(self, result: LookupResult, side: Side) -> pb.LookupResponse:
         response = write_lookup(result, lookup_id=self._lookup_ids.next(), version=side.version, lease=self._lease)

@@ -21,7 +21,7 @@ from services.cache.outside import Limits, Outside
 from services.cache.rotation.plan import Choice, End, Phase, Plan
 from services.cache.rotation.rotating import Rotating
 from services.cache.rotation.sides import Side, Sides
-from services.cache.rotation.workshop import Left, Opened
+from services.cache.rotation.workshop import PROBE, Left, Opened
 from services.cache.scope import Addresses, verifier
 from services.cache.stats import Stats
 from services.cache.values import Action, Asked, ByIds, Chosen, LookupResult, Mode, Policy
@@ -158,11 +158,15 @@ class RotatingCache:
         await self.connection.aclose()
 
     @property
+    def running(self) -> bool:
+        return self._task is not None and not self._task.done()
+
+    @property
     def serving(self) -> str:
         return self.sides.current.end.choice.embedder
 
     async def plan(self) -> Plan:
-        plan = await self.rotating.status()
+        plan = await self.rotating.orders.status()
         assert plan is not None
         return plan
 
@@ -199,3 +203,18 @@ class RotatingCache:
 
     async def delete(self, *ids: str) -> int:
         return await self.sides.remove(TENANT, Chosen(ByIds(ids)), Action.DELETE, by="", dry_run=False)
+
+
+async def changed(cache: RotatingCache) -> None:
+    """Wait until this replica has changed over."""
+    await cache.until_phase(Phase.SWITCHED)
+    await cache.until(lambda: cache.serving == "two")
+
+
+def embedded(cache: RotatingCache, name: str = "two") -> list[str]:
+    """The questions that were embedded in this replica."""
+    return [text for text in cache.workshop.embedders[name].calls if text != PROBE]
+
+
+def questions(count: int) -> list[str]:
+    return [f"What is the meaning of number {place}?" for place in range(count)]

@@ -201,7 +201,9 @@ class StartReembeddingRequest(_message.Message):
     TO_FIELD_NUMBER: _builtins.int
     SHARE_FIELD_NUMBER: _builtins.int
     share: _builtins.float
-    """Of the time in which embedding may run, and so about of a core, within 0.001 … 1. 0: 0.25."""
+    """Of the time in which embedding may run, and so about of a core, within 0.001 … 1. 0: 0.25, or for a change to this
+    embedder that is under way: as it is. Such a change goes on with what is given here.
+    """
     @_builtins.property
     def to(self) -> Global___EmbedderChoice:
         """The embedder to change to. Required."""

@@ -33,9 +33,9 @@ SETTLING_SECONDS = 120.0
 @click.option(
     "--share",
     type=click.FloatRange(0.001, 1.0),
-    default=0.25,
-    show_default=True,
-    help="Of a core's time that embedding may take.",
+    default=None,
+    show_default="0.25",
+    help="Of a core's time that embedding may take; also changes that of a change that is under way.",
 )
 @click.option("--drop-old", is_flag=True, help="Drop the collections that do not serve; there is no way back.")
 @click.option("--cancel", is_flag=True, help="Give up the change that is under way; what was embedded is kept.")
@@ -47,7 +47,7 @@ def reembed(
     embedder: str,
     model: str,
     dim: int | None,
-    share: float,
+    share: float | None,
     drop_old: bool,
     cancel: bool,
     status: bool,
@@ -69,7 +69,7 @@ def reembed(
         async with connection.cache() as client:
             if embedder:
                 to = pb.EmbedderChoice(embedder=embedder, model=model, dim=dim or 0)
-                begun = await client.start_reembedding(pb.StartReembeddingRequest(to=to, share=share))
+                begun = await client.start_reembedding(pb.StartReembeddingRequest(to=to, share=share or 0.0))
                 change = begun.reembedding if no_wait else await _until_switched(client, begun.reembedding)
             elif cancel:
                 change = (await client.cancel_reembedding(pb.CancelReembeddingRequest())).reembedding
