@@ -136,8 +136,8 @@ class Rotating:
                 side = await self._workshop.side(plan.target.choice, old.cache.stats)
             require(side.end.slug, plan.target)
             await _ready(side, self._start(group, side))
-            async with self.sides.changing:
-                await hand_over(old, side, self._epochs, self._changing_to(side))
+            await self._close_previous()
+            await hand_over(self.sides, side, self._epochs, self._changing_to(side))
         except Exception as error:  # noqa: BLE001 -- the old side goes on
             self._attempts.failed(error)
             if side is not None and self.sides.current is not side:
