@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from services.chassis.errors import FailedPrecondition
+from services.chassis.errors import AntiphonError, FailedPrecondition
 
 AGAIN_SECONDS = 5.0
 """After something failed that may pass."""
@@ -20,6 +20,8 @@ class Attempts:
         self._monotonic = monotonic
         self._report = report
         self._not_before = 0.0
+        self.problem = ""
+        """Why the last one failed; empty if it did not."""
 
     @property
     def due(self) -> bool:
@@ -29,5 +31,10 @@ class Attempts:
     def failed(self, error: BaseException) -> None:
         """Report it, and let a while pass."""
         self._report(error)
+        self.problem = error.message if isinstance(error, AntiphonError) else "an internal error; see the log"
         unable = isinstance(error, FailedPrecondition)
         self._not_before = self._monotonic() + (UNABLE_SECONDS if unable else AGAIN_SECONDS)
+
+    def succeeded(self) -> None:
+        """Nothing is wrong any more."""
+        self.problem = ""

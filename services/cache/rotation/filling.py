@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from enum import StrEnum
 from functools import partial
 
 from services.cache.background import Background
@@ -35,6 +36,19 @@ TELL_SECONDS = 1.0
 """Between two notes of the progress in the store."""
 
 WORK = "reembed"
+
+
+class Role(StrEnum):
+    """What a replica does about filling."""
+
+    NONE = "none"
+    """Nothing is to be done, or it is not ready for it."""
+    MOVES = "moves"
+    """It has the lease, and fills."""
+    WAITS = "waits"
+    """Another one has the lease."""
+    PAUSES = "pauses"
+    """It could not go on; it tries again, if no other one does before."""
 
 
 class Filling:
@@ -65,6 +79,8 @@ class Filling:
         self._report = report
         self._holder = secrets.token_hex(8)
         self._attempts = Attempts(clock.monotonic, report)
+        self.role = Role.NONE
+        """As it was seen last."""
         self.task: asyncio.Task[None] | None = None
         """The latest go."""
         self._moves: Plan | None = None
@@ -74,16 +90,21 @@ class Filling:
 
     async def see_to(self, plan: Plan, group: asyncio.TaskGroup, *, wanted: bool) -> None:
         """Fill if it is this replica's turn; not if it is not `wanted`. Raises Unavailable."""
+        self.role = Role.NONE
         going, moves = self.task, self._moves
         if going is not None and not going.done():
             # One that was cancelled and begun again between two looks is another one.
             this = moves is not None and moves.started_us == plan.started_us
             if this and wanted and await self.hold():
                 self._share.set(plan.share)
+                self.role = Role.MOVES
                 return
             going.cancel()
             await asyncio.wait([going])
-        if wanted and self._attempts.due and await self.hold():
+        if not wanted:
+            return
+        self.role = Role.PAUSES if not self._attempts.due else Role.MOVES if await self.hold() else Role.WAITS
+        if self.role is Role.MOVES:
             self._share, self._moves = Share(plan.share), plan
             self.task = group.create_task(self._move(plan, self._share))
 
@@ -135,7 +156,7 @@ class Filling:
     async def _give_up(self, plan: Plan, error: Exception) -> None:
         """Try again later, if no other replica does before."""
         self._attempts.failed(error)
-        said = error.message if isinstance(error, AntiphonError) else "an internal error; see the log"
+        said = self._attempts.problem
         with suppress(AntiphonError):
             await change(self._plans, lambda now: replace(now, failing=said) if _same(now, plan) else None)
 

@@ -43,7 +43,8 @@ async def hand_over(sides: Sides, new: Side, epochs: EpochStore, change: Callabl
             taking = _Taking(old.cache, new.cache)
             old.cache.entries.watch = taking.note
             await taking.all()
-            await _bury(old, new, taking.counterparts)
+            if old.cache.recovery.ready.is_set():
+                await _bury(old, new, taking.counterparts)
             for _ in range(ROUNDS):
                 if len(taking.changed) <= STEP:
                     break
@@ -61,6 +62,8 @@ async def hand_over(sides: Sides, new: Side, epochs: EpochStore, change: Callabl
 
 
 def _require_told(old: Side) -> None:
+    if not old.cache.recovery.ready.is_set():  # nothing can be deleted in it
+        return
     if old.cache.writer.failing or old.cache.writer.backlog.waiting:
         raise Unavailable("deletes wait for the store", reason=Reason.STORE_UNAVAILABLE)
 

@@ -61,7 +61,7 @@ class Leftovers:
         told = False
         while True:
             await self._due.wait()
-            await self._sides.cache.recovery.ready.wait()
+            await self._sides.ready()
             try:
                 done = await self._take_all()
                 told = False

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from services.cache.entry import MICROSECONDS
+from services.chassis.errors import FailedPrecondition, Reason, Unavailable
 
 DEFAULT_SHARE = 0.25
 """Of the time in which embedding runs, and so about of a core."""
@@ -90,6 +91,11 @@ class Plan:
         """The embedder that answers."""
         return self.source if self.phase is Phase.EMBEDDING or self.given_up else self.target
 
+    def instead_of(self, slug: str) -> End | None:
+        """The embedder that answers in the place of this one; None if this one does, or has no part in the change."""
+        has_part = slug in {self.source.slug, self.target.slug}
+        return self.served if has_part and self.served.slug != slug else None
+
     @property
     def given_up(self) -> bool:
         """Whether it was cancelled, also if what it had filled has been dropped since."""
@@ -158,3 +164,17 @@ async def advance(plans: Plans, from_: set[Phase], to: Phase, now_us: int) -> Pl
         return replace(plan, phase=to, changed_us=now_us, failing="", cancelled=plan.given_up)
 
     return await change(plans, how)
+
+
+async def require_whole(plans: Plans, slug: str) -> None:
+    """Raise Unavailable for an embedder whose collection a change has only begun to fill, or never finished.
+
+    Unavailable, too, while the store is down: nobody knows then.
+    """
+    try:
+        plan = await plans.load_plan()
+    except FailedPrecondition:  # of another version of this software
+        return
+    if plan is not None and plan.target.slug == slug and plan.instead_of(slug) is not None:
+        what = "this embedder's collection has a part of the entries only: by a change, another embedder serves"
+        raise Unavailable(what, reason=Reason.STORE_UNAVAILABLE)

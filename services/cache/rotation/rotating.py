@@ -18,7 +18,7 @@ from services.cache.rotation.filling import Filling
 from services.cache.rotation.handover import hand_over
 from services.cache.rotation.leftovers import Leftovers
 from services.cache.rotation.orders import Orders
-from services.cache.rotation.plan import Collections, Phase, Plan, Plans, advance
+from services.cache.rotation.plan import Collections, End, Phase, Plan, Plans, advance
 from services.cache.rotation.sides import Side, Sides
 from services.cache.rotation.workshop import Workshop, require
 from services.chassis.errors import FailedPrecondition, Reason, Unavailable
@@ -49,8 +49,9 @@ class Rotating:
         clock: Clock,
         stale: float,
         report: Callable[[BaseException], None],
+        changed: Callable[[End], None],
     ) -> None:
-        """`stale`: seconds that what has expired is of use."""
+        """`stale`: seconds that what has expired is of use; `changed` hears which embedder answers from now on."""
         self.sides = sides
         self._plans = plans
         self._collections = collections
@@ -58,6 +59,7 @@ class Rotating:
         self._workshop = workshop
         self._clock = clock
         self._report = report
+        self._changed = changed
         self._poke = asyncio.Event()
         self._runs: dict[Side, asyncio.Task[None]] = {}
         self._changing: asyncio.Task[None] | None = None
@@ -78,6 +80,12 @@ class Rotating:
         self.orders = Orders(sides, plans=plans, workshop=workshop, now_us=self._now_us, heed=self._poke.set)
         self.plan: Plan | None = None
         """As it was seen last."""
+
+    def problem(self, plan: Plan | None) -> str:
+        """Why this replica looks up by another embedder than the one that serves by this plan; empty if it does not."""
+        if plan is None or plan.instead_of(self.sides.current.end.slug) is None:
+            return ""
+        return self._attempts.problem or "it has not changed over yet"
 
     async def run(self) -> None:
         """Until cancelled. Raises what makes this process useless."""
@@ -114,11 +122,11 @@ class Rotating:
         wanted = ready and (plan.phase is Phase.EMBEDDING or plan.settling(self._now_us()))
         await self.filling.see_to(plan, group, wanted=wanted)
         here = self.sides.current.end.slug
-        other = plan.served.slug == plan.target.slug and here == plan.source.slug
-        self.sides.behind = other and plan.overdue(self._now_us())
+        other = plan.instead_of(here)
+        self.sides.behind = other is not None and plan.overdue(self._now_us())
         changing = self._changing is not None and not self._changing.done()
-        if other and not changing and self._attempts.due:
-            self._changing = group.create_task(self._change(plan, group))
+        if other is not None and not changing and self._attempts.due:
+            self._changing = group.create_task(self._change(other, group))
         if plan.phase is Phase.DROPPING:
             await self._close_previous()
             if self._now_us() > plan.changed_us + DROP_SECONDS * MICROSECONDS and await self.filling.hold():
@@ -128,13 +136,13 @@ class Rotating:
         elif self._lingered():
             await self._close_previous()
 
-    async def _change(self, plan: Plan, group: asyncio.TaskGroup) -> None:
-        """Let the new embedder's cache answer, when it has read its collection."""
+    async def _change(self, end: End, group: asyncio.TaskGroup) -> None:
+        """Let this embedder's cache answer, when it has read its collection."""
         old, side = self.sides.current, None
         try:
             async with self._leftovers.opening:
-                side = await self._workshop.side(plan.target.choice, old.cache.stats)
-            require(side.end.slug, plan.target)
+                side = await self._workshop.side(end.choice, old.cache.stats)
+            require(side.end.slug, end)
             await _ready(side, self._start(group, side))
             await self._close_previous()
             await hand_over(self.sides, side, self._epochs, self._changing_to(side))
@@ -147,6 +155,8 @@ class Rotating:
         def done() -> None:
             self.sides.change_to(side)
             self.sides.behind = False
+            self._attempts.succeeded()
+            self._changed(side.end)
             self._changed_at = self._clock.monotonic()
 
         return done

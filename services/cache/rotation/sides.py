@@ -56,6 +56,8 @@ class Sides:
         self.turning = asyncio.Lock()
         """Held while one side takes over from the other, or the current one takes over what a process has left."""
 
+        self._turned = asyncio.Event()
+        """Set when another side has become the current one."""
         self.behind = False
         """Whether the current side is not the one that serves elsewhere, and nobody brings over what it stores."""
 
@@ -73,6 +75,18 @@ class Sides:
     def change_to(self, side: Side) -> None:
         """Let it answer from now on."""
         self.current, self.previous = side, self.current
+        self._turned.set()
+        self._turned = asyncio.Event()
+
+    async def ready(self) -> None:
+        """Wait until the current side has read everything that is stored."""
+        while not self.cache.recovery.ready.is_set():
+            waits = [asyncio.ensure_future(one.wait()) for one in (self.cache.recovery.ready, self._turned)]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for one in waits:
+                    one.cancel()
 
     def of_lease(self, lease_id: str) -> Cache:
         """The cache that granted a lease; the current one if nobody knows it."""

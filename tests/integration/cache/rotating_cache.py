@@ -18,7 +18,7 @@ from services.cache.clock import Clock
 from services.cache.entry import Entry
 from services.cache.hot import ALL_HOT
 from services.cache.outside import Limits, Outside
-from services.cache.rotation.plan import Choice, End, Phase, Plan
+from services.cache.rotation.plan import Choice, End, Phase, Plan, Plans, require_whole
 from services.cache.rotation.rotating import Rotating
 from services.cache.rotation.sides import Side, Sides
 from services.cache.rotation.workshop import PROBE, Left, Opened
@@ -40,7 +40,8 @@ DIMS = {"one": 64, "two": 32}
 class KnownWorkshop:
     """A `Workshop` of embedders whose similarities are known; the same objects for all that is made of them."""
 
-    def __init__(self, connection: Connection, clock: Clock, control: StoredControl) -> None:
+    def __init__(self, connection: Connection, clock: Clock, control: StoredControl, plans: Plans) -> None:
+        self._plans = plans
         self._connection = connection
         self._clock = clock
         self._control = control
@@ -67,6 +68,7 @@ class KnownWorkshop:
         end, store = opened.end, self.store(opened.end)
 
         async def check() -> None:
+            await require_whole(self._plans, end.slug)
             await self._control.check_key(verifier(KEY), store_is_empty=await store.is_empty())
 
         cache = Cache(
@@ -122,8 +124,9 @@ class RotatingCache:
         self.clock = Clock(time.time, time.monotonic)
         self.control = StoredControl(self.connection, now=self.clock.now)
         self.plans = StoredPlans(self.connection)
-        self.workshop = KnownWorkshop(self.connection, self.clock, self.control)
+        self.workshop = KnownWorkshop(self.connection, self.clock, self.control, self.plans)
         self.workshop.hot_bytes = hot_bytes
+        self.served: list[End] = []
         self.reported: list[BaseException] = []
         self._store = store
         self._task: asyncio.Task[None] | None = None
@@ -131,6 +134,13 @@ class RotatingCache:
 
     async def ready(self, choice: Choice = ONE) -> RotatingCache:
         """Started with this embedder, and all that is stored read."""
+        await self.start(choice)
+        async with asyncio.timeout(4 * GUARD_S):
+            await self.sides.ready()
+        return self
+
+    async def start(self, choice: Choice = ONE) -> RotatingCache:
+        """Started with this embedder."""
         self.sides = Sides(await self.workshop.side(choice, None))
         self.rotating = Rotating(
             self.sides,
@@ -142,10 +152,9 @@ class RotatingCache:
             clock=self.clock,
             stale=3_600.0,
             report=self.reported.append,
+            changed=self.served.append,
         )
         self._task = asyncio.create_task(self.rotating.run())
-        async with asyncio.timeout(4 * GUARD_S):
-            await self.sides.cache.recovery.ready.wait()
         return self
 
     async def die(self) -> None:

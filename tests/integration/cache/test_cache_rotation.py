@@ -17,7 +17,7 @@ from services.cache.cache import Cache
 from services.cache.entry import Entry
 from services.cache.feedback import Feedback
 from services.cache.review import FeedbackSource
-from services.cache.rotation import moving, rotating
+from services.cache.rotation import filling, moving, rotating
 from services.cache.rotation import plan as plans
 from services.cache.rotation.plan import Choice, End, Phase, Plan
 from services.cache.values import Action, ByIds, ByTags, Chosen, Outcome, Policy
@@ -278,7 +278,10 @@ async def _stored(cache: RotatingCache, name: str) -> list[object]:
     return found  # type: ignore[return-value]
 
 
-async def test_of_two_replicas_one_does_the_work_and_both_change_over(make: Make) -> None:
+async def test_of_two_replicas_one_does_the_work_and_both_change_over(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filling, "LEASE_SECONDS", 60.0)  # not lost on a slow machine
     one, other = await make().ready(), await make().ready()
     for question in questions(50):
         await one.put(question, "an answer")
