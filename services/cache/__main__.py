@@ -32,6 +32,9 @@ from services.chassis.server import Server
 from services.chassis.settings import SettingsError
 from services.storage import Connection, locate, read_api_key
 
+EMBEDDER = "embedder"
+"""In health checks: NOT_SERVING where another embedder answers than serves by a change."""
+
 
 async def main(settings: CacheSettings, process: Process) -> None:
     """Serve until the process is asked to stop; then write what waits for the store."""
@@ -62,6 +65,7 @@ async def main(settings: CacheSettings, process: Process) -> None:
         stale=settings.max_stale,
         report=lambda error: log.warning("a part failed", part="reembedding", exc_info=error),
         changed=lambda end: log.warning("another embedder answers, by a change", **_told(end)),
+        stands=lambda otherwise: server.health.set_wrong(EMBEDDER, otherwise),
     )
     metrics.watch(sides, lambda: rotating.plan)
     server = Server(
@@ -78,6 +82,7 @@ async def main(settings: CacheSettings, process: Process) -> None:
         },
         spared={LEASES, OPERATING},  # what was bought is stored, or given back, and memory can be freed
     )
+    server.health.set_wrong(EMBEDDER, False)
     servicer = CacheServicer(sides, rotating, metrics, now=clock.now, monotonic=clock.monotonic)
     server.add(servicer, cache_pb2.DESCRIPTOR.services_by_name["CacheService"])
     try:

@@ -50,8 +50,12 @@ class Rotating:
         stale: float,
         report: Callable[[BaseException], None],
         changed: Callable[[End], None],
+        stands: Callable[[bool], None],
     ) -> None:
-        """`stale`: seconds that what has expired is of use; `changed` hears which embedder answers from now on."""
+        """`stale`: seconds that what has expired is of use; `changed` hears which embedder answers from now on.
+
+        `stands` hears at every look at the plan whether another one serves by it.
+        """
         self.sides = sides
         self._plans = plans
         self._collections = collections
@@ -60,6 +64,7 @@ class Rotating:
         self._clock = clock
         self._report = report
         self._changed = changed
+        self._stands = stands
         self._poke = asyncio.Event()
         self._runs: dict[Side, asyncio.Task[None]] = {}
         self._changing: asyncio.Task[None] | None = None
@@ -123,6 +128,7 @@ class Rotating:
         await self.filling.see_to(plan, group, wanted=wanted)
         here = self.sides.current.end.slug
         other = plan.instead_of(here)
+        self._stands(other is not None)
         self.sides.behind = other is not None and plan.overdue(self._now_us())
         changing = self._changing is not None and not self._changing.done()
         if other is not None and not changing and self._attempts.due:
@@ -156,6 +162,7 @@ class Rotating:
             self.sides.change_to(side)
             self.sides.behind = False
             self._attempts.succeeded()
+            self._stands(False)
             self._changed(side.end)
             self._changed_at = self._clock.monotonic()
 

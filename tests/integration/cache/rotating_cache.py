@@ -127,6 +127,7 @@ class RotatingCache:
         self.workshop = KnownWorkshop(self.connection, self.clock, self.control, self.plans)
         self.workshop.hot_bytes = hot_bytes
         self.served: list[End] = []
+        self.stood: list[bool] = []
         self.reported: list[BaseException] = []
         self._store = store
         self._task: asyncio.Task[None] | None = None
@@ -153,6 +154,7 @@ class RotatingCache:
             stale=3_600.0,
             report=self.reported.append,
             changed=self.served.append,
+            stands=self.stood.append,
         )
         self._task = asyncio.create_task(self.rotating.run())
         return self

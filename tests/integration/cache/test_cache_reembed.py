@@ -314,7 +314,7 @@ async def test_the_store_that_is_back_says_what_is_served(
         }
         cache = start(**environ, **target).listening()
         async with AsyncCacheClient(cache.address) as client:
-            assert (await look(client, ASKED)).outcome != pb.OUTCOME_EXACT
+            assert not cache.is_ready()
             store.start()
             await asyncio.to_thread(until, cache.is_ready, "the cache did not become ready")
             for place in range(1, 40):
@@ -334,10 +334,13 @@ async def test_who_lacks_the_embedder_that_serves_says_so(start: Callable[..., C
         await fill(client, 2)
         done = await antiphon_async(cache, "--to", str(folder), "--share", "1")
         assert done.returncode == 0, done.stderr
+    assert cache.is_well("embedder")
     assert cache.end() == 0
     folder.unlink()
     cache = start().serving()
     seen = await antiphon_async(cache, "--status")
     assert "  minilm answers at the server that was asked" in seen.stdout
     assert "it does not look up by the embedder that serves" in seen.stdout
+    await asyncio.to_thread(until, lambda: not cache.is_well("embedder"), "health says nothing of it")
+    assert cache.is_ready(), "it serves all the same"
     assert cache.end() == 0

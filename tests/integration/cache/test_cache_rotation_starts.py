@@ -86,6 +86,7 @@ async def test_who_lacks_the_embedder_that_serves_says_so(make: Make) -> None:
     await changed(one)
     await late.until(lambda: "not there" in late.rotating.problem(late.rotating.plan))
     assert one.rotating.problem(await one.plan()) == ""
+    assert (one.stood[-1], late.stood[-1]) == (False, True)
     late.workshop.absent.clear()
     await changed(late)
     assert late.rotating.problem(await late.plan()) == ""
