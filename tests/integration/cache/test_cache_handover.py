@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from services.cache import hot
 from services.cache.entry import Entry
 from services.cache.ports import Tombstone
 from services.cache.rotation import handover, plan
@@ -16,7 +17,7 @@ from tests.integration.cache.rotating_cache import TWO, RotatingCache, changed, 
 from tests.integration.cache.stored_cache import GUARD_S
 from tests.unit.cache.cache_parts import TENANT
 
-Make = Callable[[], RotatingCache]
+Make = Callable[..., RotatingCache]
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -44,8 +45,8 @@ async def held(quick: None, monkeypatch: pytest.MonkeyPatch) -> Held:
     return Held(monkeypatch)
 
 
-async def _held_up(make: Make, held: Held) -> tuple[RotatingCache, dict[str, Entry]]:
-    cache = await make().ready()
+async def _held_up(make: Make, held: Held, **how: int) -> tuple[RotatingCache, dict[str, Entry]]:
+    cache = await make(**how).ready()
     entries = {question: await cache.put(question, "old") for question in questions(COUNT)}
     entries["tagged"] = await cache.put("tagged", "old", Policy(tags=("t",)))
     await cache.rotating.orders.start(TWO, 1.0)
@@ -56,8 +57,12 @@ async def _held_up(make: Make, held: Held) -> tuple[RotatingCache, dict[str, Ent
 
 
 @pytest.mark.fault(69)
-async def test_what_goes_while_a_cache_takes_over_does_not_wait_and_stays_away(make: Make, held: Held) -> None:
-    cache, entries = await _held_up(make, held)
+@pytest.mark.parametrize("hot_bytes", [hot.ALL_HOT, 0], ids=["in memory", "in the store"])
+async def test_what_goes_while_a_cache_takes_over_does_not_wait_and_stays_away(
+    make: Make, held: Held, monkeypatch: pytest.MonkeyPatch, hot_bytes: int
+) -> None:
+    monkeypatch.setattr(hot, "INLINE_BYTES", 0)
+    cache, entries = await _held_up(make, held, hot_bytes=hot_bytes)
     asked = questions(COUNT)
     late = await cache.put("late", "not looked at yet")
     by_tag = Chosen(ByTags(frozenset({"t"})))
