@@ -32,6 +32,9 @@ from services.chassis.server import Server
 from services.chassis.settings import SettingsError
 from services.storage import Connection, locate, read_api_key
 
+EMBEDDER = "embedder"
+"""In health checks: NOT_SERVING where another embedder answers than serves by a change."""
+
 
 async def main(settings: CacheSettings, process: Process) -> None:
     """Serve until the process is asked to stop; then write what waits for the store."""
@@ -41,11 +44,13 @@ async def main(settings: CacheSettings, process: Process) -> None:
     clock = Clock(time.time, time.monotonic)
     connection = Connection(lambda: locate(settings), timeout=settings.store_timeout)
     metrics = CacheMetrics(process.telemetry.registry)
-    workshop = SettingsWorkshop(settings, process, key=key, connection=connection, clock=clock, heed=metrics.heard)
     plans = StoredPlans(
         connection,
         replication_factor=settings.replication_factor,
         write_consistency_factor=settings.write_consistency_factor,
+    )
+    workshop = SettingsWorkshop(
+        settings, process, key=key, plans=plans, connection=connection, clock=clock, heed=metrics.heard
     )
     control = workshop.control()
     sides = Sides(await _first(workshop, plans, process))
@@ -59,6 +64,8 @@ async def main(settings: CacheSettings, process: Process) -> None:
         clock=clock,
         stale=settings.max_stale,
         report=lambda error: log.warning("a part failed", part="reembedding", exc_info=error),
+        changed=lambda end: log.warning("another embedder answers, by a change", **_told(end)),
+        stands=lambda otherwise: server.health.set_wrong(EMBEDDER, otherwise),
     )
     metrics.watch(sides, lambda: rotating.plan)
     server = Server(
@@ -75,6 +82,7 @@ async def main(settings: CacheSettings, process: Process) -> None:
         },
         spared={LEASES, OPERATING},  # what was bought is stored, or given back, and memory can be freed
     )
+    server.health.set_wrong(EMBEDDER, False)
     servicer = CacheServicer(sides, rotating, metrics, now=clock.now, monotonic=clock.monotonic)
     server.add(servicer, cache_pb2.DESCRIPTOR.services_by_name["CacheService"])
     try:
@@ -103,11 +111,12 @@ async def _first(workshop: SettingsWorkshop, plans: StoredPlans, process: Proces
         await served.aclose()
         problem = f"makes another embedder ({served.end.slug}) of the one that serves by a change ({other.slug})"
         raise SettingsError("ANTIPHON_EMBEDDING_EMBEDDER", problem)
-    choice = other.choice
-    log.warning(
-        "another embedder serves than the settings name, by a change", serves=choice.embedder, model=choice.model
-    )
+    log.warning("another embedder serves than the settings name, by a change", **_told(other))
     return served
+
+
+def _told(end: End) -> dict[str, str]:
+    return {"serves": end.choice.embedder, "model": end.choice.model}
 
 
 async def _side(workshop: SettingsWorkshop, choice: Choice) -> Side:
@@ -123,9 +132,7 @@ async def _otherwise(side: Side, plans: StoredPlans) -> End | None:
         plan = await plans.load_plan()
     except AntiphonError:
         return None
-    if plan is None or side.end.slug not in {plan.source.slug, plan.target.slug} or plan.served.slug == side.end.slug:
-        return None
-    return plan.served
+    return None if plan is None else plan.instead_of(side.end.slug)
 
 
 async def _serve(server: Server, sides: Sides, rotating: Rotating, process: Process) -> None:
@@ -142,7 +149,7 @@ async def _serve(server: Server, sides: Sides, rotating: Rotating, process: Proc
 
 async def _announce(server: Server, sides: Sides, process: Process) -> None:
     """Say SERVING when everything stored is in memory."""
-    await sides.cache.recovery.ready.wait()
+    await sides.ready()
     process.telemetry.log.info("hydrated", entries=len(sides.cache.entries))
     server.set_ready(True)
 

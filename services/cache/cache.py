@@ -27,7 +27,7 @@ from services.cache.flying import Flying
 from services.cache.learning.labels import Source
 from services.cache.listing import Listing
 from services.cache.outside import Limits, Outside
-from services.cache.ports import Write
+from services.cache.ports import Tombstone, Write
 from services.cache.purging import Purging
 from services.cache.recovery import Recovery
 from services.cache.removal import Removal
@@ -349,10 +349,20 @@ class Cache:
             self.transfers.late.want(entry)
 
     async def remove(
-        self, tenant: str, chosen: Chosen, action: Action = Action.DELETE, *, by: str = "", dry_run: bool = False
+        self,
+        tenant: str,
+        chosen: Chosen,
+        action: Action = Action.DELETE,
+        *,
+        by: str = "",
+        dry_run: bool = False,
+        buried: list[tuple[Entry, Tombstone]] | None = None,
     ) -> int:
-        """Delete, quarantine or release entries; how many. Raises NotFound, Unavailable."""
-        return await self._removal.remove(tenant, chosen, action, by=by, dry_run=dry_run)
+        """Delete, quarantine or release entries; how many. Raises NotFound, Unavailable.
+
+        What is deleted is added to `buried`, with what took its place in the store.
+        """
+        return await self._removal.remove(tenant, chosen, action, by=by, dry_run=dry_run, buried=buried)
 
     async def feedback(self, tenant: str, feedback: Feedback) -> Reviewed:
         """Take what is said about an entry. Raises NotFound, Unavailable."""

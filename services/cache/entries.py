@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from itertools import count
@@ -65,6 +65,8 @@ class Entries:
         """Visible entries that are quarantined."""
         self.last_ver = 0
         """The largest `ver` seen."""
+        self.watch: Callable[[Entry], None] | None = None
+        """Hears of every entry that comes, and of every change of one."""
 
     def __len__(self) -> int:
         """Visible entries, expired ones included."""
@@ -156,6 +158,8 @@ class Entries:
         slot.entry = entry
         if entry.expires_us != before.expires_us:
             self.room.note_end(slot, entry.expires_us)
+        if self.watch is not None:
+            self.watch(entry)
         return True
 
     def bury(self, tombstone: Tombstone) -> bool:
@@ -322,6 +326,8 @@ class Entries:
         self._count_quarantined(bucket, entry.review.quarantine is not None)
         if with_row:
             self._add_row(bucket, slot, entry)
+        if self.watch is not None:
+            self.watch(entry)
         return True
 
     def _count_quarantined(self, bucket: Bucket, change: int) -> None:

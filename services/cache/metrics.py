@@ -212,6 +212,11 @@ class CacheMetrics:
         self._gauge(
             "reembedding_left", "Entries that a change of the embedder has still to embed.", lambda: _left(plan())
         )
+        self._gauge(
+            "embedder_behind",
+            "Whether this process looks up by another embedder than the one that serves by a change.",
+            lambda: (now := plan()) is not None and now.instead_of(sides.current.end.slug) is not None,
+        )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"antiphon_cache_{name}", text, labels, registry=self._registry)

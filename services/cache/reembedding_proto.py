@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from antiphon.cache.v1 import reembedding_pb2 as pb
 from services.cache.entry import MICROSECONDS
-from services.cache.rotation.plan import DEFAULT_SHARE, Choice, End, Phase, Plan
+from services.cache.rotation.filling import Role
+from services.cache.rotation.plan import Choice, End, Phase, Plan
 from services.llm.proto import invalid, write_timestamp
+
+ROLES = {
+    Role.NONE: pb.REEMBEDDING_ROLE_UNSPECIFIED,
+    Role.MOVES: pb.REEMBEDDING_ROLE_MOVES,
+    Role.WAITS: pb.REEMBEDDING_ROLE_WAITS,
+    Role.PAUSES: pb.REEMBEDDING_ROLE_PAUSES,
+}
 
 MAX_NAME = 512
 MAX_DIM = 16_384
@@ -34,16 +42,18 @@ def read_choice(request: pb.StartReembeddingRequest) -> Choice:
     return Choice(to.embedder, to.model, to.dim)
 
 
-def read_share(request: pb.StartReembeddingRequest) -> float:
-    """How much of the time embedding may take. Raises InvalidRequest."""
-    share = request.share or DEFAULT_SHARE
+def read_share(request: pb.StartReembeddingRequest) -> float | None:
+    """How much of the time embedding may take; None if nothing is said. Raises InvalidRequest."""
+    share = request.share
+    if not share:
+        return None
     if not 0.001 <= share <= 1.0:
         raise invalid("share", "must be within 0.001 … 1")
     return share
 
 
-def write_plan(plan: Plan) -> pb.Reembedding:
-    """What is told of a change."""
+def write_plan(plan: Plan, now: float) -> pb.Reembedding:
+    """What is told of a change at a time in Unix seconds."""
     return pb.Reembedding(
         phase=_PHASES[plan.phase],
         source=_end(plan.source),
@@ -57,6 +67,7 @@ def write_plan(plan: Plan) -> pb.Reembedding:
         phase_time=write_timestamp(plan.changed_us / MICROSECONDS),
         cancelled=plan.given_up,
         unembedded=plan.unembedded,
+        settling=plan.settling(int(now * MICROSECONDS)),
     )
 
 

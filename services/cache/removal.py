@@ -55,16 +55,25 @@ class Removal:
         self._stale = stale
         self._clearing = asyncio.Lock()
 
-    async def remove(self, tenant: str, chosen: Chosen, action: Action, *, by: str, dry_run: bool) -> int:
+    async def remove(
+        self,
+        tenant: str,
+        chosen: Chosen,
+        action: Action,
+        *,
+        by: str,
+        dry_run: bool,
+        buried: list[tuple[Entry, Tombstone]] | None = None,
+    ) -> int:
         """Delete what is chosen, first in the store, or change whether it is served; returns how many entries.
 
-        `by`: the id of the API key that asks. Raises NotFound if one of several ids does not exist (nothing is done
-        then), Unavailable; some may be quarantined or released then.
+        `by`: the id of the API key that asks; `buried` takes what is deleted, with its tombstone. Raises NotFound if
+        one of several ids does not exist (nothing is done then), Unavailable; some may be quarantined or released then.
         """
         self._recovery.require_all()
         if dry_run:
             return len(await self._choose(tenant, chosen, action))
-        return await self._background.finish(action.value, self._remove(tenant, chosen, action, by))
+        return await self._background.finish(action.value, self._remove(tenant, chosen, action, by, buried))
 
     async def clear(self, tenant: str, namespace: str, *, dry_run: bool) -> tuple[int, int]:
         """Make every entry of a namespace invisible for good; returns how many were live, and the epoch since.
@@ -88,7 +97,14 @@ class Removal:
                 await asyncio.sleep(0)
             await self._entries.dismantle_cleared(self._now())
 
-    async def _remove(self, tenant: str, chosen: Chosen, action: Action, by: str) -> int:
+    async def _remove(
+        self,
+        tenant: str,
+        chosen: Chosen,
+        action: Action,
+        by: str,
+        buried: list[tuple[Entry, Tombstone]] | None,
+    ) -> int:
         if action is not Action.DELETE:
             entries = await self._choose(tenant, chosen, action)
             await self._reviewing.say(entries, by, right=action is Action.RELEASE)
@@ -96,7 +112,10 @@ class Removal:
         async with self._writer.exclusive():
             found = await self._choose(tenant, chosen, action)
             entries = [entry for entry in found if self._entries.current(entry)]
-            await self._bury([self._tombstone(entry) for entry in entries])
+            graves = [self._tombstone(entry) for entry in entries]
+            await self._bury(graves)
+            if buried is not None:
+                buried += zip(entries, graves, strict=True)
             for entry in entries:
                 # An answer that was stored in its place meanwhile stays, here and, once written, in the store.
                 self._writer.forget(entry)

@@ -32,7 +32,7 @@ from services.cache.proto import (
     write_wait,
 )
 from services.cache.recent_proto import RecentQueries
-from services.cache.reembedding_proto import read_choice, read_share, write_plan
+from services.cache.reembedding_proto import ROLES, read_choice, read_share, write_plan
 from services.cache.removing_proto import read_action, read_chosen
 from services.cache.rotation.rotating import Rotating
 from services.cache.rotation.sides import Side, Sides
@@ -291,18 +291,22 @@ class CacheServicer:
         self, request: reembedding.StartReembeddingRequest, _call: Call
     ) -> reembedding.StartReembeddingResponse:
         """Begin a change of the embedder."""
-        plan = await self._rotating.start(read_choice(request), read_share(request))
-        return reembedding.StartReembeddingResponse(reembedding=write_plan(plan))
+        plan = await self._rotating.orders.start(read_choice(request), read_share(request))
+        return reembedding.StartReembeddingResponse(reembedding=write_plan(plan, self._now()))
 
     @unary(deadline=DEADLINE, limit=OPERATING)
     async def GetReembedding(  # noqa: N802
         self, _request: reembedding.GetReembeddingRequest, _call: Call
     ) -> reembedding.GetReembeddingResponse:
         """Tell of a change of the embedder."""
-        plan = await self._rotating.status()
-        response = reembedding.GetReembeddingResponse(serving=self._sides.current.end.slug)
+        plan = await self._rotating.orders.status()
+        response = reembedding.GetReembeddingResponse(
+            serving=self._sides.current.end.slug,
+            problem=self._rotating.problem(plan),
+            role=ROLES[self._rotating.filling.role],
+        )
         if plan is not None:
-            response.reembedding.CopyFrom(write_plan(plan))
+            response.reembedding.CopyFrom(write_plan(plan, self._now()))
         return response
 
     @unary(deadline=DEADLINE, limit=OPERATING)
@@ -310,14 +314,18 @@ class CacheServicer:
         self, _request: reembedding.CancelReembeddingRequest, _call: Call
     ) -> reembedding.CancelReembeddingResponse:
         """Give a change of the embedder up."""
-        return reembedding.CancelReembeddingResponse(reembedding=write_plan(await self._rotating.cancel()))
+        return reembedding.CancelReembeddingResponse(
+            reembedding=write_plan(await self._rotating.orders.cancel(), self._now())
+        )
 
     @unary(deadline=DEADLINE, limit=OPERATING)
     async def DropOldEmbeddings(  # noqa: N802
         self, _request: reembedding.DropOldEmbeddingsRequest, _call: Call
     ) -> reembedding.DropOldEmbeddingsResponse:
         """Drop the collection of the embedder before."""
-        return reembedding.DropOldEmbeddingsResponse(reembedding=write_plan(await self._rotating.drop_old()))
+        return reembedding.DropOldEmbeddingsResponse(
+            reembedding=write_plan(await self._rotating.orders.drop_old(), self._now())
+        )
 
     def _lookup_response(self, result: LookupResult, side: Side) -> pb.LookupResponse:
         response = write_lookup(result, lookup_id=self._lookup_ids.next(), version=side.version, lease=self._lease)

@@ -31,10 +31,11 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class Health:
-    """`liveness` is SERVING while the process can answer; all other names are SERVING while it is ready."""
+    """`liveness` is SERVING while the process can answer; others while it is ready, if nothing is wrong with them."""
 
     def __init__(self) -> None:
         self._names = {"", READINESS}
+        self._wrong: set[str] = set()
         self._ready = False
         self._draining = False
         self._closed = False
@@ -43,6 +44,13 @@ class Health:
     def add(self, service: str) -> None:
         """Answer for this service, too."""
         self._names.add(service)
+
+    def set_wrong(self, part: str, wrong: bool) -> None:
+        """Answer for this name, too: NOT_SERVING while something is wrong there. The other names do not heed it."""
+        if part not in self._names or wrong != (part in self._wrong):
+            self._names.add(part)
+            self._wrong = self._wrong | {part} if wrong else self._wrong - {part}
+            self._wake()
 
     @property
     def ready(self) -> bool:
@@ -97,7 +105,7 @@ class Health:
             return _SERVING
         if name not in self._names:
             return None
-        return _SERVING if self.ready else _NOT_SERVING
+        return _SERVING if self.ready and name not in self._wrong else _NOT_SERVING
 
     def _wake(self) -> None:
         self._changed.set()

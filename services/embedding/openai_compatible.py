@@ -40,6 +40,7 @@ _JSON_BYTES_PER_NUMBER = 32
 _JSON_BYTES_BESIDE = 1 << 20
 """With the above, the longest answer that is read: floats in decimal, and an envelope."""
 
+_REFUSED_KEY = frozenset({401, 403})
 _REFUSED_TEXT = frozenset({400, 413, 422})
 _KEYLESS = "unused"
 
@@ -201,6 +202,9 @@ def _refusal(error: openai.APIStatusError) -> AntiphonError:
         return InvalidRequest(
             f"the embedding server refused the text (HTTP {error.status_code})", reason=Reason.UPSTREAM_REJECTED
         )
+    if error.status_code in _REFUSED_KEY:
+        what = f"the embedding server refuses the credential (HTTP {error.status_code})"
+        return Unavailable(what, reason=Reason.EMBEDDER_UNAUTHENTICATED)
     retry_after = RETRY_AFTER_S
     if (said := error.response.headers.get("retry-after", "")).isdigit():
         retry_after = float(said)

@@ -93,7 +93,8 @@ class Embedder(Protocol):
     async def embed(self, texts: Sequence[str]) -> Embedded:
         """One vector for each text, none for some: the call fails as a whole.
 
-        `Unavailable` (EMBEDDER_UNAVAILABLE): the embedder is down, slow, or answered with something that is no vector.
+        `Unavailable` (EMBEDDER_UNAVAILABLE): the embedder is down, slow, or answered with something that is no vector;
+        (EMBEDDER_UNAUTHENTICATED): it refuses our credential; (EMBEDDER_DIMENSION): its vectors have another length.
         `InvalidRequest` (CONTEXT_TOO_LONG, UPSTREAM_REJECTED): a text cannot be embedded whole; it is never cut.
         """
 

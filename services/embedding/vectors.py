@@ -13,6 +13,9 @@ def unit_rows(rows: NDArray[np.floating], *, count: int, dim: int) -> NDArray[np
 
     A vector of another model, or a broken one, would poison the index quietly: its similarities look like any others.
     """
+    if rows.ndim == 2 and rows.shape[0] == count and rows.shape[1] != dim:
+        what = f"the embedder answered with vectors of {rows.shape[1]:,} numbers instead of {dim:,}"
+        raise Unavailable(what, reason=Reason.EMBEDDER_DIMENSION)
     if rows.shape != (count, dim):
         raise _refused(f"answered with vectors of shape {rows.shape} instead of {(count, dim)}")
     wide = rows.astype(np.float64)

@@ -16,6 +16,8 @@ _BY_REASON: Mapping[str, str] = {
     "LEASE_UNKNOWN": "look it up again: the server may have been restarted",
     "ENTRY_NOT_FOUND": "it may have run out, or have been deleted",
     "EMBEDDER_MISMATCH": "the operator has to correct the settings of the embedder or its verifier",
+    "EMBEDDER_UNAUTHENTICATED": "the operator has to set the credential of the embedding server",
+    "EMBEDDER_DIMENSION": "the operator has to set the length of the vectors that the embedding server answers with",
     "STORE_MISMATCH": "the operator has to give the service a store of its own version",
     "UPSTREAM_UNAUTHENTICATED": "the operator has to set the credential of the model's server",
     "UPSTREAM_TRUNCATED": "what had arrived is incomplete; ask again",

@@ -23,7 +23,7 @@ from services.cache.learning.namespaces import terms_of
 from services.cache.outside import Limits, Outside
 from services.cache.ports import WrongKey
 from services.cache.room import Capacity
-from services.cache.rotation.plan import Choice, End
+from services.cache.rotation.plan import Choice, End, Plans, require_whole
 from services.cache.rotation.sides import Side
 from services.cache.rotation.workshop import Left, Opened
 from services.cache.scope import Addresses, verifier
@@ -45,11 +45,20 @@ class SettingsWorkshop:
     """A `Workshop` for one process."""
 
     def __init__(
-        self, settings: CacheSettings, process: Process, *, key: Key, connection: Connection, clock: Clock, heed: Heed
+        self,
+        settings: CacheSettings,
+        process: Process,
+        *,
+        key: Key,
+        plans: Plans,
+        connection: Connection,
+        clock: Clock,
+        heed: Heed,
     ) -> None:
         self._settings = settings
         self._log = process.telemetry.log
         self._key = key
+        self._plans = plans
         self._connection = connection
         self._clock = clock
         self._heed = heed
@@ -133,7 +142,7 @@ class SettingsWorkshop:
         cache = Cache(
             limits_of(settings),
             Outside(
-                open_store=lambda: self._open(entries, control),
+                open_store=lambda: self._open(end, entries, control),
                 store=entries,
                 epochs=control,
                 leases=control,
@@ -165,9 +174,10 @@ class SettingsWorkshop:
         least = batcher.default_min_similarity
         return await asyncio.to_thread(load_judge, self._settings, embedder=end.slug, min_similarity=least)
 
-    async def _open(self, entries: StoredEntries, control: StoredControl) -> None:
+    async def _open(self, end: End, entries: StoredEntries, control: StoredControl) -> None:
         """Make sure that collections and key are what this process needs; Unavailable if nobody can tell yet."""
         settings, key = self._settings, self._key
+        await require_whole(self._plans, end.slug)
         try:
             await control.check_key(verifier(key.secret), store_is_empty=await entries.is_empty())
         except WrongKey:

@@ -61,7 +61,7 @@ class Leftovers:
         told = False
         while True:
             await self._due.wait()
-            await self._sides.cache.recovery.ready.wait()
+            await self._sides.ready()
             try:
                 done = await self._take_all()
                 told = False
@@ -79,8 +79,7 @@ class Leftovers:
             async with self.opening:
                 left = await self._workshop.left()
                 try:
-                    # What is deleted meanwhile must not come back, and nobody takes over from the current side.
-                    async with self._sides.changing:
+                    async with self._sides.turning:
                         done = await self._take(left)
                 finally:
                     for one in left:
@@ -142,11 +141,17 @@ class Leftovers:
             else:
                 moved.append(there[0])
         for start in range(0, len(moved), BATCH):
-            batch = moved[start : start + BATCH]
-            outcomes = await side.store.save([Write(entry, None) for entry in batch])
-            for entry, ours in zip(batch, outcomes, strict=True):
-                if ours:
-                    side.cache.carry(entry)
+            async with self._sides.changing:  # what is deleted meanwhile must not come back
+                known = side.cache.entries
+                batch = [
+                    entry
+                    for entry in moved[start : start + BATCH]
+                    if entry.epoch >= known.epoch(entry.tenant, entry.namespace)
+                ]
+                outcomes = await side.store.save([Write(entry, None) for entry in batch])
+                for entry, ours in zip(batch, outcomes, strict=True):
+                    if ours:
+                        side.cache.carry(entry)
         return unknown
 
     async def _bury(self, side: Side, left: Left, graves: dict[str, Tombstone], plan: Plan | None) -> None:

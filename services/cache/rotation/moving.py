@@ -17,6 +17,7 @@ from services.cache.embeddings import Embeddings
 from services.cache.entry import MICROSECONDS, Entry
 from services.cache.ports import EntryStore, EpochStore, Tombstone, Write
 from services.cache.rotation.readdress import readdressed
+from services.cache.rotation.share import Share
 from services.cache.scope import Address, Addresses
 from services.cache.storable import semantically
 from services.cache.tailing import WINDOW_US
@@ -70,7 +71,7 @@ class Moving:
         embeddings: Embeddings,
         probe: Callable[[], Awaitable[object]],
         unembedded: int,
-        share: float,
+        share: Share,
         stale: float,
         now: Callable[[], float],
         monotonic: Callable[[], float],
@@ -79,9 +80,8 @@ class Moving:
         """`here` addresses what is in `source`, `there` in `target`; `embeddings` are of the embedder of `target`.
 
         `probe` embeds some other text, and raises as the embedder does; `unembedded`: entries that earlier goes have
-        moved without a vector, as the new embedder cannot embed them. `share`: of the time in which embedding may run,
-        in (0, 1]; `stale`: seconds that what has expired is of use.
-        `tell` hears of the progress after each batch.
+        moved without a vector, as the new embedder cannot embed them. `share`: of the time in which embedding may run;
+        `stale`: seconds that what has expired is of use. `tell` hears of the progress after each batch.
         """
         self._source = source
         self._target = target
@@ -216,7 +216,7 @@ class Moving:
                     raise
                 await self._report(error.message)
             else:
-                await asyncio.sleep((self._monotonic() - begun) * (1.0 / self._share - 1.0))
+                await self._share.rest(self._monotonic() - begun)
                 return
             await asyncio.sleep(AGAIN_SECONDS)
             failed += await self._works()

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
+from services.cache.entry import MICROSECONDS
+from services.chassis.errors import FailedPrecondition, Reason, Unavailable
+
 DEFAULT_SHARE = 0.25
 """Of the time in which embedding runs, and so about of a core."""
+
+SETTLE_SECONDS = 60.0
+"""After the change, in which what other replicas still store under the old embedder is brought over."""
 
 
 class Phase(StrEnum):
@@ -76,15 +82,32 @@ class Plan:
         """Whether something may have to be brought from the old collection into the new one."""
         return self.phase in {Phase.EMBEDDING, Phase.SWITCHED}
 
+    def embeds(self, other: Plan) -> bool:
+        """Whether this is that change, and the new collection is being filled."""
+        return self.started_us == other.started_us and self.phase is Phase.EMBEDDING
+
     @property
     def served(self) -> End:
         """The embedder that answers."""
         return self.source if self.phase is Phase.EMBEDDING or self.given_up else self.target
 
+    def instead_of(self, slug: str) -> End | None:
+        """The embedder that answers in the place of this one; None if this one does, or has no part in the change."""
+        has_part = slug in {self.source.slug, self.target.slug}
+        return self.served if has_part and self.served.slug != slug else None
+
     @property
     def given_up(self) -> bool:
         """Whether it was cancelled, also if what it had filled has been dropped since."""
         return self.cancelled or self.phase is Phase.CANCELLED
+
+    def settling(self, now_us: int) -> bool:
+        """Whether the new embedder has begun to serve just now, and some replica may still store under the old one."""
+        return self.phase is Phase.SWITCHED and now_us < self.changed_us + SETTLE_SECONDS * MICROSECONDS
+
+    def overdue(self, now_us: int) -> bool:
+        """Whether a replica that has not changed over yet should have: soon nobody brings over what it stores."""
+        return now_us >= self.changed_us + SETTLE_SECONDS / 2 * MICROSECONDS
 
     @property
     def unserved(self) -> tuple[End, ...]:
@@ -130,3 +153,28 @@ async def change(plans: Plans, how: Callable[[Plan], Plan | None]) -> Plan | Non
             return plan
         if await plans.save_plan(changed):
             return await plans.load_plan()
+
+
+async def advance(plans: Plans, from_: set[Phase], to: Phase, now_us: int) -> Plan | None:
+    """Let the change enter a phase if it is in one of these; returns the plan as it is then."""
+
+    def how(plan: Plan) -> Plan | None:
+        if plan.phase not in from_:
+            return None
+        return replace(plan, phase=to, changed_us=now_us, failing="", cancelled=plan.given_up)
+
+    return await change(plans, how)
+
+
+async def require_whole(plans: Plans, slug: str) -> None:
+    """Raise Unavailable for an embedder whose collection a change has only begun to fill, or never finished.
+
+    Unavailable, too, while the store is down: nobody knows then.
+    """
+    try:
+        plan = await plans.load_plan()
+    except FailedPrecondition:  # of another version of this software
+        return
+    if plan is not None and plan.target.slug == slug and plan.instead_of(slug) is not None:
+        what = "this embedder's collection has a part of the entries only: by a change, another embedder serves"
+        raise Unavailable(what, reason=Reason.STORE_UNAVAILABLE)

@@ -7,21 +7,24 @@ goes from both.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from services.cache.cache import Cache
 from services.cache.entry import MICROSECONDS, Entry
 from services.cache.feedback import Feedback, Reviewed
 from services.cache.outline import same
-from services.cache.ports import EntryStore, Epoch
+from services.cache.ports import EntryStore, Epoch, Tombstone
 from services.cache.rotation.plan import End
 from services.cache.rotation.readdress import readdressed
 from services.cache.values import Action, ByIds, Chosen, CommitResult, Policy, Query
 from services.chassis.deadline import Deadline
-from services.chassis.errors import NotFound, Reason, Unavailable
+from services.chassis.errors import AntiphonError, NotFound, Reason, Unavailable
 from services.llm.values import Answer
+
+STEP = 100
+"""Deletes that are translated, and told to the store, before others may run: about 3 ms."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -45,9 +48,16 @@ class Sides:
         """Answers lookups."""
         self.previous: Side | None = None
         """Answered them before; those who hold its leases still come."""
+        self.incoming: Side | None = None
+        """Is about to answer, and takes over what the current one knows: what goes meanwhile goes from it, too. None
+        again if it could not be told of something that went."""
         self.changing = asyncio.Lock()
-        """Held while entries go, and while one side takes over from the other: what goes must not come back."""
+        """Held while entries go, and in steps in which what goes must not come back."""
+        self.turning = asyncio.Lock()
+        """Held while one side takes over from the other, or the current one takes over what a process has left."""
 
+        self._turned = asyncio.Event()
+        """Set when another side has become the current one."""
         self.behind = False
         """Whether the current side is not the one that serves elsewhere, and nobody brings over what it stores."""
 
@@ -65,6 +75,18 @@ class Sides:
     def change_to(self, side: Side) -> None:
         """Let it answer from now on."""
         self.current, self.previous = side, self.current
+        self._turned.set()
+        self._turned = asyncio.Event()
+
+    async def ready(self) -> None:
+        """Wait until the current side has read everything that is stored."""
+        while not self.cache.recovery.ready.is_set():
+            waits = [asyncio.ensure_future(one.wait()) for one in (self.cache.recovery.ready, self._turned)]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for one in waits:
+                    one.cancel()
 
     def of_lease(self, lease_id: str) -> Cache:
         """The cache that granted a lease; the current one if nobody knows it."""
@@ -117,7 +139,14 @@ class Sides:
                 known = ByIds(tuple(self._known(tenant, one) for one in chosen.selector.ids))
                 chosen = replace(chosen, selector=known)
             before = self._before(tenant, chosen)
-            count = await self.cache.remove(tenant, chosen, action, by=by, dry_run=dry_run)
+            buried: list[tuple[Entry, Tombstone]] = []
+            with self._broken_off():
+                count = await self.cache.remove(tenant, chosen, action, by=by, dry_run=dry_run, buried=buried)
+            if self.incoming is not None and not dry_run:
+                with self._untold():
+                    await self._bury(self.incoming, buried)
+                    if not isinstance(chosen.selector, ByIds):  # what other replicas have stored there already
+                        await self.incoming.cache.remove(tenant, chosen, action, by=by)
             if self.previous is not None and before is not None and not dry_run:
                 await self.previous.cache.remove(tenant, before, action, by=by)
             return count
@@ -125,17 +154,52 @@ class Sides:
     async def clear(self, tenant: str, namespace: str, *, dry_run: bool) -> tuple[int, int]:
         """See `Cache.clear`."""
         async with self.changing:
-            cleared, number = await self.cache.clear(tenant, namespace, dry_run=dry_run)
+            with self._broken_off():
+                cleared, number = await self.cache.clear(tenant, namespace, dry_run=dry_run)
             if self.previous is not None and not dry_run:
-                # Its collection has the same epochs.
-                now_us = int(self.previous.cache.now() * MICROSECONDS)
-                await self.previous.cache.recovery.apply([Epoch(tenant, namespace, number, now_us)])
+                await _clear(self.previous, tenant, namespace, number)
+            if self.incoming is not None and not dry_run:
+                with self._untold():
+                    await _clear(self.incoming, tenant, namespace, number)
             return cleared, number
 
     def dismiss(self) -> None:
         """See `Fills.dismiss`."""
         for side in self.all():
             side.cache.fills.dismiss()
+
+    @contextmanager
+    def _broken_off(self) -> Iterator[None]:
+        """What goes on without its caller is not told to the incoming side: that has to take over anew."""
+        try:
+            yield
+        except AntiphonError:
+            raise
+        except BaseException:
+            self.incoming = None
+            raise
+
+    @contextmanager
+    def _untold(self) -> Iterator[None]:
+        """What has gone has gone: if the incoming side cannot be told, it has to take over anew."""
+        try:
+            yield
+        except AntiphonError:
+            self.incoming = None
+        except BaseException:
+            self.incoming = None
+            raise
+
+    async def _bury(self, side: Side, buried: Sequence[tuple[Entry, Tombstone]]) -> None:
+        """Delete what was deleted in the current side, also what this one has not heard of yet."""
+        for start in range(0, len(buried), STEP):
+            graves = []
+            for entry, grave in buried[start : start + STEP]:
+                if (moved := readdressed(entry, self.cache.addresses, side.cache.addresses)) is not None:
+                    graves.append(replace(grave, id=moved[0].id))
+            await side.store.save(graves)
+            for grave in graves:
+                side.cache.entries.bury(grave)
 
     def _require_served(self, promised: bool) -> None:
         if promised and self.behind:
@@ -167,3 +231,8 @@ def _translated(tenant: str, entry_id: str, here: Cache, there: Cache) -> str:
     entry = here.entries.find_any(tenant, entry_id)
     moved = None if entry is None else readdressed(entry, here.addresses, there.addresses)
     return entry_id if moved is None else moved[0].id
+
+
+async def _clear(side: Side, tenant: str, namespace: str, number: int) -> None:
+    """Heed an epoch; the collections of all sides have the same ones."""
+    await side.cache.recovery.apply([Epoch(tenant, namespace, number, int(side.cache.now() * MICROSECONDS))])

@@ -11,6 +11,10 @@ from services.cache.rotation.plan import Choice, End
 from services.cache.rotation.sides import Side
 from services.cache.scope import Addresses
 from services.cache.stats import Stats
+from services.chassis.errors import FailedPrecondition, Reason
+
+PROBE = "Does this embedder work?"
+"""Embedded before a change begins: a remote one may be down, or have vectors of another length than was said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +61,10 @@ class Workshop(Protocol):
     async def left(self) -> list[Left]:
         """Queues with something in them that no side uses; to be closed."""
         ...
+
+
+def require(slug: str, end: End) -> None:
+    """Raise FailedPrecondition if what was made here is another embedder than the one that was chosen."""
+    if slug != end.slug:
+        problem = "this replica's settings make another embedder of what was chosen"
+        raise FailedPrecondition(problem, reason=Reason.EMBEDDER_MISMATCH)

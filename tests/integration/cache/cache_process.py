@@ -49,9 +49,12 @@ class CacheProcess:
         return self
 
     def is_ready(self) -> bool:
+        return self.is_well("antiphon.cache.v1.CacheService")
+
+    def is_well(self, part: str) -> bool:
         with grpc.insecure_channel(self.address) as channel:
             check = health_pb2_grpc.HealthStub(channel).Check
-            answer = check(health_pb2.HealthCheckRequest(service="antiphon.cache.v1.CacheService"), timeout=GUARD_S)
+            answer = check(health_pb2.HealthCheckRequest(service=part), timeout=GUARD_S)
         return answer.status == health_pb2.HealthCheckResponse.SERVING
 
     @property

@@ -7,7 +7,10 @@ import grpc
 import pytest
 from qdrant_client import grpc as pb
 
+from services.cache import tailing
+from services.cache.rotation import attempts, filling, moving, plan, rotating
 from tests.integration.cache.cache_process import CacheProcess
+from tests.integration.cache.rotating_cache import RotatingCache
 from tests.integration.cache.stored_cache import StoredCache
 from tests.integration.edgestore.store_process import StoreProcess
 
@@ -66,3 +69,32 @@ def start(store: StoreProcess) -> Iterator[Callable[..., CacheProcess]]:
         elif cache.process.stderr is not None:
             cache.process.stderr.close()
     (store.state_dir / "fingerprint.key").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of the embedder whose pauses are short."""
+    monkeypatch.setattr(tailing, "PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(rotating, "PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(rotating, "DROP_SECONDS", 0.1)
+    monkeypatch.setattr(plan, "SETTLE_SECONDS", 0.5)
+    monkeypatch.setattr(attempts, "AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(attempts, "UNABLE_SECONDS", 2.0)
+    monkeypatch.setattr(filling, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(filling, "FOLLOW_SECONDS", 0.02)
+    monkeypatch.setattr(moving, "AGAIN_SECONDS", 0.05)
+
+
+@pytest.fixture
+async def make(store: StoreProcess) -> AsyncIterator[Callable[..., RotatingCache]]:
+    """Makes replicas that can change their embedder, over one store."""
+    made: list[RotatingCache] = []
+
+    def maker(**how: int) -> RotatingCache:
+        made.append(RotatingCache(store, **how))
+        return made[-1]
+
+    yield maker
+    for cache in made:
+        if cache.running:
+            await cache.die()

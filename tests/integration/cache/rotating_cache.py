@@ -18,10 +18,10 @@ from services.cache.clock import Clock
 from services.cache.entry import Entry
 from services.cache.hot import ALL_HOT
 from services.cache.outside import Limits, Outside
-from services.cache.rotation.plan import Choice, End, Phase, Plan
+from services.cache.rotation.plan import Choice, End, Phase, Plan, Plans, require_whole
 from services.cache.rotation.rotating import Rotating
 from services.cache.rotation.sides import Side, Sides
-from services.cache.rotation.workshop import Left, Opened
+from services.cache.rotation.workshop import PROBE, Left, Opened
 from services.cache.scope import Addresses, verifier
 from services.cache.stats import Stats
 from services.cache.values import Action, Asked, ByIds, Chosen, LookupResult, Mode, Policy
@@ -40,7 +40,8 @@ DIMS = {"one": 64, "two": 32}
 class KnownWorkshop:
     """A `Workshop` of embedders whose similarities are known; the same objects for all that is made of them."""
 
-    def __init__(self, connection: Connection, clock: Clock, control: StoredControl) -> None:
+    def __init__(self, connection: Connection, clock: Clock, control: StoredControl, plans: Plans) -> None:
+        self._plans = plans
         self._connection = connection
         self._clock = clock
         self._control = control
@@ -67,6 +68,7 @@ class KnownWorkshop:
         end, store = opened.end, self.store(opened.end)
 
         async def check() -> None:
+            await require_whole(self._plans, end.slug)
             await self._control.check_key(verifier(KEY), store_is_empty=await store.is_empty())
 
         cache = Cache(
@@ -122,8 +124,10 @@ class RotatingCache:
         self.clock = Clock(time.time, time.monotonic)
         self.control = StoredControl(self.connection, now=self.clock.now)
         self.plans = StoredPlans(self.connection)
-        self.workshop = KnownWorkshop(self.connection, self.clock, self.control)
+        self.workshop = KnownWorkshop(self.connection, self.clock, self.control, self.plans)
         self.workshop.hot_bytes = hot_bytes
+        self.served: list[End] = []
+        self.stood: list[bool] = []
         self.reported: list[BaseException] = []
         self._store = store
         self._task: asyncio.Task[None] | None = None
@@ -131,6 +135,13 @@ class RotatingCache:
 
     async def ready(self, choice: Choice = ONE) -> RotatingCache:
         """Started with this embedder, and all that is stored read."""
+        await self.start(choice)
+        async with asyncio.timeout(4 * GUARD_S):
+            await self.sides.ready()
+        return self
+
+    async def start(self, choice: Choice = ONE) -> RotatingCache:
+        """Started with this embedder."""
         self.sides = Sides(await self.workshop.side(choice, None))
         self.rotating = Rotating(
             self.sides,
@@ -142,10 +153,10 @@ class RotatingCache:
             clock=self.clock,
             stale=3_600.0,
             report=self.reported.append,
+            changed=self.served.append,
+            stands=self.stood.append,
         )
         self._task = asyncio.create_task(self.rotating.run())
-        async with asyncio.timeout(4 * GUARD_S):
-            await self.sides.cache.recovery.ready.wait()
         return self
 
     async def die(self) -> None:
@@ -158,11 +169,15 @@ class RotatingCache:
         await self.connection.aclose()
 
     @property
+    def running(self) -> bool:
+        return self._task is not None and not self._task.done()
+
+    @property
     def serving(self) -> str:
         return self.sides.current.end.choice.embedder
 
     async def plan(self) -> Plan:
-        plan = await self.rotating.status()
+        plan = await self.rotating.orders.status()
         assert plan is not None
         return plan
 
@@ -199,3 +214,18 @@ class RotatingCache:
 
     async def delete(self, *ids: str) -> int:
         return await self.sides.remove(TENANT, Chosen(ByIds(ids)), Action.DELETE, by="", dry_run=False)
+
+
+async def changed(cache: RotatingCache) -> None:
+    """Wait until this replica has changed over."""
+    await cache.until_phase(Phase.SWITCHED)
+    await cache.until(lambda: cache.serving == "two")
+
+
+def embedded(cache: RotatingCache, name: str = "two") -> list[str]:
+    """The questions that were embedded in this replica."""
+    return [text for text in cache.workshop.embedders[name].calls if text != PROBE]
+
+
+def questions(count: int) -> list[str]:
+    return [f"What is the meaning of number {place}?" for place in range(count)]

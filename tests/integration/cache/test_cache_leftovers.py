@@ -13,7 +13,7 @@ import pytest
 from services.cache.adapters.disk_queue import DiskQueue, Item
 from services.cache.entry import Entry
 from services.cache.ports import Epoch, Tombstone, Write
-from services.cache.rotation import leftovers, rotating
+from services.cache.rotation import filling, leftovers, rotating
 from services.cache.rotation.plan import Phase
 from tests.integration.cache.rotating_cache import ONE, TWO, RotatingCache
 from tests.integration.edgestore.store_process import StoreProcess
@@ -25,7 +25,7 @@ Make = Callable[[], RotatingCache]
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rotating, "PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(rotating, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(filling, "LEASE_SECONDS", 1.0)
     monkeypatch.setattr(leftovers, "AGAIN_SECONDS", 0.02)
 
 
@@ -48,7 +48,7 @@ async def rotated(make: Make, *asked: str) -> dict[str, Entry]:
     """Change the embedder of a cache with these, and kill it; returns what they were under the old one."""
     cache = await make().ready()
     entries = {question: await cache.put(question, "old") for question in asked}
-    await cache.rotating.start(TWO, 1.0)
+    await cache.rotating.orders.start(TWO, 1.0)
     await cache.until_phase(Phase.SWITCHED)
     await cache.until(lambda: cache.serving == "two")
     await cache.die()

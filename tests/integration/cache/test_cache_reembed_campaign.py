@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from services.cache import tailing
-from services.cache.rotation import rotating
+from services.cache.rotation import filling, rotating
 from services.cache.rotation.plan import Phase
 from services.cache.values import Outcome
 from services.chassis.errors import AntiphonError
@@ -89,7 +89,7 @@ async def test_entries_are_embedded_anew_under_load(store: StoreProcess, monkeyp
     seed = int(SEED) if SEED else secrets.randbelow(2**32)
     print(f"REEMBED_SEED={seed}")
     chance, load = random.Random(seed), Load()
-    monkeypatch.setattr(rotating, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(filling, "LEASE_SECONDS", 1.0)
     monkeypatch.setattr(rotating, "PAUSE_SECONDS", 0.1)
     monkeypatch.setattr(tailing, "PAUSE_SECONDS", 0.2)
     asked = min(ENTRIES, 2_000)
@@ -107,7 +107,7 @@ async def test_entries_are_embedded_anew_under_load(store: StoreProcess, monkeyp
         await asyncio.gather(*(cache.put(question(place), f"answer {place}") for place in places))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     begun, seconds, kills = time.monotonic(), 0.0, 0
-    await cache.rotating.start(TWO, 1.0)
+    await cache.rotating.orders.start(TWO, 1.0)
     marks = [ENTRIES * (kill + 1) // (KILLS + 2) for kill in range(KILLS)]
     while True:
         load_task = asyncio.create_task(ask(cache, load, chance, asked))

@@ -6,67 +6,28 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from services.cache import hot, tailing
+from services.cache import hot
 from services.cache.adapters.entry_store import CURRENT_ALIAS, collection_name
 from services.cache.cache import Cache
 from services.cache.entry import Entry
 from services.cache.feedback import Feedback
 from services.cache.review import FeedbackSource
-from services.cache.rotation import moving, rotating
+from services.cache.rotation import filling, moving, rotating
+from services.cache.rotation import plan as plans
 from services.cache.rotation.plan import Choice, End, Phase, Plan
 from services.cache.values import Action, ByIds, ByTags, Chosen, Outcome, Policy
 from services.chassis.errors import FailedPrecondition, InvalidRequest, Reason, Unavailable
-from tests.integration.cache.rotating_cache import ONE, TWO, RotatingCache
-from tests.integration.edgestore.store_process import StoreProcess
+from tests.integration.cache.rotating_cache import ONE, TWO, RotatingCache, changed, embedded, questions
 from tests.unit.cache.cache_parts import TENANT, answer
 
 Make = Callable[..., RotatingCache]
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tailing, "PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(rotating, "PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(rotating, "SETTLE_SECONDS", 0.5)
-    monkeypatch.setattr(rotating, "DROP_SECONDS", 0.1)
-    monkeypatch.setattr(rotating, "AGAIN_SECONDS", 0.1)
-    monkeypatch.setattr(rotating, "LEASE_SECONDS", 1.0)
-    monkeypatch.setattr(rotating, "UNABLE_SECONDS", 2.0)
-    monkeypatch.setattr(moving, "AGAIN_SECONDS", 0.05)
-
-
-@pytest.fixture
-async def make(store: StoreProcess) -> AsyncIterator[Make]:
-    made: list[RotatingCache] = []
-
-    def maker(**how: int) -> RotatingCache:
-        made.append(RotatingCache(store, **how))
-        return made[-1]
-
-    yield maker
-    for cache in made:
-        if not cache._task.done():  # type: ignore[union-attr]
-            await cache.die()
-
-
-async def changed(cache: RotatingCache) -> None:
-    """Wait until this replica has changed over."""
-    await cache.until_phase(Phase.SWITCHED)
-    await cache.until(lambda: cache.serving == "two")
-
-
-def embedded(cache: RotatingCache, name: str = "two") -> list[str]:
-    """The questions that were embedded in this replica."""
-    return [text for text in cache.workshop.embedders[name].calls if text != rotating.PROBE]
-
-
-def questions(count: int) -> list[str]:
-    return [f"What is the meaning of number {place}?" for place in range(count)]
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.mark.fault(69)
@@ -79,7 +40,7 @@ async def test_every_entry_is_embedded_anew_and_served_by_the_new_embedder(make:
     assert (await cache.look("by the old one")).outcome is Outcome.SEMANTIC
     assert (await cache.look("by the new one")).entry is None
 
-    plan = await cache.rotating.start(TWO, 1.0)
+    plan = await cache.rotating.orders.start(TWO, 1.0)
     assert (plan.source.dim, plan.target.dim) == (64, 32), "vectors of another length"
     await changed(cache)
     for question, entry in before.items():
@@ -105,7 +66,7 @@ async def test_the_old_embedder_answers_until_all_is_embedded(make: Make) -> Non
         await cache.put(question, "an answer")
     cache.workshop.embedders["one"].alike("reworded", questions(1)[0], 0.95)
     new = cache.workshop.embedders["two"]
-    await cache.rotating.start(TWO, 1.0)
+    await cache.rotating.orders.start(TWO, 1.0)
     new.gate.clear()
     await cache.until(lambda: len(embedded(cache)) > 0)
     assert (await cache.look("reworded")).outcome is Outcome.SEMANTIC
@@ -134,7 +95,7 @@ async def test_what_is_stored_said_deleted_and_cleared_meanwhile_is_so_afterward
         return await embed(text)
 
     new.embed_one = some  # type: ignore[method-assign,assignment]
-    await cache.rotating.start(TWO, 1.0)
+    await cache.rotating.orders.start(TWO, 1.0)
     async with asyncio.timeout(30):
         await gated.wait()
     gone, anew, wrong = asked[::4], asked[1::4], asked[2::4]
@@ -176,7 +137,7 @@ async def test_what_was_cleared_meanwhile_stays_so(make: Make) -> None:
     for question in questions(40):
         await cache.put(question, "cleared")
     new = cache.workshop.embedders["two"]
-    await cache.rotating.start(TWO, 1.0)
+    await cache.rotating.orders.start(TWO, 1.0)
     new.gate.clear()
     await cache.until(lambda: len(embedded(cache)) > 0)
     assert (await cache.sides.clear(TENANT, "default", dry_run=False))[0] == 40
@@ -192,7 +153,7 @@ async def test_who_stores_and_deletes_right_before_and_after_the_change_finds_it
     cache = await make().ready()
     for question in questions(60):
         await cache.put(question, "an answer")
-    await cache.rotating.start(TWO, 1.0)
+    await cache.rotating.orders.start(TWO, 1.0)
     written, removed = [], []
     place = 0
     async with asyncio.timeout(30):
@@ -227,7 +188,7 @@ async def test_what_comes_after_the_last_look_is_handed_over(
     cache = await make(hot_bytes=hot_bytes).ready()
     entries = [await cache.put(question, "an answer") for question in questions(20)]
     new = cache.workshop.embedders["two"]
-    await cache.rotating.start(TWO, 1.0)
+    await cache.rotating.orders.start(TWO, 1.0)
     new.gate.clear()
     await cache.until(lambda: len(embedded(cache)) > 0)
     async with cache.sides.changing:  # nothing changes over yet
@@ -247,7 +208,7 @@ async def test_what_comes_after_the_last_look_is_handed_over(
 async def test_a_lease_of_before_the_change_is_good_after_it(make: Make) -> None:
     cache = await make().ready()
     granted = (await cache.look("long", Policy())).fill
-    await cache.rotating.start(TWO, 1.0)
+    await cache.rotating.orders.start(TWO, 1.0)
     await changed(cache)
     cache.sides.of_lease(granted.lease_id).renew(TENANT, granted.lease_id)  # type: ignore[union-attr]
     done = await cache.sides.commit(TENANT, granted.lease_id, answer("at last"), durable=True, writer="")  # type: ignore[union-attr]
@@ -267,7 +228,7 @@ async def test_a_change_that_is_killed_at_any_moment_goes_on(make: Make, monkeyp
     for question in questions(120):
         await cache.put(question, "old")
         expected[question] = "old"
-    await cache.rotating.start(TWO, 1.0)
+    await cache.rotating.orders.start(TWO, 1.0)
     kills = 0
     while kills < 12 and (await cache.plan()).phase is Phase.EMBEDDING:
         for _ in range(3):
@@ -297,7 +258,7 @@ async def test_what_was_embedded_before_a_kill_is_not_embedded_again(
     for question in questions(64):
         await cache.put(question, "an answer")
     new = cache.workshop.embedders["two"]
-    await cache.rotating.start(TWO, 1.0)
+    await cache.rotating.orders.start(TWO, 1.0)
     await cache.until(lambda: len(embedded(cache)) >= 32)
     new.gate.clear()
     await cache.die()
@@ -317,11 +278,14 @@ async def _stored(cache: RotatingCache, name: str) -> list[object]:
     return found  # type: ignore[return-value]
 
 
-async def test_of_two_replicas_one_does_the_work_and_both_change_over(make: Make) -> None:
+async def test_of_two_replicas_one_does_the_work_and_both_change_over(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filling, "LEASE_SECONDS", 60.0)  # not lost on a slow machine
     one, other = await make().ready(), await make().ready()
     for question in questions(50):
         await one.put(question, "an answer")
-    await one.rotating.start(TWO, 1.0)
+    await one.rotating.orders.start(TWO, 1.0)
     await changed(one)
     await changed(other)
     calls = [len(embedded(cache)) for cache in (one, other)]
@@ -335,11 +299,11 @@ async def test_of_two_replicas_one_does_the_work_and_both_change_over(make: Make
 async def test_what_a_replica_that_changes_late_stores_is_brought_over(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rotating, "SETTLE_SECONDS", 60.0)
+    monkeypatch.setattr(plans, "SETTLE_SECONDS", 60.0)
     one, late = await make().ready(), await make().ready()
     await one.put("before", "an answer")
     late.workshop.absent.add("two")
-    await one.rotating.start(TWO, 1.0)
+    await one.rotating.orders.start(TWO, 1.0)
     await changed(one)
     stored = await late.put("late", "under the old one")
     assert late.serving == "one"
@@ -354,7 +318,7 @@ async def test_a_change_that_is_begun_again_between_two_looks_is_done(make: Make
     cache = await make().ready()
     for question in questions(20):
         await cache.put(question, "an answer")
-    begun = await cache.rotating.start(TWO, 1.0)
+    begun = await cache.rotating.orders.start(TWO, 1.0)
     new = cache.workshop.embedders["two"]
     new.gate.clear()
     await cache.until(lambda: len(embedded(cache)) > 0)
@@ -379,7 +343,7 @@ async def test_the_alias_never_names_what_a_cancelled_change_has_filled(
 
     async def cancelled_at_the_end(self: moving.Moving) -> None:
         await fill(self)
-        await cache.rotating._advance({Phase.EMBEDDING}, Phase.CANCELLED, "")
+        await cache.rotating.orders.cancel()
         filled.set()
 
     async def name_current(end: End) -> None:
@@ -388,10 +352,10 @@ async def test_the_alias_never_names_what_a_cancelled_change_has_filled(
     monkeypatch.setattr(moving.Moving, "fill", cancelled_at_the_end)
     monkeypatch.setattr(cache.plans, "name_current", name_current)
     monkeypatch.setattr(rotating, "PAUSE_SECONDS", 60.0)
-    await cache.rotating.start(TWO, 1.0)
+    await cache.rotating.orders.start(TWO, 1.0)
     async with asyncio.timeout(30):
         await filled.wait()
-    await cache.until(lambda: cache.rotating._moving is not None and cache.rotating._moving.done())
+    await cache.until(lambda: cache.rotating.filling.task is not None and cache.rotating.filling.task.done())
     assert named == []
 
 
@@ -410,7 +374,7 @@ async def test_one_that_cannot_be_embedded_holds_nothing_up(make: Make) -> None:
         return await embed(text)
 
     new.embed_one = poisoned  # type: ignore[method-assign,assignment]
-    await cache.rotating.start(TWO, 1.0)
+    await cache.rotating.orders.start(TWO, 1.0)
     await changed(cache)
     plan = await cache.plan()
     assert (plan.done, plan.total, plan.unembedded) == (20, 20, 2)
@@ -425,7 +389,7 @@ async def test_nothing_moves_without_an_embedding_while_the_embedder_is_down(
     cache = await make().ready()
     await cache.put("before", "an answer")
     new = cache.workshop.embedders["two"]
-    await cache.rotating.start(TWO, 1.0)
+    await cache.rotating.orders.start(TWO, 1.0)
     new.error = Unavailable("it is down", reason=Reason.EMBEDDER_UNAVAILABLE)
     await cache.until(lambda: new.calls.count("before") > 3 * moving.TRIES)
     new.error = None
@@ -438,7 +402,7 @@ async def test_a_replica_that_stays_behind_promises_nothing(make: Make) -> None:
     one, late = await make().ready(), await make().ready()
     await one.put("before", "an answer")
     late.workshop.absent.add("two")
-    await one.rotating.start(TWO, 1.0)
+    await one.rotating.orders.start(TWO, 1.0)
     await changed(one)
     await late.until(lambda: late.sides.behind)
     with pytest.raises(Unavailable) as refused:
@@ -460,9 +424,9 @@ async def test_an_embedder_that_fails_is_told_and_asked_again(make: Make) -> Non
     new = cache.workshop.embedders["two"]
     new.error = Unavailable("it is down", reason=Reason.EMBEDDER_UNAVAILABLE)
     with pytest.raises(Unavailable):
-        await cache.rotating.start(TWO, 1.0)
+        await cache.rotating.orders.start(TWO, 1.0)
     new.error = None
-    await cache.rotating.start(TWO, 1.0)
+    await cache.rotating.orders.start(TWO, 1.0)
     new.error = Unavailable("it is down", reason=Reason.EMBEDDER_UNAVAILABLE)
     async with asyncio.timeout(30):
         while not (await cache.plan()).failing:  # noqa: ASYNC110 -- each turn reads the plan
@@ -478,7 +442,7 @@ async def test_what_a_cancelled_change_has_filled_can_be_dropped(make: Make) -> 
     await cache.put("before", "an answer")
     await cache.plans.drop(cache.workshop.end(TWO))
     three = replace(cache.workshop.end(TWO), choice=Choice("three"), slug="known_three")
-    begun = await cache.rotating.start(TWO, 1.0)
+    begun = await cache.rotating.orders.start(TWO, 1.0)
     # As if the change before had gone from a third one to the first.
     assert await cache.plans.save_plan(
         replace(begun, phase=Phase.CANCELLED, old=(three,), ver=(await cache.plan()).ver)
@@ -486,12 +450,12 @@ async def test_what_a_cancelled_change_has_filled_can_be_dropped(make: Make) -> 
     assert (await cache.plan()).old == (three,)
     for one in (begun.target, three):  # there, as it is read
         assert await cache.workshop.store(one).is_empty()
-    assert (await cache.rotating.drop_old()).phase is Phase.DROPPING
+    assert (await cache.rotating.orders.drop_old()).phase is Phase.DROPPING
     plan = await cache.until_phase(Phase.DROPPED)
     assert plan.served.slug == begun.source.slug
     assert await _collections(cache) == {_name(begun.source)}
     assert await cache.text("before") == "an answer"
-    assert (await cache.rotating.start(TWO, 1.0)).old == ()
+    assert (await cache.rotating.orders.start(TWO, 1.0)).old == ()
     await changed(cache)
     assert await cache.text("before") == "an answer"
 
@@ -501,9 +465,9 @@ async def test_a_new_change_remembers_collections_of_before(make: Make) -> None:
     three = replace(cache.workshop.end(TWO), choice=Choice("three"), slug="known_three")
     here = cache.sides.current.end
     assert await cache.plans.save_plan(Plan(three, here, Phase.SWITCHED, 1.0, 1, 1))
-    begun = await cache.rotating.start(TWO, 1.0)
+    begun = await cache.rotating.orders.start(TWO, 1.0)
     assert begun.old == (three,)
-    await cache.rotating.cancel()
+    await cache.rotating.orders.cancel()
     assert {end.slug for end in (await cache.plan()).unserved} == {"known_two", "known_three"}
 
 
@@ -521,14 +485,14 @@ async def test_the_old_collection_stays_until_it_is_dropped(make: Make) -> None:
     cache = await make().ready()
     await cache.put("before", "an answer")
     with pytest.raises(FailedPrecondition):
-        await cache.rotating.drop_old()
-    await cache.rotating.start(TWO, 1.0)
+        await cache.rotating.orders.drop_old()
+    await cache.rotating.orders.start(TWO, 1.0)
     await changed(cache)
     with pytest.raises(FailedPrecondition):
-        await cache.rotating.drop_old()  # somebody may still use it
-    await asyncio.sleep(rotating.SETTLE_SECONDS)
+        await cache.rotating.orders.drop_old()  # somebody may still use it
+    await asyncio.sleep(plans.SETTLE_SECONDS)
     assert len(await _stored(cache, "one")) == 1
-    await cache.rotating.drop_old()
+    await cache.rotating.orders.drop_old()
     await cache.until_phase(Phase.DROPPED)
     async with cache.connection.collection(cache.workshop.store(cache.workshop.end(TWO))._spec):
         store = cache.connection._store
@@ -543,19 +507,19 @@ async def test_a_change_can_be_given_up_and_taken_up_and_undone(make: Make) -> N
     for question in questions(40):
         await cache.put(question, "an answer")
     new = cache.workshop.embedders["two"]
-    await cache.rotating.start(TWO, 1.0)
+    await cache.rotating.orders.start(TWO, 1.0)
     await cache.until(lambda: len(embedded(cache)) >= 16)
     new.gate.clear()
-    await cache.rotating.cancel()
+    await cache.rotating.orders.cancel()
     new.gate.set()
-    assert (await cache.rotating.cancel()).phase is Phase.CANCELLED, "once more does no harm"
+    assert (await cache.rotating.orders.cancel()).phase is Phase.CANCELLED, "once more does no harm"
     assert cache.serving == "one"
-    await cache.rotating.start(TWO, 1.0)
+    await cache.rotating.orders.start(TWO, 1.0)
     await changed(cache)
     await cache.put("by two", "kept")
-    await asyncio.sleep(rotating.SETTLE_SECONDS)
+    await asyncio.sleep(plans.SETTLE_SECONDS)
     calls = len(embedded(cache, "one"))
-    await cache.rotating.start(ONE, 1.0)
+    await cache.rotating.orders.start(ONE, 1.0)
     await cache.until(lambda: cache.serving == "one")
     assert len(embedded(cache, "one")) == calls + 1, "the old collection is taken up"
     assert await cache.text("by two") == "kept"
@@ -565,11 +529,11 @@ async def test_a_change_can_be_given_up_and_taken_up_and_undone(make: Make) -> N
 async def test_what_makes_no_sense_is_refused(make: Make) -> None:
     cache = await make().ready()
     with pytest.raises(InvalidRequest):
-        await cache.rotating.start(ONE, 1.0)
+        await cache.rotating.orders.start(ONE, 1.0)
     with pytest.raises(FailedPrecondition):
-        await cache.rotating.start(Choice("three"), 1.0)
+        await cache.rotating.orders.start(Choice("three"), 1.0)
     for question in questions(60):
         await cache.put(question, "an answer")
-    first = await cache.rotating.start(TWO, 0.05)
-    again = await cache.rotating.start(TWO, 0.05)
+    first = await cache.rotating.orders.start(TWO, 0.05)
+    again = await cache.rotating.orders.start(TWO, 0.05)
     assert (again.started_us, again.phase) == (first.started_us, Phase.EMBEDDING), "the one that is under way"

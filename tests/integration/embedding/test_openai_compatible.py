@@ -80,7 +80,6 @@ async def test_a_shorter_vector_is_asked_for(server: FakeOpenAI) -> None:
 @pytest.mark.parametrize(
     "behaviour",
     [
-        Behaviour(vector_dim=8),
         Behaviour(vector_fault="nan"),
         Behaviour(vector_fault="inf"),
         Behaviour(vector_fault="zero"),
@@ -93,7 +92,6 @@ async def test_a_shorter_vector_is_asked_for(server: FakeOpenAI) -> None:
         behaviours.gzip_bomb(),
         behaviours.rate_limited(7),
         behaviours.out_of_quota(),
-        behaviours.status(401),
         behaviours.status(404),
         behaviours.status(500),
         behaviours.status(503),
@@ -114,6 +112,26 @@ async def test_what_is_no_answer_is_unavailable_and_says_nothing_of_the_text(
         assert len(server.embedding_calls) == 1, "the embedder retries nothing by itself"
         server.default = Behaviour()
         assert (await embedder.embed(["x"])).vectors.shape == (1, 1536)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        (behaviours.status(401), Reason.EMBEDDER_UNAUTHENTICATED),
+        (behaviours.status(403), Reason.EMBEDDER_UNAUTHENTICATED),
+        (Behaviour(vector_dim=8), Reason.EMBEDDER_DIMENSION),
+    ],
+)
+async def test_what_settings_have_to_mend_has_a_reason_of_its_own(
+    server: FakeOpenAI, behaviour: Behaviour, reason: Reason
+) -> None:
+    server.default = behaviour
+    async with remote(server) as embedder:
+        with pytest.raises(Unavailable) as caught:
+            await embedder.embed([SECRET])
+    assert caught.value.reason is reason
+    assert SECRET not in repr(caught.value) + str(caught.value.__cause__)
+    assert KEY not in repr(caught.value) + str(caught.value.__cause__)
 
 
 async def test_the_servers_wish_for_a_pause_is_passed_on(server: FakeOpenAI) -> None:

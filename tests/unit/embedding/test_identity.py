@@ -48,14 +48,19 @@ def test_rows_leave_the_gate_with_length_one() -> None:
         np.array([[np.nan, 1.0]]),
         np.array([[np.inf, 1.0]]),
         np.array([[1e300, 1e300]]),
-        np.ones((1, 3)),
         np.ones((2, 2)),
         np.ones(2),
         np.ones((0, 2)),
     ],
-    ids=["zero", "nan", "inf", "overflow", "dim", "count", "flat", "none"],
+    ids=["zero", "nan", "inf", "overflow", "count", "flat", "none"],
 )
 def test_what_is_no_vector_is_refused(rows: np.ndarray) -> None:
     with np.errstate(over="ignore", invalid="ignore"), pytest.raises(Unavailable) as caught:
         unit_rows(rows, count=1, dim=2)
     assert caught.value.reason is Reason.EMBEDDER_UNAVAILABLE
+
+
+def test_vectors_of_another_length_are_told_as_such() -> None:
+    with pytest.raises(Unavailable, match="3 numbers instead of 2") as caught:
+        unit_rows(np.ones((1, 3)), count=1, dim=2)
+    assert caught.value.reason is Reason.EMBEDDER_DIMENSION

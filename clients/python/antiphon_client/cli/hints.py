@@ -27,6 +27,10 @@ _BY_REASON = {
     "UNKNOWN_MODEL": "leave --model out to let the router pick, or name a model of the catalogue (ANTIPHON_CATALOGUE)",
     "NO_MODEL_FITS": "the catalogue (ANTIPHON_CATALOGUE) has no model for this request",
     "UPSTREAM_UNAUTHENTICATED": "the model's server refuses the suite's credential: see the catalogue's `api_key_env`",
+    "EMBEDDER_UNAUTHENTICATED": "set the key of the embedding server where the cache runs, in OPENAI_API_KEY or in the "
+    "variable that ANTIPHON_EMBEDDING_OPENAI_API_KEY_ENV names, and start the cache again",
+    "EMBEDDER_DIMENSION": "give the length that the embedding server answers with: `antiphon cache reembed --dim`, or "
+    "ANTIPHON_EMBEDDING_DIM where the cache runs",
     "SHUTTING_DOWN": "the server is stopping; try again when it is back",
 }
 

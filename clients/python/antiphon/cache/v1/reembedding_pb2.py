@@ -25,35 +25,37 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#antiphon/cache/v1/reembedding.proto\x12\x11\x61ntiphon.cache.v1\x1a\x1fgoogle/protobuf/timestamp.proto\">\n\x0e\x45mbedderChoice\x12\x10\n\x08\x65mbedder\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0b\n\x03\x64im\x18\x03 \x01(\x05\"_\n\x0b\x45mbedderEnd\x12\x31\n\x06\x63hoice\x18\x01 \x01(\x0b\x32!.antiphon.cache.v1.EmbedderChoice\x12\x10\n\x08\x65mbedder\x18\x02 \x01(\t\x12\x0b\n\x03\x64im\x18\x03 \x01(\x05\"\xf6\x02\n\x0bReembedding\x12\x32\n\x05phase\x18\x01 \x01(\x0e\x32#.antiphon.cache.v1.ReembeddingPhase\x12.\n\x06source\x18\x02 \x01(\x0b\x32\x1e.antiphon.cache.v1.EmbedderEnd\x12.\n\x06target\x18\x03 \x01(\x0b\x32\x1e.antiphon.cache.v1.EmbedderEnd\x12\x0c\n\x04\x64one\x18\x04 \x01(\x03\x12\r\n\x05total\x18\x05 \x01(\x03\x12\x0f\n\x07skipped\x18\x06 \x01(\x03\x12\x0f\n\x07\x66\x61iling\x18\x07 \x01(\t\x12\r\n\x05share\x18\x08 \x01(\x01\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nphase_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tcancelled\x18\x0b \x01(\x08\x12\x12\n\nunembedded\x18\x0c \x01(\x03\"W\n\x17StartReembeddingRequest\x12-\n\x02to\x18\x01 \x01(\x0b\x32!.antiphon.cache.v1.EmbedderChoice\x12\r\n\x05share\x18\x02 \x01(\x01\"O\n\x18StartReembeddingResponse\x12\x33\n\x0breembedding\x18\x01 \x01(\x0b\x32\x1e.antiphon.cache.v1.Reembedding\"\x17\n\x15GetReembeddingRequest\"^\n\x16GetReembeddingResponse\x12\x33\n\x0breembedding\x18\x01 \x01(\x0b\x32\x1e.antiphon.cache.v1.Reembedding\x12\x0f\n\x07serving\x18\x02 \x01(\t\"\x1a\n\x18\x43\x61ncelReembeddingRequest\"P\n\x19\x43\x61ncelReembeddingResponse\x12\x33\n\x0breembedding\x18\x01 \x01(\x0b\x32\x1e.antiphon.cache.v1.Reembedding\"\x1a\n\x18\x44ropOldEmbeddingsRequest\"P\n\x19\x44ropOldEmbeddingsResponse\x12\x33\n\x0breembedding\x18\x01 \x01(\x0b\x32\x1e.antiphon.cache.v1.Reembedding*\xd6\x01\n\x10ReembeddingPhase\x12!\n\x1dREEMBEDDING_PHASE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bREEMBEDDING_PHASE_EMBEDDING\x10\x01\x12\x1e\n\x1aREEMBEDDING_PHASE_SWITCHED\x10\x02\x12\x1e\n\x1aREEMBEDDING_PHASE_DROPPING\x10\x03\x12\x1d\n\x19REEMBEDDING_PHASE_DROPPED\x10\x04\x12\x1f\n\x1bREEMBEDDING_PHASE_CANCELLED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#antiphon/cache/v1/reembedding.proto\x12\x11\x61ntiphon.cache.v1\x1a\x1fgoogle/protobuf/timestamp.proto\">\n\x0e\x45mbedderChoice\x12\x10\n\x08\x65mbedder\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0b\n\x03\x64im\x18\x03 \x01(\x05\"_\n\x0b\x45mbedderEnd\x12\x31\n\x06\x63hoice\x18\x01 \x01(\x0b\x32!.antiphon.cache.v1.EmbedderChoice\x12\x10\n\x08\x65mbedder\x18\x02 \x01(\t\x12\x0b\n\x03\x64im\x18\x03 \x01(\x05\"\x88\x03\n\x0bReembedding\x12\x32\n\x05phase\x18\x01 \x01(\x0e\x32#.antiphon.cache.v1.ReembeddingPhase\x12.\n\x06source\x18\x02 \x01(\x0b\x32\x1e.antiphon.cache.v1.EmbedderEnd\x12.\n\x06target\x18\x03 \x01(\x0b\x32\x1e.antiphon.cache.v1.EmbedderEnd\x12\x0c\n\x04\x64one\x18\x04 \x01(\x03\x12\r\n\x05total\x18\x05 \x01(\x03\x12\x0f\n\x07skipped\x18\x06 \x01(\x03\x12\x0f\n\x07\x66\x61iling\x18\x07 \x01(\t\x12\r\n\x05share\x18\x08 \x01(\x01\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nphase_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tcancelled\x18\x0b \x01(\x08\x12\x12\n\nunembedded\x18\x0c \x01(\x03\x12\x10\n\x08settling\x18\r \x01(\x08\"W\n\x17StartReembeddingRequest\x12-\n\x02to\x18\x01 \x01(\x0b\x32!.antiphon.cache.v1.EmbedderChoice\x12\r\n\x05share\x18\x02 \x01(\x01\"O\n\x18StartReembeddingResponse\x12\x33\n\x0breembedding\x18\x01 \x01(\x0b\x32\x1e.antiphon.cache.v1.Reembedding\"\x17\n\x15GetReembeddingRequest\"\xa1\x01\n\x16GetReembeddingResponse\x12\x33\n\x0breembedding\x18\x01 \x01(\x0b\x32\x1e.antiphon.cache.v1.Reembedding\x12\x0f\n\x07serving\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\x12\x30\n\x04role\x18\x04 \x01(\x0e\x32\".antiphon.cache.v1.ReembeddingRole\"\x1a\n\x18\x43\x61ncelReembeddingRequest\"P\n\x19\x43\x61ncelReembeddingResponse\x12\x33\n\x0breembedding\x18\x01 \x01(\x0b\x32\x1e.antiphon.cache.v1.Reembedding\"\x1a\n\x18\x44ropOldEmbeddingsRequest\"P\n\x19\x44ropOldEmbeddingsResponse\x12\x33\n\x0breembedding\x18\x01 \x01(\x0b\x32\x1e.antiphon.cache.v1.Reembedding*\xd6\x01\n\x10ReembeddingPhase\x12!\n\x1dREEMBEDDING_PHASE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bREEMBEDDING_PHASE_EMBEDDING\x10\x01\x12\x1e\n\x1aREEMBEDDING_PHASE_SWITCHED\x10\x02\x12\x1e\n\x1aREEMBEDDING_PHASE_DROPPING\x10\x03\x12\x1d\n\x19REEMBEDDING_PHASE_DROPPED\x10\x04\x12\x1f\n\x1bREEMBEDDING_PHASE_CANCELLED\x10\x05*\x88\x01\n\x0fReembeddingRole\x12 \n\x1cREEMBEDDING_ROLE_UNSPECIFIED\x10\x00\x12\x1a\n\x16REEMBEDDING_ROLE_MOVES\x10\x01\x12\x1a\n\x16REEMBEDDING_ROLE_WAITS\x10\x02\x12\x1b\n\x17REEMBEDDING_ROLE_PAUSES\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'antiphon.cache.v1.reembedding_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REEMBEDDINGPHASE']._serialized_start=1141
-  _globals['_REEMBEDDINGPHASE']._serialized_end=1355
+  _globals['_REEMBEDDINGPHASE']._serialized_start=1227
+  _globals['_REEMBEDDINGPHASE']._serialized_end=1441
+  _globals['_REEMBEDDINGROLE']._serialized_start=1444
+  _globals['_REEMBEDDINGROLE']._serialized_end=1580
   _globals['_EMBEDDERCHOICE']._serialized_start=91
   _globals['_EMBEDDERCHOICE']._serialized_end=153
   _globals['_EMBEDDEREND']._serialized_start=155
   _globals['_EMBEDDEREND']._serialized_end=250
   _globals['_REEMBEDDING']._serialized_start=253
-  _globals['_REEMBEDDING']._serialized_end=627
-  _globals['_STARTREEMBEDDINGREQUEST']._serialized_start=629
-  _globals['_STARTREEMBEDDINGREQUEST']._serialized_end=716
-  _globals['_STARTREEMBEDDINGRESPONSE']._serialized_start=718
-  _globals['_STARTREEMBEDDINGRESPONSE']._serialized_end=797
-  _globals['_GETREEMBEDDINGREQUEST']._serialized_start=799
-  _globals['_GETREEMBEDDINGREQUEST']._serialized_end=822
-  _globals['_GETREEMBEDDINGRESPONSE']._serialized_start=824
-  _globals['_GETREEMBEDDINGRESPONSE']._serialized_end=918
-  _globals['_CANCELREEMBEDDINGREQUEST']._serialized_start=920
-  _globals['_CANCELREEMBEDDINGREQUEST']._serialized_end=946
-  _globals['_CANCELREEMBEDDINGRESPONSE']._serialized_start=948
-  _globals['_CANCELREEMBEDDINGRESPONSE']._serialized_end=1028
-  _globals['_DROPOLDEMBEDDINGSREQUEST']._serialized_start=1030
-  _globals['_DROPOLDEMBEDDINGSREQUEST']._serialized_end=1056
-  _globals['_DROPOLDEMBEDDINGSRESPONSE']._serialized_start=1058
-  _globals['_DROPOLDEMBEDDINGSRESPONSE']._serialized_end=1138
+  _globals['_REEMBEDDING']._serialized_end=645
+  _globals['_STARTREEMBEDDINGREQUEST']._serialized_start=647
+  _globals['_STARTREEMBEDDINGREQUEST']._serialized_end=734
+  _globals['_STARTREEMBEDDINGRESPONSE']._serialized_start=736
+  _globals['_STARTREEMBEDDINGRESPONSE']._serialized_end=815
+  _globals['_GETREEMBEDDINGREQUEST']._serialized_start=817
+  _globals['_GETREEMBEDDINGREQUEST']._serialized_end=840
+  _globals['_GETREEMBEDDINGRESPONSE']._serialized_start=843
+  _globals['_GETREEMBEDDINGRESPONSE']._serialized_end=1004
+  _globals['_CANCELREEMBEDDINGREQUEST']._serialized_start=1006
+  _globals['_CANCELREEMBEDDINGREQUEST']._serialized_end=1032
+  _globals['_CANCELREEMBEDDINGRESPONSE']._serialized_start=1034
+  _globals['_CANCELREEMBEDDINGRESPONSE']._serialized_end=1114
+  _globals['_DROPOLDEMBEDDINGSREQUEST']._serialized_start=1116
+  _globals['_DROPOLDEMBEDDINGSREQUEST']._serialized_end=1142
+  _globals['_DROPOLDEMBEDDINGSRESPONSE']._serialized_start=1144
+  _globals['_DROPOLDEMBEDDINGSRESPONSE']._serialized_end=1224
 # @@protoc_insertion_point(module_scope)

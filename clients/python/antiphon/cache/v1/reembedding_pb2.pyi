@@ -54,6 +54,34 @@ REEMBEDDING_PHASE_CANCELLED: ReembeddingPhase.ValueType  # 5
 """The old embedder goes on. What was embedded is kept, for another try."""
 Global___ReembeddingPhase: _TypeAlias = ReembeddingPhase  # noqa: Y015
 
+class _ReembeddingRole:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReembeddingRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReembeddingRole.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REEMBEDDING_ROLE_UNSPECIFIED: _ReembeddingRole.ValueType  # 0
+    """Nothing is to be done, or this server is not ready for it."""
+    REEMBEDDING_ROLE_MOVES: _ReembeddingRole.ValueType  # 1
+    """It embeds, and brings over what is still stored under the old embedder."""
+    REEMBEDDING_ROLE_WAITS: _ReembeddingRole.ValueType  # 2
+    """Another server has the lease for it. This one goes on with the work 15 s after that one has gone."""
+    REEMBEDDING_ROLE_PAUSES: _ReembeddingRole.ValueType  # 3
+    """It could not go on, and tries again if no other server does before; `Reembedding.failing` may say why."""
+
+class ReembeddingRole(_ReembeddingRole, metaclass=_ReembeddingRoleEnumTypeWrapper):
+    """What one server does about filling the collection of the new embedder."""
+
+REEMBEDDING_ROLE_UNSPECIFIED: ReembeddingRole.ValueType  # 0
+"""Nothing is to be done, or this server is not ready for it."""
+REEMBEDDING_ROLE_MOVES: ReembeddingRole.ValueType  # 1
+"""It embeds, and brings over what is still stored under the old embedder."""
+REEMBEDDING_ROLE_WAITS: ReembeddingRole.ValueType  # 2
+"""Another server has the lease for it. This one goes on with the work 15 s after that one has gone."""
+REEMBEDDING_ROLE_PAUSES: ReembeddingRole.ValueType  # 3
+"""It could not go on, and tries again if no other server does before; `Reembedding.failing` may say why."""
+Global___ReembeddingRole: _TypeAlias = ReembeddingRole  # noqa: Y015
+
 @_typing.final
 class EmbedderChoice(_message.Message):
     """An embedder, by the server's settings that name it."""
@@ -134,6 +162,7 @@ class Reembedding(_message.Message):
     PHASE_TIME_FIELD_NUMBER: _builtins.int
     CANCELLED_FIELD_NUMBER: _builtins.int
     UNEMBEDDED_FIELD_NUMBER: _builtins.int
+    SETTLING_FIELD_NUMBER: _builtins.int
     phase: Global___ReembeddingPhase.ValueType
     """Where it stands."""
     done: _builtins.int
@@ -151,6 +180,10 @@ class Reembedding(_message.Message):
     unembedded: _builtins.int
     """Entries that the new embedder could not embed, again and again, while it embedded others: they have moved without an
     embedding, so that only their own words find them.
+    """
+    settling: _builtins.bool
+    """Whether the new embedder has begun to serve less than a minute ago: what replicas that have not changed over yet still
+    store under the old one is brought over, and neither `StartReembedding` nor `DropOldEmbeddings` is possible.
     """
     @_builtins.property
     def source(self) -> Global___EmbedderEnd:
@@ -183,10 +216,11 @@ class Reembedding(_message.Message):
         phase_time: _timestamp_pb2.Timestamp | None = ...,
         cancelled: _builtins.bool = ...,
         unembedded: _builtins.int = ...,
+        settling: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["phase_time", b"phase_time", "source", b"source", "start_time", b"start_time", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "done", b"done", "failing", b"failing", "phase", b"phase", "phase_time", b"phase_time", "share", b"share", "skipped", b"skipped", "source", b"source", "start_time", b"start_time", "target", b"target", "total", b"total", "unembedded", b"unembedded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "done", b"done", "failing", b"failing", "phase", b"phase", "phase_time", b"phase_time", "settling", b"settling", "share", b"share", "skipped", b"skipped", "source", b"source", "start_time", b"start_time", "target", b"target", "total", b"total", "unembedded", b"unembedded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -201,7 +235,9 @@ class StartReembeddingRequest(_message.Message):
     TO_FIELD_NUMBER: _builtins.int
     SHARE_FIELD_NUMBER: _builtins.int
     share: _builtins.float
-    """Of the time in which embedding may run, and so about of a core, within 0.001 … 1. 0: 0.25."""
+    """Of the time in which embedding may run, and so about of a core, within 0.001 … 1. 0: 0.25, or for a change to this
+    embedder that is under way: as it is. Such a change goes on with what is given here.
+    """
     @_builtins.property
     def to(self) -> Global___EmbedderChoice:
         """The embedder to change to. Required."""
@@ -269,8 +305,16 @@ class GetReembeddingResponse(_message.Message):
 
     REEMBEDDING_FIELD_NUMBER: _builtins.int
     SERVING_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
     serving: _builtins.str
     """The slug of the embedder by which the server that answers looks up."""
+    problem: _builtins.str
+    """Why that is another one than the change lets serve, as where the embedder is not on this server; it is tried again.
+    Empty if it is not another one.
+    """
+    role: Global___ReembeddingRole.ValueType
+    """What the server that answers does about filling the new collection."""
     @_builtins.property
     def reembedding(self) -> Global___Reembedding:
         """The latest change. Unset if there never was one."""
@@ -280,10 +324,12 @@ class GetReembeddingResponse(_message.Message):
         *,
         reembedding: Global___Reembedding | None = ...,
         serving: _builtins.str = ...,
+        problem: _builtins.str = ...,
+        role: Global___ReembeddingRole.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["reembedding", b"reembedding"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reembedding", b"reembedding", "serving", b"serving"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem", "reembedding", b"reembedding", "role", b"role", "serving", b"serving"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

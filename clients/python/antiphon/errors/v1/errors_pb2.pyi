@@ -112,6 +112,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND: no such stream, not any more, not of this tenant, or not in this process."""
     ERROR_REASON_REEMBEDDING_PHASE: _ErrorReason.ValueType  # 42
     """FAILED_PRECONDITION: the change of the embedder does not stand where this could be done."""
+    ERROR_REASON_EMBEDDER_UNAUTHENTICATED: _ErrorReason.ValueType  # 43
+    """UNAVAILABLE: the embedder's server refuses the credential of the service."""
+    ERROR_REASON_EMBEDDER_DIMENSION: _ErrorReason.ValueType  # 44
+    """UNAVAILABLE: the embedder answers with vectors of another length than its settings say."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The machine-readable reason of an error.
@@ -208,6 +212,10 @@ ERROR_REASON_STREAM_NOT_FOUND: ErrorReason.ValueType  # 41
 """NOT_FOUND: no such stream, not any more, not of this tenant, or not in this process."""
 ERROR_REASON_REEMBEDDING_PHASE: ErrorReason.ValueType  # 42
 """FAILED_PRECONDITION: the change of the embedder does not stand where this could be done."""
+ERROR_REASON_EMBEDDER_UNAUTHENTICATED: ErrorReason.ValueType  # 43
+"""UNAVAILABLE: the embedder's server refuses the credential of the service."""
+ERROR_REASON_EMBEDDER_DIMENSION: ErrorReason.ValueType  # 44
+"""UNAVAILABLE: the embedder answers with vectors of another length than its settings say."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

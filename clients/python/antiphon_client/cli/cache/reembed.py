@@ -33,9 +33,9 @@ SETTLING_SECONDS = 120.0
 @click.option(
     "--share",
     type=click.FloatRange(0.001, 1.0),
-    default=0.25,
-    show_default=True,
-    help="Of a core's time that embedding may take.",
+    default=None,
+    show_default="0.25",
+    help="Of a core's time that embedding may take; also changes that of a change that is under way.",
 )
 @click.option("--drop-old", is_flag=True, help="Drop the collections that do not serve; there is no way back.")
 @click.option("--cancel", is_flag=True, help="Give up the change that is under way; what was embedded is kept.")
@@ -47,7 +47,7 @@ def reembed(
     embedder: str,
     model: str,
     dim: int | None,
-    share: float,
+    share: float | None,
     drop_old: bool,
     cancel: bool,
     status: bool,
@@ -65,24 +65,40 @@ def reembed(
     if no_wait and drop_old:
         raise click.UsageError("--drop-old waits for the end: leave --no-wait out")
 
+    awaited: pb.Reembedding | None = None
+
     async def body(connection: Connection) -> None:
+        nonlocal awaited
+        found = pb.GetReembeddingResponse()
         async with connection.cache() as client:
             if embedder:
                 to = pb.EmbedderChoice(embedder=embedder, model=model, dim=dim or 0)
-                begun = await client.start_reembedding(pb.StartReembeddingRequest(to=to, share=share))
-                change = begun.reembedding if no_wait else await _until_switched(client, begun.reembedding)
+                begun = await client.start_reembedding(pb.StartReembeddingRequest(to=to, share=share or 0.0))
+                change = begun.reembedding
+                if not no_wait:
+                    awaited = change
+                    change = await _until_switched(client, change)
+                    awaited = None
             elif cancel:
                 change = (await client.cancel_reembedding(pb.CancelReembeddingRequest())).reembedding
             elif status:
-                change = (await client.get_reembedding(pb.GetReembeddingRequest())).reembedding
+                found = await client.get_reembedding(pb.GetReembeddingRequest())
+                change = found.reembedding
             if drop_old and (not embedder or change.phase == pb.REEMBEDDING_PHASE_SWITCHED):
                 change = await _dropped(client)
         if as_json_:
-            click.echo(json.dumps(as_json(change)))
+            about = as_json(found)
+            about.pop("reembedding", None)
+            click.echo(json.dumps(as_json(change) | about))
         else:
-            _say(change)
+            _say(change, found)
 
-    run(body, CACHE, role=OPERATOR)
+    try:
+        run(body, CACHE, role=OPERATOR)
+    except KeyboardInterrupt:
+        if awaited is not None:
+            _say_it_goes_on(awaited)
+        raise
 
 
 async def _until_switched(client: AsyncCacheClient, change: pb.Reembedding) -> pb.Reembedding:
@@ -143,13 +159,25 @@ def _state(change: pb.Reembedding) -> str:
     return f"{change.done:,} of {change.total:,} entries" if change.total else "counts"
 
 
-def _say(change: pb.Reembedding) -> None:
+def _say_it_goes_on(change: pb.Reembedding) -> None:
+    click.echo(
+        f"the change to {_named(change.target)} goes on in the background: `antiphon cache reembed --status` shows how "
+        "far it is, `antiphon cache reembed --cancel` gives it up until the new embedder answers",
+        err=True,
+    )
+
+
+def _say(change: pb.Reembedding, found: pb.GetReembeddingResponse) -> None:
+    """Print where a change stands, and what the server that was asked has `found`, if it was."""
     if not change.HasField("start_time"):
         click.echo("the embedder was never changed")
+        if found.serving:
+            click.echo(f"  {found.serving} answers")
         return
     ways = f"{_named(change.source)} → {_named(change.target)}"
     phase = pb.ReembeddingPhase.Name(change.phase).removeprefix("REEMBEDDING_PHASE_").lower()
     click.echo(f"{ways}: {phase}, {_state(change) if phase == 'embedding' else f'{change.done:,} entries'}")
+    _say_who_serves(change, found)
     if change.skipped:
         click.echo(f"  {change.skipped:,} of an early version stay behind: it is not known how they were asked")
     if change.unembedded:
@@ -166,6 +194,20 @@ def _say(change: pb.Reembedding) -> None:
         click.echo("  the old collection is kept: `antiphon cache reembed --drop-old` drops it")
     elif change.phase == pb.REEMBEDDING_PHASE_CANCELLED:
         click.echo("  what was embedded is kept: `antiphon cache reembed --drop-old` drops it")
+
+
+def _say_who_serves(change: pb.Reembedding, found: pb.GetReembeddingResponse) -> None:
+    if found.serving:
+        ends = {end.embedder: _named(end) for end in (change.source, change.target)}
+        click.echo(f"  {ends.get(found.serving, found.serving)} answers at the server that was asked")
+    if found.problem:
+        click.echo(f"  it does not look up by the embedder that serves: {found.problem}")
+    if change.settling:
+        click.echo("  settling for less than a minute: what replicas still store under the old one is brought over")
+    if found.role == pb.REEMBEDDING_ROLE_WAITS and not change.settling:
+        click.echo("  another replica has the lease for the work; if it is gone, this one goes on within 15 s")
+    elif found.role == pb.REEMBEDDING_ROLE_PAUSES:
+        click.echo("  this server could not go on, and tries again; its log says why")
 
 
 def _named(end: pb.EmbedderEnd) -> str:
