@@ -31,6 +31,7 @@ from services.cache.values import (
 from services.llm.proto import (
     fill_answer,
     fill_cost,
+    fill_microseconds,
     fill_usage,
     invalid,
     missing,
@@ -217,7 +218,7 @@ def _fill_decision(message: pb.Decision, decision: Decision, version: str) -> No
     if decision.vetoes:
         message.veto_reasons.extend(decision.vetoes)
     if decision.age is not None:
-        message.age.FromMicroseconds(round(decision.age * 1e6))
+        fill_microseconds(message.age, round(decision.age * 1e6))
     if decision.score is not None:
         message.score = decision.score
     if decision.score_threshold is not None:
@@ -367,7 +368,7 @@ def _write_served(response: pb.LookupResponse | pb.FilledAnswer, entry: Entry) -
     fill_usage(response.served_from.usage, entry.answer.usage)
     fill_cost(response.served_from.cost_saved, entry.answer.cost)
     response.decision.matched_prompt = entry.question[:MATCHED_PROMPT]
-    response.decision.expire_time.FromMicroseconds(entry.expires_us)
+    fill_microseconds(response.decision.expire_time, entry.expires_us)
 
 
 def _share(value: float, path: str) -> float:

@@ -11,9 +11,12 @@ from typing import TypeVar
 from antiphon.cache.v1 import cache_pb2 as pb
 from services.cache.proto import read_policy, read_query, read_token
 from services.cache.values import Asked, Policy, Query
+from services.chassis.unknown_enums import finder, refuse_unknown
 
 KEPT = 1_024
 """Queries, and policies, that are kept; of either some 2 kB at most, and as much for what was read from them."""
+
+_UNKNOWN_ENUM = finder(pb.LookupRequest.DESCRIPTOR, besides="policy")
 
 MOST_BYTES = 2_048
 """Of a message that is kept."""
@@ -40,6 +43,7 @@ class RecentQueries:
         key = tenant, request.query.SerializeToString()
         query = self._queries.pop(key, None)
         if query is None:
+            refuse_unknown(_UNKNOWN_ENUM, request)
             query = read_query(request)
         if len(key[1]) <= MOST_BYTES:
             _keep(self._queries, key, query)

@@ -106,7 +106,7 @@ class CacheServicer:
         self._lookup_ids = RandomIds(12)
         self._recent = RecentQueries()
 
-    @unary(deadline=DEADLINE)
+    @unary(deadline=DEADLINE, parts="query")
     async def Lookup(self, request: pb.LookupRequest, call: Call) -> pb.LookupResponse:  # noqa: N802
         """Look for a stored answer."""
         begun = self._monotonic()

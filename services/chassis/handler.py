@@ -99,7 +99,7 @@ def unary(
 
     `deadline` (seconds) holds when the caller set none. `limit` names the group of `Limits` whose places it takes.
     `metered`: it buys tokens, which `Server.charge` is told of, and is refused while the caller's key has none left.
-    `parts`: the field with the parts of a batch; the method looks for unknown enum numbers in them by itself.
+    `parts`: a field in which the method looks for unknown enum numbers by itself, as in the parts of a batch.
     """
 
     def mark(method: UnaryMethod[ServicerT, RequestT, ResponseT]) -> UnaryMethod[ServicerT, RequestT, ResponseT]:

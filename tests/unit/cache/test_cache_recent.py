@@ -94,3 +94,12 @@ def test_neither_grows_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
         lookup(f"Number {number}?").query.SerializeToString() for number in (7, 8, 9)
     ]
     assert [known[0].messages[0].text for known in kept._recent.values()] == ["Number 7?", "Number 8?", "Number 9?"]
+
+
+def test_an_enum_number_that_is_not_known_is_told_every_time_with_its_path() -> None:
+    recent, request = RecentQueries(), lookup("Who?")
+    request.query.messages[0].role = 77  # type: ignore[assignment]
+    for _ in range(2):
+        with pytest.raises(InvalidRequest) as raised:
+            recent.read(TENANT, request)
+        assert raised.value.field == "query.messages[0].role"
