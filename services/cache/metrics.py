@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from services.cache.adapting import Heard
 from services.cache.feedback import Verdict
@@ -23,6 +23,7 @@ from services.cache.rotation.sides import Sides
 from services.cache.storable import NotStored
 from services.cache.values import CommitResult, Fetch, LookupResult
 from services.chassis.batched import Batched
+from services.chassis.histograms import Filling, Histograms
 
 Sums = collections.Counter[Counter]
 """By how much each counter grows."""
@@ -221,9 +222,8 @@ class CacheMetrics:
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"antiphon_cache_{name}", text, labels, registry=self._registry)
 
-    def _observed(self, name: str, text: str, bounds: Sequence[float], label: str) -> Callable[[str], Histogram]:
-        histogram = Histogram(f"antiphon_cache_{name}", text, [label], buckets=bounds, registry=self._registry)
-        return cache(histogram.labels)
+    def _observed(self, name: str, text: str, bounds: Sequence[float], label: str) -> Callable[[str], Filling]:
+        return Histograms(self._registry, f"antiphon_cache_{name}", text, label, bounds=bounds).labels
 
     def _gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         Gauge(f"antiphon_cache_{name}", text, registry=self._registry).set_function(read)

@@ -22,12 +22,12 @@ from prometheus_client import (
     Counter,
     Gauge,
     GCCollector,
-    Histogram,
     PlatformCollector,
     ProcessCollector,
 )
 
 from services.chassis.batched import Batched
+from services.chassis.histograms import Histograms
 from services.chassis.log_sink import LogSink
 
 LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -90,12 +90,12 @@ class Telemetry:
         self.ended: Batched[tuple[RpcMetrics, str, float]] = Batched(self.registry, _count)
         """Calls with their status and seconds, on their way to the counters below."""
         self.rpcs = Counter("antiphon_rpcs", "Calls served, by status.", ["method", "code"], registry=self.registry)
-        self.rpc_duration = Histogram(
+        self.rpc_duration = Histograms(
+            self.registry,
             "antiphon_rpc_duration_seconds",
             "Time from a call's arrival to its status.",
-            ["method"],
-            buckets=LATENCY_BUCKETS,
-            registry=self.registry,
+            "method",
+            bounds=LATENCY_BUCKETS,
         )
         self.rpcs_in_flight = Gauge(
             "antiphon_rpcs_in_flight", "Calls being served.", ["method"], registry=self.registry
