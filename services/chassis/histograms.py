@@ -40,7 +40,7 @@ class Histograms(Collector):
         self, registry: CollectorRegistry, name: str, text: str, label: str, *, bounds: Sequence[float]
     ) -> None:
         """`bounds` rise."""
-        self._told = name, text, [label]
+        self.name, self.text, self.label = name, text, label
         self._bounds = bounds
         self._fillings: dict[str, Filling] = {}
         registry.register(self)
@@ -54,13 +54,14 @@ class Histograms(Collector):
 
     def describe(self) -> Iterable[HistogramMetricFamily]:
         """Its name."""
-        name, text, labels = self._told
-        return [HistogramMetricFamily(name, text, labels=labels)]
+        return [self._family()]
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
         """What was observed so far."""
-        name, text, labels = self._told
-        family = HistogramMetricFamily(name, text, labels=labels)
+        family = self._family()
         for value, filling in list(self._fillings.items()):
             filling.add_to(family, value)
         return [family]
+
+    def _family(self) -> HistogramMetricFamily:
+        return HistogramMetricFamily(self.name, self.text, labels=[self.label])
