@@ -108,7 +108,7 @@ def _described(registry: CollectorRegistry) -> Iterator[str]:
 def _labels(collector: Collector) -> Sequence[str] | None:
     """The names of a metric's labels; None for a collector of several, which are not ours."""
     if isinstance(collector, MetricWrapperBase):
-        return collector._labelnames
+        return tuple(collector._labelnames)
     return [collector.label] if isinstance(collector, Histograms) else None
 
 
