@@ -13,12 +13,11 @@ import pathlib
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import cast
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
-from prometheus_client.registry import Collector
 
 from services.cache.metrics import CacheMetrics
 from services.cache.rotation.sides import Sides
@@ -97,19 +96,12 @@ def metrics() -> str:
 
 def _described(registry: CollectorRegistry) -> Iterator[str]:
     for collector in registry._collector_to_names:  # collecting would ask gauges for their values
-        labelled = _labels(collector)
-        if labelled is not None:
+        if isinstance(collector, MetricWrapperBase | Histograms):
+            labelled = [collector.label] if isinstance(collector, Histograms) else collector._labelnames
             for metric in collector.describe():
                 name = f"{metric.name}_total" if metric.type == "counter" else metric.name
                 labels = ", ".join(f"`{label}`" for label in labelled)
                 yield f"| `{name}` | {metric.type} | {labels} | {metric.documentation.replace('|', chr(92) + '|')} |"
-
-
-def _labels(collector: Collector) -> Sequence[str] | None:
-    """The names of a metric's labels; None for a collector of several, which are not ours."""
-    if isinstance(collector, MetricWrapperBase):
-        return tuple(collector._labelnames)
-    return [collector.label] if isinstance(collector, Histograms) else None
 
 
 def filled(readme: str) -> str:
