@@ -26,6 +26,10 @@ STEP = 32
 _Found = tuple[Embedding, Choice]
 
 
+MAX_SERVED_BYTES = 10 * 1024 * 1024
+"""Of stored answers in one response. The rest of the 16 MiB that a message may have is for embeddings and leases."""
+
+
 class BatchLookups:
     """Answers batches of lookups."""
 

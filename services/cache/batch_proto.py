@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from antiphon.cache.v1 import cache_pb2 as pb
-from services.cache.batch import STEP
+from services.cache.batch import MAX_SERVED_BYTES, STEP
 from services.cache.proto import read_lookup
 from services.cache.values import Asked
 from services.chassis.errors import AntiphonError, Exhausted, InvalidRequest, Reason
@@ -14,9 +14,6 @@ from services.chassis.unknown_enums import finder, refuse_unknown
 from services.llm.proto import invalid, missing
 
 MAX_LOOKUPS = 256
-
-MAX_SERVED_BYTES = 10 * 1024 * 1024
-"""Of stored answers in one response. The rest of the 16 MiB that a message may have is for embeddings and leases."""
 
 _UNKNOWN_ENUM = finder(pb.LookupRequest.DESCRIPTOR)
 
@@ -51,11 +48,15 @@ class BatchResponse:
         if response.HasField("answer"):
             size = response.ByteSize()
             if self._served_bytes + size > MAX_SERVED_BYTES:
-                full = "the response has no room for this answer"
-                self.add_error(Exhausted(full, reason=Reason.RESPONSE_FULL, retry_after=0.0))
+                self.add_full()
                 return
             self._served_bytes += size
         self.message.results.add(response=response)
+
+    def add_full(self) -> None:
+        """Add that an answer finds no room."""
+        full = "the response has no room for this answer"
+        self.add_error(Exhausted(full, reason=Reason.RESPONSE_FULL, retry_after=0.0))
 
     def add_error(self, error: AntiphonError) -> None:
         """Add why one lookup has no result."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from services.cache.background import Background
 from services.cache.entries import Entries
 from services.cache.entry import Entry
-from services.cache.outline import same
+from services.cache.outline import body_bytes, same
 from services.cache.ports import EntryStore, Sealed, Tombstone, Write
 from services.cache.values import Fetch
 from services.cache.writer import Writer
@@ -29,8 +29,15 @@ WORK_SECONDS = 10.0
 REST_SECONDS = 1.0
 """After a fetch that failed, in which none is tried: a store that hangs must not hold up every hit."""
 
+HANG_SECONDS = 0.25
+"""For which a read must be out, and none have ended, before a caller whose time is over says that the store hangs. Who
+had less time than that, or asked for much, says nothing about it."""
+
 READ = 64
-"""Records in one request to the store; at most 16 MiB with the largest entries that are allowed by default."""
+"""Records in one request to the store."""
+
+READ_BYTES = 2 * 1024 * 1024
+"""Of bodies in one request, and of one that is larger by itself: who wants little does not wait for much."""
 
 REQUESTS = 4
 """To the store at once; what is wanted meanwhile comes with the next one, which costs a fifth as much for each body."""
@@ -47,6 +54,7 @@ class _Request:
 
     entries: list[Entry] = field(default_factory=list)
     task: _Task | None = None
+    bytes: int = 0
 
 
 class Bodies:
@@ -76,6 +84,10 @@ class Bodies:
         """Not sent yet."""
         self._places = asyncio.Semaphore(REQUESTS)
         self._rests_until = -math.inf
+        self._ended = -math.inf
+        """When a read of the store ended last."""
+        self._out: dict[object, float] = {}
+        """When each read that is out was begun."""
 
     async def whole(self, entry: Entry) -> Entry | None:
         """As `for_work`, one entry."""
@@ -117,19 +129,27 @@ class Bodies:
                 for task in {self._fetching[key] for key in cold}:
                     found.update(await asyncio.shield(task))
         except (TimeoutError, AntiphonError) as error:
-            # Who had less time than the rest says nothing about the store.
-            if isinstance(error, AntiphonError) or within >= FETCH_SECONDS:
+            if isinstance(error, AntiphonError) or self._hangs():
                 self._rests_until = self._monotonic() + REST_SECONDS
             raise
         return found
 
+    def _hangs(self) -> bool:
+        """Whether the store has not answered for so long that it makes no sense to ask it."""
+        begun = min(self._out.values(), default=math.inf)
+        return self._monotonic() - max(begun, self._ended) >= HANG_SECONDS
+
     def _join(self, entry: Entry) -> None:
         """Have the entry fetched with the next request to the store."""
+        size = body_bytes(entry.answer)
+        if self._next is not None and self._next.bytes + size > READ_BYTES:
+            self._next = None
         if self._next is None:
             self._next = _Request()
             self._next.task = self._background.start("fetch", self._send(self._next))
         request = self._next
         request.entries.append(entry)
+        request.bytes += size
         if len(request.entries) == READ:
             self._next = None
         if request.task is not None:
@@ -150,10 +170,15 @@ class Bodies:
 
     async def _read(self, entries: Sequence[Entry]) -> dict[_Key, Entry | None]:
         ids = [entry.id for entry in entries]
+        mark = object()
+        self._out[mark] = self._monotonic()
         try:
             read = await self._store.read(ids, vectors=False)
         except Unavailable:  # a store that was started anew is somewhere else perhaps, which the second call finds out
             read = await self._store.read(ids, vectors=False)
+        finally:
+            del self._out[mark]
+        self._ended = self._monotonic()
         stored = {one.id: one for one in read}
         found: dict[_Key, Entry | None] = {}
         for entry in entries:

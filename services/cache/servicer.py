@@ -132,7 +132,10 @@ class CacheServicer:
                 continue
             result = next(results)
             self._metrics.looked_up(result, seconds)
-            response.add(self._lookup_response(result, side))
+            if result.entry is not None and not result.entry.whole:
+                response.add_full()
+            else:
+                response.add(self._lookup_response(result, side))
         return response.message
 
     @unary(deadline=WAIT_DEADLINE, limit=WAITERS, slow=WAIT_DEADLINE)

@@ -11,11 +11,12 @@ from dataclasses import replace
 
 from services.cache.adapting import Adapting
 from services.cache.ask import Ask
-from services.cache.batch import BatchLookups
-from services.cache.bodies import FETCH_SECONDS, Bodies
+from services.cache.batch import MAX_SERVED_BYTES, BatchLookups
+from services.cache.bodies import FETCH_SECONDS, READ_BYTES, Bodies
 from services.cache.decision import Veto
 from services.cache.entry import Entry
 from services.cache.lookup import MARGIN_SECONDS, Lookups, bypass
+from services.cache.outline import body_bytes
 from services.cache.values import Asked, BypassReason, LookupResult, Outcome, Vector
 from services.chassis.deadline import Deadline
 from services.chassis.errors import AntiphonError
@@ -65,24 +66,31 @@ class Serving:
         return self._audited(result)
 
     async def lookup_many(self, tenant: str, asked: Sequence[Asked], deadline: Deadline) -> list[LookupResult]:
-        """See `BatchLookups.lookup`; bodies are fetched together."""
+        """See `BatchLookups.lookup`; bodies are fetched together, some at a time, and those that came are kept.
+
+        What finds no room in the response stays without its body.
+        """
         results = await self._batches.lookup(tenant, asked, deadline)
-        cold = {place: one.entry for place, one in enumerate(results) if one.entry is not None and not one.entry.whole}
-        if cold:
-            within = min(FETCH_SECONDS, deadline.remaining() - MARGIN_SECONDS)
+        until = self._monotonic() + min(FETCH_SECONDS, deadline.remaining() - MARGIN_SECONDS)
+        failed: Exception | None = None
+        for cold in _portions(results):
             try:
-                whole = await self._bodies.all_whole(list(cold.values()), within)
+                if failed is not None:
+                    raise failed
+                entries = [entry for place in cold if (entry := results[place].entry) is not None]
+                whole = await self._bodies.all_whole(entries, until - self._monotonic())
             except (TimeoutError, AntiphonError) as error:
+                failed = error
                 for place in cold:
                     results[place] = _without(results[place], error)
-            else:
-                for place, entry in zip(cold, whole, strict=True):
-                    result = self._with(results[place], entry)
-                    if result is None:
-                        again = self._once_more(tenant, asked[place], deadline)
-                        result = await _instead(results[place], again)
-                        result = await self._whole(result, again, lambda: deadline.remaining() - MARGIN_SECONDS)
-                    results[place] = result
+                continue
+            for place, entry in zip(cold, whole, strict=True):
+                result = self._with(results[place], entry)
+                if result is None:
+                    again = self._once_more(tenant, asked[place], deadline)
+                    result = await _instead(results[place], again)
+                    result = await self._whole(result, again, lambda: deadline.remaining() - MARGIN_SECONDS)
+                results[place] = result
         return [self._audited(result) for result in results]
 
     async def _whole(self, result: LookupResult, again: Again, left: Callable[[], float]) -> LookupResult:
@@ -117,6 +125,25 @@ class Serving:
             return result
         audit_id = self._adapting.served(result.entry, result.decision)
         return replace(result, audit_id=audit_id) if audit_id else result
+
+
+def _portions(results: Sequence[LookupResult]) -> list[list[int]]:
+    """Places of the results whose bodies are fetched together, as far as the response has room for them."""
+    portions: list[list[int]] = [[]]
+    served = portion = 0
+    for place, result in enumerate(results):
+        if result.entry is None:
+            continue
+        size = body_bytes(result.entry.answer)
+        served += size
+        if result.entry.whole or served > MAX_SERVED_BYTES:
+            continue
+        if portion and portion + size > READ_BYTES:
+            portions.append([])
+            portion = 0
+        portions[-1].append(place)
+        portion += size
+    return [portion for portion in portions if portion]
 
 
 async def _instead(result: LookupResult, again: Again) -> LookupResult:

@@ -200,6 +200,11 @@ class RequestTokens:
         return total
 
 
+def characters(messages: Iterable[Message]) -> int:
+    """Characters of every text that counting the messages' tokens would read."""
+    return sum(map(len, _texts(messages)))
+
+
 def _times(bounds: tuple[int, int], n: int) -> TokenEstimate:
     return TokenEstimate(bounds[0] * n, bounds[1] * n)
 

@@ -12,12 +12,12 @@ from dataclasses import replace
 from services.catalogue.catalogue import Catalogue
 from services.catalogue.decision_ids import EXPLICIT_POLICY, new_id
 from services.catalogue.money import price
-from services.catalogue.tokens import RequestTokens, TokenCounter
+from services.catalogue.tokens import RequestTokens, TokenCounter, characters
 from services.catalogue.values import Capability, Model, Prices, Tier
 from services.chassis.errors import AntiphonError, FailedPrecondition, InvalidRequest, Reason
 from services.completion.ports import Candidate, ListedModel, Routing
 from services.completion.request import Constraints, Objective, Request
-from services.llm.values import TextPart, Usage
+from services.llm.values import Usage
 
 PRUDENT_TIER = Tier.MODERATE
 """Nobody has judged the prompt; a model for middling ones is good enough for most, and dear for few."""
@@ -71,8 +71,8 @@ class ModelBook:
         question = request.question
         if question.model not in self._listed or request.routing_policy or request.constraints != _NO_CONSTRAINTS:
             return None
-        texts = (part.text for message in question.messages for part in message.parts if isinstance(part, TextPart))
-        if sum(map(len, texts)) > INLINE_CHARS:
+        # JSON has to be written for the latter two before anybody knows how long it is.
+        if question.tools or question.options.response_format or characters(question.messages) > INLINE_CHARS:
             return None
         model = self._models[question.model]
         tokens = self._counter.request(question.messages, question.tools, question.options)

@@ -7,12 +7,12 @@ from concurrent.futures import Executor
 
 from antiphon.router.v1 import router_pb2
 from services.catalogue.decision_ids import require_own
+from services.catalogue.tokens import characters
 from services.chassis.call import Call
 from services.chassis.errors import AntiphonError
 from services.chassis.handler import unary
 from services.chassis.status import part_status
 from services.llm.proto import invalid, missing
-from services.llm.values import TextPart
 from services.router.decisions import DecisionLog
 from services.router.metrics import RouterMetrics
 from services.router.outcomes import OutcomeLog
@@ -50,7 +50,7 @@ class RouterServicer:
     async def Route(self, request: router_pb2.RouteRequest, call: Call) -> router_pb2.RouteResponse:  # noqa: N802
         """Rank the models that can take the request."""
         asked = read_route_request(request, tenant=call.caller.tenant)
-        if _chars(asked) <= INLINE_CHARS:
+        if _is_short(asked):
             decision = self._router.route(asked)
         else:
             decision = await asyncio.get_running_loop().run_in_executor(self._executor, self._router.route, asked)
@@ -98,7 +98,6 @@ class RouterServicer:
         return router_pb2.RecordOutcomeResponse(recorded=self._outcomes.record(outcome))
 
 
-def _chars(request: RouteRequest) -> int:
-    """Return the characters of text in the conversation; pictures are never read."""
-    texts = (part.text for message in request.messages for part in message.parts if isinstance(part, TextPart))
-    return sum(map(len, texts))
+def _is_short(request: RouteRequest) -> bool:
+    """Whether its tokens are soon counted; of tools nobody knows before their JSON is written."""
+    return not (request.tools or request.options.response_format) and characters(request.messages) <= INLINE_CHARS

@@ -125,7 +125,7 @@ async def test_a_store_that_hangs_costs_a_moment_once_and_then_nothing(
     caches: Caches, store: StoreProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.cache.serving.FETCH_SECONDS", 0.2)
-    monkeypatch.setattr(bodies, "FETCH_SECONDS", 0.2)
+    monkeypatch.setattr(bodies, "HANG_SECONDS", 0.1)
     monkeypatch.setattr(bodies, "REST_SECONDS", 60.0)
     cache = await cold(caches, ASKED, OTHER)
     os.kill(store.pid, signal.SIGSTOP)
@@ -138,6 +138,20 @@ async def test_a_store_that_hangs_costs_a_moment_once_and_then_nothing(
         os.kill(store.pid, signal.SIGCONT)
     assert (late.outcome, late.bypass_reason) == (Outcome.BYPASS, BypassReason.STORE_TIMEOUT)
     assert (at_once.bypass_reason, seen) == (BypassReason.STORE_UNAVAILABLE, [])
+
+
+@pytest.mark.fault(52)
+async def test_a_batch_fetches_no_more_than_its_response_has_room_for(
+    caches: Caches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.cache.serving.MAX_SERVED_BYTES", 2 * len(LONG) + 1)
+    monkeypatch.setattr("services.cache.serving.READ_BYTES", len(LONG))
+    texts = [f"question number {number}?" for number in range(4)]
+    cache = await cold(caches, *texts)
+    found = await many(cache, *texts, "never stored")
+    assert [one.entry is not None and one.entry.whole for one in found] == [True, True, False, False, False]
+    assert [one.outcome for one in found] == [Outcome.EXACT] * 4 + [Outcome.MISS]
+    assert (await cache.cache.report(TENANT, None)).tally.fetches[Fetch.DONE] == 2
 
 
 @pytest.mark.fault(42)
