@@ -27,6 +27,7 @@ from services.chassis.auth.values import Role
 from services.chassis.histograms import Histograms
 from services.chassis.settings import Row, ServiceSettings, document
 from services.chassis.telemetry import Telemetry
+from services.chassis.watchdog import Watchdog
 from services.completion.metrics import Metrics as CompletionMetrics
 from services.completion.settings import CompletionSettings
 from services.edgestore.settings import EdgestoreSettings
@@ -77,6 +78,7 @@ def roles() -> str:
 def metrics() -> str:
     """Return the metrics as a Markdown table, those of every process first."""
     every = Telemetry("every", stream=io.BytesIO())
+    Watchdog(every)
     store = Telemetry("edgestore", stream=io.BytesIO())
     cache, router, completion = CollectorRegistry(), CollectorRegistry(), CollectorRegistry()
     watched = CacheMetrics(cache)

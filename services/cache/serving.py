@@ -15,11 +15,14 @@ from services.cache.batch import MAX_SERVED_BYTES, BatchLookups
 from services.cache.bodies import FETCH_SECONDS, READ_BYTES, Bodies
 from services.cache.decision import Veto
 from services.cache.entry import Entry
-from services.cache.lookup import MARGIN_SECONDS, Lookups, bypass
+from services.cache.lookup import Lookups, bypass
 from services.cache.outline import body_bytes
 from services.cache.values import Asked, BypassReason, LookupResult, Outcome, Vector
 from services.chassis.deadline import Deadline
 from services.chassis.errors import AntiphonError
+
+FETCH_MARGIN_SECONDS = 0.1
+"""Of the caller's time that a fetch leaves, so that the caller hears from this cache why there is no answer."""
 
 ATTEMPTS = 3
 """To look up what changes again and again while its body is fetched."""
@@ -53,7 +56,7 @@ class Serving:
         if result.entry is not None and result.entry.whole:  # as mostly
             return self._audited(result)
         again = self._once_more(tenant, asked, deadline)
-        return self._audited(await self._whole(result, again, lambda: deadline.remaining() - MARGIN_SECONDS))
+        return self._audited(await self._whole(result, again, lambda: deadline.remaining() - FETCH_MARGIN_SECONDS))
 
     async def again(self, ask: Ask, vector: Vector, within: float, *, joins: bool) -> LookupResult:
         """See `Lookups.again`."""
@@ -71,7 +74,7 @@ class Serving:
         What finds no room in the response stays without its body.
         """
         results = await self._batches.lookup(tenant, asked, deadline)
-        until = self._monotonic() + min(FETCH_SECONDS, deadline.remaining() - MARGIN_SECONDS)
+        until = self._monotonic() + min(FETCH_SECONDS, deadline.remaining() - FETCH_MARGIN_SECONDS)
         failed: Exception | None = None
         for cold in _portions(results):
             try:
@@ -89,7 +92,7 @@ class Serving:
                 if result is None:
                     again = self._once_more(tenant, asked[place], deadline)
                     result = await _instead(results[place], again)
-                    result = await self._whole(result, again, lambda: deadline.remaining() - MARGIN_SECONDS)
+                    result = await self._whole(result, again, lambda: deadline.remaining() - FETCH_MARGIN_SECONDS)
                 results[place] = result
         return [self._audited(result) for result in results]
 

@@ -12,6 +12,7 @@ from antiphon.llm.v1 import llm_pb2
 from antiphon_client.cli.calls import OPERATOR, run
 from antiphon_client.cli.connect import Connection
 from antiphon_client.cli.feedback import quarantined
+from antiphon_client.cli.finite import FiniteRange
 from antiphon_client.cli.printable import escaped, json_line
 from antiphon_client.cli.show import Row, as_json, console, outcome, seconds, table
 from antiphon_client.cli.targets import CACHE
@@ -37,8 +38,8 @@ RULES = {
 @click.option("--namespace", default="", help="The namespace. Default: `default`.")
 @click.option("--model", default="", help="The model that is asked for. Default: the router's choice.")
 @click.option("--system", default="", help="A system message before the question.")
-@click.option("--min-similarity", type=click.FloatRange(0, 1), help="Ask for this cosine at least.")
-@click.option("--max-error-rate", type=click.FloatRange(0, 1), help="Allow this share of wrong hits at most.")
+@click.option("--min-similarity", type=FiniteRange(0, 1), help="Ask for this cosine at least.")
+@click.option("--max-error-rate", type=FiniteRange(0, 1), help="Allow this share of wrong hits at most.")
 @click.option("--limit", type=click.IntRange(1, 50), default=4, show_default=True, help="Candidates to show.")
 @click.option("--json", "as_json_", is_flag=True, help="Print one JSON object.")
 def explain(

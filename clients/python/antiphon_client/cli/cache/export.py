@@ -14,6 +14,7 @@ from antiphon_client.cli import exits, progress
 from antiphon_client.cli.cache.files import STDIO, whole
 from antiphon_client.cli.calls import OPERATOR, complain, run
 from antiphon_client.cli.connect import Connection
+from antiphon_client.cli.finite import FiniteRange
 from antiphon_client.cli.show import as_json
 from antiphon_client.cli.targets import CACHE
 from antiphon_client.errors import InternalError
@@ -26,7 +27,7 @@ from antiphon_client.errors import InternalError
 @click.option(
     "--vectors", is_flag=True, help="With embeddings, so that a cache with the same embedder needs no new ones."
 )
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=3_600.0, show_default=True, help="Seconds.")
+@click.option("--timeout", type=FiniteRange(0, min_open=True), default=3_600.0, show_default=True, help="Seconds.")
 def export(file: str, *, namespaces: tuple[str, ...], tags: tuple[str, ...], vectors: bool, timeout: float) -> None:
     """Write what the cache holds into FILE, one JSON object a line; `-` is stdout.
 

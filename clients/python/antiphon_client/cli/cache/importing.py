@@ -16,6 +16,7 @@ from antiphon_client.cli import exits, progress
 from antiphon_client.cli.cache.files import Input, UnreadableError
 from antiphon_client.cli.calls import OPERATOR, complain, run
 from antiphon_client.cli.connect import Connection
+from antiphon_client.cli.finite import FiniteRange
 from antiphon_client.cli.targets import CACHE
 
 CALL_LINES = 1_000
@@ -88,7 +89,7 @@ class Sums:
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @click.option("--json", "as_json_", is_flag=True, help="Print one JSON object.")
 @click.option(
-    "--timeout", type=click.FloatRange(0, min_open=True), default=600.0, show_default=True, help="Seconds of one call."
+    "--timeout", type=FiniteRange(0, min_open=True), default=600.0, show_default=True, help="Seconds of one call."
 )
 def import_(file: str, *, tags: tuple[str, ...], strict: bool, dry_run: bool, as_json_: bool, timeout: float) -> None:
     """Store the entries of FILE, which `antiphon cache export` wrote; gzipped or not, `-` is stdin.

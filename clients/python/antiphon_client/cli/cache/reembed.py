@@ -12,6 +12,7 @@ from antiphon_client.cache import AsyncCacheClient
 from antiphon_client.cli import progress
 from antiphon_client.cli.calls import OPERATOR, run
 from antiphon_client.cli.connect import Connection
+from antiphon_client.cli.finite import FiniteRange
 from antiphon_client.cli.show import as_json
 from antiphon_client.cli.targets import CACHE
 from antiphon_client.errors import AntiphonError, FailedPreconditionError, UnavailableError
@@ -32,7 +33,7 @@ SETTLING_SECONDS = 120.0
 @click.option("--dim", type=click.IntRange(1), default=None, help="Length of the vectors of `openai`.")
 @click.option(
     "--share",
-    type=click.FloatRange(0.001, 1.0),
+    type=FiniteRange(0.001, 1.0),
     default=None,
     show_default="0.25",
     help="Of a core's time that embedding may take; also changes that of a change that is under way.",

@@ -17,6 +17,7 @@ from antiphon_client.cli.cache.files import Input, UnreadableError
 from antiphon_client.cli.cache.pairs import Terms, WrongLineError, read_pair
 from antiphon_client.cli.calls import OPERATOR, complain, run
 from antiphon_client.cli.connect import Connection
+from antiphon_client.cli.finite import FiniteRange
 from antiphon_client.cli.hints import unreachable
 from antiphon_client.cli.targets import CACHE
 from antiphon_client.errors import AntiphonError, PermissionDeniedError, UnauthenticatedError
@@ -46,9 +47,7 @@ class _Sums:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True))
 @click.option("--namespace", default="", help="Where a line names none. Default: `default`.")
 @click.option("--tag", "tags", multiple=True, help="Give every entry this tag; may be repeated.")
-@click.option(
-    "--ttl", type=click.FloatRange(0, min_open=True), help="Seconds that they live, where a line does not say."
-)
+@click.option("--ttl", type=FiniteRange(0, min_open=True), help="Seconds that they live, where a line does not say.")
 @click.option(
     "--answer-model", default="warm", show_default=True, help="Who made the answers, where a line does not say."
 )

@@ -16,6 +16,7 @@ import click
 from antiphon_client.cli import exits
 from antiphon_client.cli.calls import CLIENT, complain, report, reported_settings
 from antiphon_client.cli.connect import Connection
+from antiphon_client.cli.finite import FiniteRange
 from antiphon_client.cli.hints import next_step, unreachable
 from antiphon_client.cli.progress import bar_wanted
 from antiphon_client.cli.replay import progress
@@ -47,7 +48,7 @@ DEFAULT_TIMEOUT = 60.0
 @click.option("--limit", type=click.IntRange(0), help="Only the first so many lines. Default: all.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0, 3_600, min_open=True),
+    type=FiniteRange(0, 3_600, min_open=True),
     default=DEFAULT_TIMEOUT,
     show_default=True,
     help="Seconds that one request may take.",

@@ -10,6 +10,7 @@ import click
 from antiphon.cache.v1 import cache_pb2
 from antiphon_client.cli.calls import run
 from antiphon_client.cli.connect import Connection
+from antiphon_client.cli.finite import FiniteRange
 from antiphon_client.cli.show import as_json, console
 from antiphon_client.cli.stats.view import view
 from antiphon_client.cli.stats.watch import live_wanted, watch_lines, watch_live
@@ -23,7 +24,7 @@ DEFAULT_INTERVAL = 2.0
 @click.option("--watch", is_flag=True, help="Read again and again, until Ctrl-C; that ends it with exit code 0.")
 @click.option(
     "--interval",
-    type=click.FloatRange(0.1, 3_600),
+    type=FiniteRange(0.1, 3_600),
     default=DEFAULT_INTERVAL,
     show_default=True,
     help="Seconds between two readings of --watch.",
