@@ -6,9 +6,8 @@ is to read the message and to hash what is in it.
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 from antiphon.cache.v1 import cache_pb2 as pb
+from services.cache.kept import Kept
 from services.cache.proto import read_policy, read_query, read_token
 from services.cache.values import Asked, Policy, Query
 from services.chassis.unknown_enums import finder, refuse_unknown
@@ -21,9 +20,6 @@ _UNKNOWN_ENUM = finder(pb.LookupRequest.DESCRIPTOR, besides="policy")
 MOST_BYTES = 2_048
 """Of a message that is kept."""
 
-K = TypeVar("K")
-V = TypeVar("V")
-
 
 class RecentQueries:
     """Reads lookups. A query, or policy, that was read of late is the same object again.
@@ -32,8 +28,8 @@ class RecentQueries:
     """
 
     def __init__(self) -> None:
-        self._queries: dict[tuple[str, bytes], Query] = {}
-        self._policies: dict[tuple[str, bytes], Policy] = {}
+        self._queries: Kept[tuple[str, bytes], Query] = Kept(KEPT)
+        self._policies: Kept[tuple[str, bytes], Policy] = Kept(KEPT)
 
     def read(self, tenant: str, request: pb.LookupRequest) -> Asked:
         """As `read_lookup`."""
@@ -41,26 +37,19 @@ class RecentQueries:
 
     def _query(self, tenant: str, request: pb.LookupRequest) -> Query:
         key = tenant, request.query.SerializeToString()
-        query = self._queries.pop(key, None)
+        query = self._queries.take(key)
         if query is None:
             refuse_unknown(_UNKNOWN_ENUM, request)
             query = read_query(request)
         if len(key[1]) <= MOST_BYTES:
-            _keep(self._queries, key, query)
+            self._queries.keep(key, query)
         return query
 
     def _policy(self, tenant: str, request: pb.LookupRequest) -> Policy:
         key = tenant, request.policy.SerializeToString()
-        policy = self._policies.pop(key, None)
+        policy = self._policies.take(key)
         if policy is None:
             policy = read_policy(request.policy)
         if len(key[1]) <= MOST_BYTES:
-            _keep(self._policies, key, policy)
+            self._policies.keep(key, policy)
         return policy
-
-
-def _keep(kept: dict[K, V], key: K, value: V) -> None:
-    """As the one that was used last; the one that was used longest ago makes room."""
-    kept[key] = value
-    if len(kept) > KEPT:
-        del kept[next(iter(kept))]

@@ -5,11 +5,11 @@ A verdict depends on the two texts and their cosine alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import Executor
 
-from services.cache.decision import Candidate, Judge, Shortlist, Verdict
+from services.cache.decision import Judge, Shortlist, Verdict
 from services.cache.judges import verdicts
+from services.cache.kept import Kept
 
 KEPT = 4_096
 """Some 2 kB each with the texts."""
@@ -27,23 +27,17 @@ class RecentVerdicts:
         """`executor`: where long texts are compared."""
         self._judge = judge
         self._executor = executor
-        self._kept: dict[_Key, Verdict] = {}
+        self._kept: Kept[_Key, Verdict] = Kept(KEPT)
 
     async def of(self, question: str, listed: Shortlist, *, until: float | None = None) -> list[Verdict]:
         """As `judges.verdicts`."""
         if len(listed.candidates) != 1:
             return await verdicts(self._judge, question, listed, self._executor, until=until)
-        key = _key(question, listed.candidates)
-        verdict = self._kept.pop(key, None)
+        (candidate,) = listed.candidates
+        key = candidate.entry.id, candidate.entry.question, question, candidate.similarity
+        verdict = self._kept.take(key)
         if verdict is None:
             (verdict,) = await verdicts(self._judge, question, listed, self._executor, until=until)
         if len(key[1]) + len(key[2]) <= MOST_CHARACTERS:
-            self._kept[key] = verdict
-            if len(self._kept) > KEPT:
-                del self._kept[next(iter(self._kept))]
+            self._kept.keep(key, verdict)
         return [verdict]
-
-
-def _key(question: str, candidates: Sequence[Candidate]) -> _Key:
-    (candidate,) = candidates
-    return candidate.entry.id, candidate.entry.question, question, candidate.similarity
