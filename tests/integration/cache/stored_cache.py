@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from services.cache.adapters.control_store import StoredControl
@@ -100,6 +101,16 @@ class StoredCache:
             waiting.cancel()
             await self.task
         return self
+
+    async def reached(self) -> StoredCache:
+        """The store answers again, and nothing waits for it that could not be told."""
+        async with asyncio.timeout(GUARD_S):
+            while True:
+                with suppress(Unavailable):
+                    await self.cache.tailing.look()
+                    if not self.cache.writer.failing and not self.cache.writer.backlog.waiting:
+                        return self
+                await asyncio.sleep(0.01)
 
     async def die(self) -> None:
         """As if killed: nothing that waits is written."""

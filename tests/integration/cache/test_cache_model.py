@@ -240,6 +240,7 @@ class World:
         if operation.pick % 10 == 0:
             self.store.kill()
             await asyncio.to_thread(self.store.start)
+            await self.caches[1 - operation.replica].reached()  # or what it does would be told to the other later only
         self.caches[operation.replica] = await self.made().ready()
 
     async def _purge(self, cache: StoredCache, namespace: str, question: str, operation: Operation) -> None:
