@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from services.cache.origin import Origin
 from services.cache.outline import Kept, Outline, body_bytes
 from services.cache.review import UNREVIEWED, Review
+from services.chassis.value import value
 from services.llm.values import Answer
 
 MICROSECONDS = 1_000_000
@@ -24,7 +24,7 @@ class Source(StrEnum):
     PUT = "put"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Entry:
     """A question with its answer, as it is in memory and in the store. Times are Unix microseconds.
 

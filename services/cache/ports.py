@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 from services.cache.entry import CLOCK_SKEW_US, Entry
 from services.cache.values import Vector
+from services.chassis.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Write:
     """An entry as it is stored: with the embedding of its question, unless only its own words may find it."""
 
@@ -33,7 +34,7 @@ class Write:
         return self.entry.updated_us
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Tombstone:
     """Says in an entry's place that it was deleted, until nothing that it hides could be served any more.
 
@@ -58,7 +59,7 @@ class Sealed:
     ver: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Head:
     """What tells whether a stored record is news."""
 

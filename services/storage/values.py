@@ -10,6 +10,8 @@ from typing import Any, Union
 import numpy as np
 from numpy.typing import NDArray
 
+from services.chassis.value import value
+
 # A value of a payload. Recursive aliases cannot be spelled without `type` statements (3.12), hence the inner Any.
 Json = Union[None, bool, int, float, str, list[Any], dict[str, Any]]
 
@@ -69,7 +71,7 @@ class CollectionSpec:
         return self.dim if self.dim is not None else 1
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Point:
     """What is written. `id` is a UUID in its canonical text form; `vector` has the collection's dimension."""
 
@@ -78,7 +80,7 @@ class Point:
     payload: Mapping[str, Json]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Record:
     """What was read. `vector` is None when it was not asked for or the point has none, else read-only."""
 
