@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Set
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from services.cache.audits import Audit, Audits
 from services.cache.background import Background
-from services.cache.decision import Bar, Candidate, Judge, Learned, Shortlist, in_scope
+from services.cache.decision import Bar, Candidate, Judge, Judged, Learned, Shortlist, in_scope
 from services.cache.draft import Draft
 from services.cache.entry import Entry
 from services.cache.judges import verdicts
 from services.cache.learning.audited import Audited, audited
 from services.cache.learning.budget import Budget
 from services.cache.learning.labels import Comparer, ComparerError, Label, Source
+from services.cache.learning.ladder import Ladder
 from services.cache.learning.learner import Learned as Taught
 from services.cache.learning.learner import Learner
 from services.cache.learning.namespaces import MOST, Terms
@@ -33,7 +34,7 @@ from services.chassis.errors import AntiphonError
 from services.llm.values import Answer, FinishReason
 
 PACE_SECONDS = 0.1
-"""Between two comparisons, each of which costs two embeddings, some 20 ms: at most a fifth of a core beside lookups."""
+"""For each comparison, which costs one or two embeddings, at most some 20 ms: a fifth of a core beside lookups."""
 
 WAITING = 256
 """Fresh answers that wait to be compared; more are dropped and counted. Each holds an answer and four entries."""
@@ -66,6 +67,16 @@ class InForce:
         """See `Learned`."""
         level = self._learner.level_for(entry_id)
         return None if level < 0 else self._bars[level]
+
+    def rivals(self, entry_id: str) -> Set[str]:
+        """See `Learned`."""
+        return self._learner.rivals.of(entry_id)
+
+    def contested(self, best: Judged, beside: Iterable[Judged]) -> bool:
+        """See `Learned`."""
+        ladder = self._learner.ladder
+        others = [(candidate.entry.id, _rung(ladder, (candidate, verdict))) for candidate, verdict in beside]
+        return self._learner.contested(best[0].entry.id, _rung(ladder, best), others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,13 +227,19 @@ class Adapting:
         return self._audits.ask(entry, rung)
 
     def committed(self, draft: Draft, answer: Answer) -> None:
-        """A miss was answered: the answer will be compared with that of the nearest entry, if there was one."""
+        """A miss was answered: the answer will be compared with those of the nearest entries, if there were any."""
         if self._setup is None or not draft.near or not comparable(answer):
             return
         try:
             self._fresh.put_nowait(_Fresh(draft.address, draft.near, answer.text))
         except asyncio.QueueFull:
             self._events["dropped"] += 1
+
+    def answered(self, entry: Entry) -> None:
+        """An entry has another answer, and nobody compares it with others."""
+        if (learner := self._learner(entry.tenant, entry.namespace)) is not None and learner.rivals.of(entry.id):
+            learner.rivals.forget(entry.id)
+            self._changed(entry.tenant, entry.namespace)
 
     async def audited(self, tenant: str, audit_id: str, answer: Answer) -> Heard:
         """Compare the fresh answer of an audit with what was served."""
@@ -246,32 +263,44 @@ class Adapting:
 
     async def _compare(self, pace: float) -> None:
         while True:
-            await self._learn_fresh(await self._fresh.get())
-            await asyncio.sleep(pace)
+            compared = await self._learn_fresh(await self._fresh.get())
+            await asyncio.sleep(pace * compared)
 
-    async def _learn_fresh(self, fresh: _Fresh) -> None:
-        """A free label: what the pair that was not served would have been worth."""
+    async def _learn_fresh(self, fresh: _Fresh) -> int:
+        """A free label: what the pair that was not served would have been worth; and who is whose rival.
+
+        Returns how many answers were compared with the fresh one.
+        """
         address = fresh.address
         near = [one for one in fresh.near if in_scope(one.entry, address) and one.entry.key != address.key]
         learner = self._learner(address.tenant, address.namespace)
         if not near or learner is None:
-            return
+            return 0
         listed = Shortlist(tuple(near), None, whole=True)
         judged = await verdicts(self._judge, address.question.text, listed, self._executor)
-        rungs = [
-            learner.ladder.of(-1.0 if verdict.score is None else verdict.score, one.similarity)
-            for one, verdict in zip(near, judged, strict=True)
-        ]
+        rungs = [_rung(learner.ladder, pair) for pair in zip(near, judged, strict=True)]
         best = min(range(len(rungs)), key=rungs.__getitem__)
         if rungs[best] == len(learner.ladder):
-            return
+            return 0
         entry = near[best].entry
         same = await self._same(fresh.text, entry)
         if same is None:
-            return
+            return 1
+        ids = [one.entry.id for one in near]
+        beside = [(other, rung) for other, rung in zip(ids, rungs, strict=True) if other != entry.id]
         learner.missed(rungs[best])
-        self._note(learner.learn(Label(Source.FREE, entry.id, rungs[best], same)), entry)
+        # What is not served for a rival's sake says nothing about what is.
+        if not learner.contested(entry.id, rungs[best], beside):
+            self._note(learner.learn(Label(Source.FREE, entry.id, rungs[best], same)), entry)
         self._compared(entry, Source.FREE, same=same)
+        learner.rivals.forget(address.entry_id)
+        learner.rivals.note(address.entry_id, entry.id, same=same)
+        others = [one.entry for one, rung in zip(near, rungs, strict=True) if rung < len(learner.ladder)]
+        for other in others:
+            if other is not entry and (agrees := await self._same(fresh.text, other)) is not None:
+                learner.rivals.note(address.entry_id, other.id, same=agrees)
+        self._changed(address.tenant, address.namespace)
+        return len(others)
 
     def _learn_audit(self, audit: Audit, *, same: bool) -> None:
         entry = audit.entry
@@ -310,6 +339,11 @@ class Adapting:
     def _changed(self, tenant: str, namespace: str) -> None:
         if self._states is not None:
             self._states.changed((tenant, namespace))
+
+
+def _rung(ladder: Ladder, judged: Judged) -> int:
+    candidate, verdict = judged
+    return ladder.of(-1.0 if verdict.score is None else verdict.score, candidate.similarity)
 
 
 def comparable(answer: Answer) -> bool:

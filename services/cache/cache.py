@@ -341,7 +341,11 @@ class Cache:
         deadline: Deadline,
     ) -> Entry:
         """Store an answer directly; `writer` names an API key. Raises InvalidRequest, Unavailable."""
-        return await self._storing.put(tenant, query, policy, answer, durable=durable, writer=writer, deadline=deadline)
+        entry = await self._storing.put(
+            tenant, query, policy, answer, durable=durable, writer=writer, deadline=deadline
+        )
+        self.adapting.answered(entry)
+        return entry
 
     def carry(self, entry: Entry) -> None:
         """Take over what the cache of another embedder has stored; it is embedded in the background."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from services.cache.decision import Judge, Verdict
+from services.cache.kept import Kept
 from services.cache.learning.labels import ComparerError
 from services.cache.values import Vector
 
@@ -24,6 +25,9 @@ LONGEST = 1_000
 SAME = -1.0
 """Log-odds from which on answers are taken to say the same. Below 0, because most pairs that are compared do: what it
 calls different by mistake blurs a small share of wrong answers more than what it overlooks, and costs a good entry."""
+
+VECTORS = 64
+"""Answers whose vectors are kept, 3 kB each: a fresh one is compared with several, and a popular one with many."""
 
 ERROR = ComparerError(agreeing=86, agreeing_missed=8, differing=335, differing_missed=80)
 """Out of fold, by question. The pairs are hard ones: one said in other words, and neighbours that differ in a word."""
@@ -91,6 +95,7 @@ class AnswerComparer:
         """`judge` has to be a verifier that is fitted to the embedder."""
         self._embedder = embedder
         self._judge = judge
+        self._vectors: Kept[str, Vector] = Kept(VECTORS)
         self.version = f"{VERSION}/{judge.version}"
         self.error = ERROR
 
@@ -99,10 +104,16 @@ class AnswerComparer:
         a, b = plain(fresh), plain(stored)
         if a == b:
             return True
-        (one, _), (two, _) = await self._embedder.embed_one(a), await self._embedder.embed_one(b)
-        cosine = float(one @ two)
+        cosine = float(await self._vector(a) @ await self._vector(b))
         (verdict,) = self._judge.judge(a, [b], [cosine])
         return logit(features(a, b, cosine, verdict)) >= SAME
+
+    async def _vector(self, text: str) -> Vector:
+        vector = self._vectors.take(text)
+        if vector is None:
+            vector, _ = await self._embedder.embed_one(text)
+        self._vectors.keep(text, vector)
+        return vector
 
 
 def plain(text: str) -> str:

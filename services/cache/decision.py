@@ -6,7 +6,7 @@ cosine ranks, the verifier only vetoes. Without a verifier whatever the guard fi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -40,6 +40,8 @@ class Veto(StrEnum):
     """The caller states an error rate that no threshold keeps."""
     ERROR_BUDGET = "error_budget"
     """In this namespace, or for this entry, no threshold keeps the promised share of wrong hits."""
+    CONTESTED = "contested"
+    """A rival is near, too: an entry of a question that is alike, whose answer is known to be another."""
     NOT_FETCHED = "not_fetched"
     """Its answer is in the store only, which is down, slow, or has another one by now."""
 
@@ -82,6 +84,17 @@ class Verdict:
         return {} if self.report is None else self.report.features
 
 
+@value
+class Candidate:
+    """A stored entry and the cosine between its question and the one that is asked."""
+
+    entry: Entry
+    similarity: float
+
+
+Judged = tuple[Candidate, Verdict]
+
+
 class Judge(Protocol):
     """The operator's rule: what has to be reached, and how candidates are judged."""
 
@@ -121,6 +134,14 @@ class Learned(Protocol):
         """What one entry has to reach, at least `bar`; None: it is served to its own question only."""
         ...
 
+    def rivals(self, entry_id: str) -> Set[str]:
+        """The entries whose answers are known to differ from this one's, though their questions are near."""
+        ...
+
+    def contested(self, best: Judged, beside: Iterable[Judged]) -> bool:
+        """Whether one of the others is a rival of the best, and near enough to the question to cast doubt on it."""
+        ...
+
 
 @value
 class Rule:
@@ -140,20 +161,14 @@ class Rule:
 
 
 @value
-class Candidate:
-    """A stored entry and the cosine between its question and the one that is asked."""
-
-    entry: Entry
-    similarity: float
-
-
-@value
 class Choice:
     """The entry to serve, if any, and why. `near`: on a miss what was found, most similar first."""
 
     entry: Entry | None
     decision: Decision
     near: tuple[Candidate, ...] = ()
+    best: Judged | None = None
+    """On a hit what was chosen."""
 
 
 NOTHING = Choice(None, Decision())
@@ -256,7 +271,7 @@ def choose(
     for candidate, verdict in zip(listed.candidates, verdicts, strict=True):
         decision = decide(candidate, verdict, address, rule, bar=bar, now=now)
         if not decision.vetoes:
-            return Choice(candidate.entry, decision)
+            return Choice(candidate.entry, decision, best=(candidate, verdict))
         nearest = nearest or decision
     return Choice(None, nearest or Decision(threshold=bar.cosine, score_threshold=bar.score))
 
@@ -278,6 +293,23 @@ def decide(candidate: Candidate, verdict: Verdict, address: Address, rule: Rule,
     else:
         vetoes = _differences(verdict, bar)
     return _decision(candidate, bar, verdict, vetoes, now)
+
+
+def rivals(entry: Entry, address: Address, rule: Rule) -> Set[str]:
+    """The entries that cast doubt on this one where they are near, too; none for the question it was stored under."""
+    if rule.learned is None or entry.key == address.key:
+        return frozenset()
+    return rule.learned.rivals(entry.id)
+
+
+def contested(best: Judged, near: Iterable[Judged], address: Address, rule: Rule) -> bool:
+    """Whether one of those that are near casts doubt on what would be served, so that neither is."""
+    names = rivals(best[0].entry, address, rule)
+    if rule.learned is None or not names:
+        return False
+    # What was said to be wrong itself says nothing against another.
+    beside = [one for one in near if one[0].entry.id in names and not one[0].entry.withheld(own=False)]
+    return rule.learned.contested(best, beside)
 
 
 def _differences(verdict: Verdict, bar: Bar) -> tuple[str, ...]:

@@ -7,7 +7,19 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from services.cache.adapting import Adapting
-from services.cache.decision import Bar, Choice, Judge, Rule, Veto, decide, judge_exact, judge_stale, rule_for
+from services.cache.decision import (
+    JUDGED,
+    Bar,
+    Choice,
+    Judge,
+    Rule,
+    Veto,
+    contested,
+    decide,
+    judge_exact,
+    judge_stale,
+    rule_for,
+)
 from services.cache.embeddings import Embeddings
 from services.cache.entries import Entries
 from services.cache.entry import Entry
@@ -151,8 +163,11 @@ class Explaining:
         bar, now = rule.bar or self._judge.bar, self._now()
         only = () if rule.exact_only is None else (rule.exact_only,)
         listed = []
-        for candidate, verdict in await self._searching.look_at(address, vector, limit):
+        found = await self._searching.look_at(address, vector, max(limit, JUDGED))
+        for candidate, verdict in found[:limit]:
             decision = decide(candidate, verdict, address, rule, bar=bar, now=now)
+            if not decision.vetoes and contested((candidate, verdict), found[:JUDGED], address, rule):
+                decision = replace(decision, vetoes=(Veto.CONTESTED,))
             decision = replace(decision, vetoes=(*only, *decision.vetoes))
             listed.append(Judged(candidate.entry, decision, verdict.features))
         return tuple(listed)

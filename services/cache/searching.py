@@ -19,7 +19,9 @@ from services.cache.decision import (
     Verdict,
     Veto,
     choose,
+    contested,
     in_scope,
+    rivals,
     shortlist,
 )
 from services.cache.entries import Entries, Sought
@@ -71,7 +73,8 @@ class Searching:
         choices: list[Choice] = []
         for one, candidates in zip(searches, found, strict=True):
             listed = shortlist(candidates, one.address, one.rule, one.bar, now)
-            choices.append(await self._chosen(one, listed, now, until) if listed.candidates else NOTHING)
+            choice = await self._chosen(one, listed, now, until) if listed.candidates else NOTHING
+            choices.append(NOTHING if _doubtful(one, choice) else choice)  # then it matters what else is near
         left = [place for place, choice in enumerate(choices) if choice.entry is None]
         if left:
             among = await self._among([searches[place] for place in left], until)
@@ -95,11 +98,23 @@ class Searching:
             full = [place for place, candidates in zip(left, found, strict=True) if len(candidates) == most]
             left = [place for place in full if not listed[place][0].whole]
             most *= 4  # those that were found are close enough but not to be served
-        choices = [await self._chosen(one, *listed[place], until) for place, one in enumerate(searches)]
-        return [
-            choice if choice.entry is not None else replace(choice, near=tuple(near[place]))
-            for place, choice in enumerate(choices)
-        ]
+        choices: list[Choice] = []
+        for place, one in enumerate(searches):
+            choice = await self._chosen(one, *listed[place], until)
+            if _doubtful(one, choice):
+                choice = await self._unless_contested(one, choice, near[place], until)
+            choices.append(choice if choice.entry is not None else replace(choice, near=tuple(near[place])))
+        return choices
+
+    async def _unless_contested(
+        self, one: Search, choice: Choice, near: Sequence[Candidate], until: float | None
+    ) -> Choice:
+        """The choice, unless a rival of the chosen entry is near enough, too; then neither is served."""
+        beside = tuple(candidate for candidate in near if in_scope(candidate.entry, one.address))
+        judged = await self._judged(one.address, Shortlist(beside, None, whole=True), until)
+        if choice.best is None or not contested(choice.best, zip(beside, judged, strict=True), one.address, one.rule):
+            return choice
+        return Choice(None, replace(choice.decision, vetoes=(Veto.CONTESTED,)))
 
     async def _chosen(self, one: Search, listed: Shortlist, now: float, until: float | None) -> Choice:
         if not listed.candidates and listed.nearest is None and self._entries.rows(one.address):
@@ -122,3 +137,8 @@ class Searching:
 
     async def _judged(self, address: Address, listed: Shortlist, until: float | None = None) -> list[Verdict]:
         return await self._verdicts.of(address.question.text, listed, until=until)
+
+
+def _doubtful(one: Search, choice: Choice) -> bool:
+    """Whether the chosen entry has rivals."""
+    return choice.entry is not None and bool(rivals(choice.entry, one.address, one.rule))

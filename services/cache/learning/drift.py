@@ -15,6 +15,10 @@ WORSE = 3.0
 LIMIT = 9.0
 """At most one false alarm in about 8,000 verdicts, if what is expected is true."""
 
+SHOWS = 0.5
+"""Where more verdicts than this say `different` in any case they are not watched: a change hardly shows there, and the
+few that agree would hide one that shows elsewhere."""
+
 SETTLED = 200
 """Verdicts before it watches: until then they differ from what is believed because that is still the pool's."""
 
@@ -36,6 +40,8 @@ class Drift:
         """Take a verdict that was expected to say `different` this often. True: an alarm, and a new start."""
         if not 0 < expected < 1:
             raise ValueError("an expectation lies between 0 and 1")
+        if expected >= SHOWS:
+            return False
         self.seen += 1
         if self.seen <= SETTLED:
             return False

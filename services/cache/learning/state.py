@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from services.cache.learning import rivals
 from services.cache.learning.drift import Drift
 from services.cache.learning.entry_evidence import KEPT
 from services.cache.learning.labels import Source
@@ -36,6 +37,7 @@ def dumped(learner: Learner, comparer: str) -> dict[str, Any]:
         "met": list(learner.met),
         "hits": list(learner.hits),
         "entries": [list(entry) for entry in learner.entries],
+        "rivals": [list(pair) for pair in learner.rivals],
         "drift": [learner.drift.total, learner.drift.seen, learner.drift.alarms],
         "held": learner.held,
     }
@@ -69,6 +71,7 @@ def restore(state: object, learner: Learner, comparer: str) -> None:
         if not isinstance(entry, str):
             raise StateRefused("an entry's id is text")
         learner.entries.add(entry, wrong=_number(wrong), expected=_number(expected))
+    _restore_rivals(state, learner)
     total, seen, alarms = _list(state.get("drift"), 3)
     learner.held = _whole(state.get("held"))
     if learner.held > HELD:
@@ -78,6 +81,17 @@ def restore(state: object, learner: Learner, comparer: str) -> None:
     except ValueError as error_:
         raise StateRefused(str(error_)) from error_
     learner.renew()
+
+
+def _restore_rivals(state: Mapping[Any, Any], learner: Learner) -> None:
+    """Absent in states from before they were noted."""
+    pairs = _list(state.get("rivals", []))
+    if len(pairs) > rivals.KEPT:
+        raise StateRefused("too many rivals")
+    for one, other in (_list(row, 2) for row in pairs):
+        if not isinstance(one, str) or not isinstance(other, str):
+            raise StateRefused("an entry's id is text")
+        learner.rivals.note(one, other, same=False)
 
 
 def _list(value: object, length: int | None = None) -> list[Any]:

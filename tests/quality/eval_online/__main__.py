@@ -75,7 +75,10 @@ def learning(
 
 
 def rungs(stream: Stream, ladder: Ladder, bar: tuple[float, float]) -> str:
-    """By rung of the candidate that the preset serves, else of the best one: wrong ÷ pairs, over one pass."""
+    """By rung of the candidate that the preset serves, else of the best one: wrong ÷ pairs, over one pass.
+
+    Only what has no rival beside it, known without error.
+    """
     shelf, top = Shelf(stream, lowest(ladder)), ladder.of(*bar)
     seen = [[0, 0] for _ in range(len(ladder) + 1)]
     for place in stream.order(1):
@@ -84,8 +87,13 @@ def rungs(stream: Stream, ladder: Ladder, bar: tuple[float, float]) -> str:
         served = next((at for at, rung in enumerate(reached) if rung <= top), None)
         if reached:
             at = min(range(len(reached)), key=reached.__getitem__) if served is None else served
-            seen[reached[at]][0] += stream.classes[found.places[at]] != stream.classes[place]
-            seen[reached[at]][1] += 1
+            classes = [stream.classes[other] for other in found.places]
+            far = max(ladder.rivalry, reached[at])
+            if any(other != classes[at] and rung <= far for other, rung in zip(classes, reached, strict=True)):
+                served = None
+            else:
+                seen[reached[at]][0] += classes[at] != stream.classes[place]
+                seen[reached[at]][1] += 1
         if served is None:
             shelf.store(place, "")
     cells = (f"{wrong}/{pairs} {wrong / max(pairs, 1):.1%}" for wrong, pairs in seen[:-1])

@@ -104,21 +104,35 @@ class Learning:
 
     def choose(self, found: Found) -> int | None:
         """See `Player`."""
-        for at, (place, cosine, score) in enumerate(zip(found.places, found.cosines, found.scores, strict=True)):
-            if self.learner.ladder.of(score, cosine) <= self.learner.level_for(str(place)):
-                return at
+        rungs = self._rungs(found)
+        for at, (place, rung) in enumerate(zip(found.places, rungs, strict=True)):
+            if rung <= self.learner.level_for(str(place)):
+                return None if self._contested(found, rungs, at) else at
         return None
 
     def missed(self, place: int, found: Found, fresh: str, shelf: Shelf, world: World) -> bool:
         """See `Player`."""
-        rungs = [self.learner.ladder.of(*pair) for pair in zip(found.scores, found.cosines, strict=True)]
-        if rungs:
-            at = min(range(len(rungs)), key=rungs.__getitem__)
-            self.learner.missed(rungs[at])
-            same = world.same(fresh, shelf.answers[found.places[at]])
-            learned = self.learner.learn(Label(Source.FREE, str(found.places[at]), rungs[at], same))
+        rungs = self._rungs(found)
+        if not rungs:
+            return True
+        at = min(range(len(rungs)), key=rungs.__getitem__)
+        said = [world.same(fresh, shelf.answers[other]) for other in found.places]
+        self.learner.missed(rungs[at])
+        if not self._contested(found, rungs, at):
+            learned = self.learner.learn(Label(Source.FREE, str(found.places[at]), rungs[at], said[at]))
             self.alarmed |= learned.alarm
+        self.learner.rivals.forget(str(place))
+        for other, rung, same in zip(found.places, rungs, said, strict=True):
+            if rung < len(self.learner.ladder):
+                self.learner.rivals.note(str(place), str(other), same=same)
         return True
+
+    def _rungs(self, found: Found) -> list[int]:
+        return [self.learner.ladder.of(*pair) for pair in zip(found.scores, found.cosines, strict=True)]
+
+    def _contested(self, found: Found, rungs: list[int], at: int) -> bool:
+        beside = [(str(other), rung) for other, rung in zip(found.places, rungs, strict=True)]
+        return self.learner.contested(str(found.places[at]), rungs[at], beside)
 
     def served(self, place: int, found: Found, at: int, shelf: Shelf, world: World) -> bool:
         """See `Player`."""

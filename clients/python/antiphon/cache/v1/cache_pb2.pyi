@@ -380,7 +380,8 @@ class Decision(_message.Message):
         wrong, see `CacheService.Feedback`), `outdated` (see `CachePolicy.source_versions`), and for a question that only its own words may answer `exact_only`, `uncalibrated`
         or `max_error_rate` (see `CachePolicy.max_error_rate`); `not_fetched` if there is a stale answer, but in the store only,
         which is down or slow; `error_budget` if in this namespace, or for this entry,
-        comparisons of answers show that no threshold keeps the promised share of wrong hits.
+        comparisons of answers show that no threshold keeps the promised share of wrong hits; `contested` if another entry
+        near to the question is known to answer a question like it otherwise, so that one of the two is wrong here.
 
         Of the guard, after `unsure` or, without a verifier, each a veto of its own, what the two questions differ in:
         `number`, `number_one_sided`, `name`, `name_one_sided`, `negation`, `opposite`, `class_member` (another weekday,

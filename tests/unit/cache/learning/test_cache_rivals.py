@@ -1,0 +1,216 @@
+"""Two answers that differ, stored for questions that are near: who asks something near to both is served neither."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from dataclasses import replace
+
+import pytest
+
+from services.cache.decision import Veto
+from services.cache.fill_values import Granted
+from services.cache.learning import rivals
+from services.cache.learning.labels import ComparerError
+from services.cache.learning.ladder import of_presets
+from services.cache.learning.learner import Learner
+from services.cache.learning.rivals import Rivals
+from services.cache.learning.state import dumped, restore
+from services.cache.review import Quarantine, Review
+from services.cache.values import LookupResult, Mode, Outcome, Policy
+from tests.unit.cache.cache_parts import TENANT, Bench, answer, ask
+from tests.unit.cache.learning.learning_parts import PRESETS, RATES, Literal, Scored, Shelf
+from tests.unit.cache.learning.test_cache_adapting import learning, until
+
+ASKED, RIVAL = "How do I reset my password?", "How do I reset my PIN?"
+ONLY = Policy(mode=Mode.ONLY_IF_CACHED)
+NUMBERS = itertools.count()
+LADDER = of_presets(PRESETS, RATES)
+
+
+class Erring(Literal):
+    """Measured with as many errors as a real one: one verdict says little about the entry itself."""
+
+    error = ComparerError(100, 10, 100, 24)
+
+
+def sure() -> Scored:
+    """A verifier that finds nothing to differ: rungs go by the cosine."""
+    judge = Scored()
+    judge.score = 0.999
+    return judge
+
+
+async def filled(bench: Bench, text: str, made: str, cosine: float, *, compared: int) -> str:
+    """Have a question near to the stored one answered, and wait until the answer has been compared with so many."""
+    bench.embedder.alike(text, ASKED, cosine)
+    found = await bench.look(ask(text))
+    assert isinstance(found.fill, Granted), found
+    setup = bench.cache.adapting._setup
+    assert setup is not None
+    assert isinstance(setup.comparer, Literal)
+    asked = setup.comparer.asked
+    before = len(asked)
+    result = await bench.cache.commit(TENANT, found.fill.lease_id, answer(made), durable=False)
+    await until(lambda: len(asked) == before + compared)
+    await until(lambda: bench.cache.adapting.waiting == 0)
+    return result.entry_id
+
+
+async def between(bench: Bench, cosine: float = 0.97) -> LookupResult:
+    """Ask what is nearest to the stored question, and near to its rival."""
+    text = f"a question with the number {next(NUMBERS)}"
+    bench.embedder.alike(text, ASKED, cosine)
+    return await bench.look(ask(text), ONLY)
+
+
+async def test_what_has_a_rival_beside_it_is_not_served_to_another_question() -> None:
+    async with learning(comparer=Erring(), judge=sure()) as bench:
+        await bench.put(ASKED, "by mail")
+        assert (await between(bench)).outcome is Outcome.SEMANTIC
+        await filled(bench, RIVAL, "at the counter", 0.85, compared=1)
+        found = await between(bench)
+        assert (found.outcome, found.decision.vetoes) == (Outcome.MISS, (Veto.CONTESTED,))
+        assert found.near_miss
+        for own in (ASKED, RIVAL):
+            assert (await bench.look(ask(own), ONLY)).outcome is Outcome.EXACT
+        explained = await bench.cache.explain(TENANT, ask(text_like(bench)), ONLY, limit=1, deadline=bench.deadline())
+        assert explained.outcome is Outcome.MISS
+        assert explained.decision.vetoes == explained.candidates[0].decision.vetoes == (Veto.CONTESTED,)
+
+
+def text_like(bench: Bench) -> str:
+    """A question of which nobody has asked, nearest to the stored one."""
+    text = f"a question with the number {next(NUMBERS)}"
+    bench.embedder.alike(text, ASKED, 0.97)
+    return text
+
+
+async def test_who_says_the_same_is_no_rival() -> None:
+    async with learning(comparer=Erring(), judge=sure()) as bench:
+        await bench.put(ASKED, "by mail")
+        await filled(bench, RIVAL, "by mail", 0.85, compared=1)
+        assert (await between(bench)).outcome is Outcome.SEMANTIC
+
+
+async def test_a_rival_that_is_far_from_the_question_says_nothing() -> None:
+    async with learning(comparer=Erring(), judge=sure()) as bench:
+        await bench.put(ASKED, "by mail")
+        await filled(bench, RIVAL, "at the counter", 0.77, compared=1)
+        far = "a question on the other side"
+        bench.embedder._alike[far] = (ASKED, 0.9)
+        # Its cosine to the rival is about 0.9 * 0.77, at which no rival counts.
+        assert (await bench.look(ask(far), ONLY)).outcome is Outcome.SEMANTIC
+
+
+async def test_a_rival_that_was_said_to_be_wrong_or_is_gone_says_nothing() -> None:
+    for quarantined in (True, False):
+        async with learning(comparer=Erring(), judge=sure()) as bench:
+            await bench.put(ASKED, "by mail")
+            await filled(bench, RIVAL, "at the counter", 0.85, compared=1)
+            assert (await between(bench)).outcome is Outcome.MISS
+            rival = bench.cache.entries.get(bench.cache.addresses.of(TENANT, ask(RIVAL)))
+            assert rival is not None
+            if quarantined:
+                review = Review(quarantine=Quarantine(rule="operator", at_us=1, whole=True))
+                assert bench.cache.entries.amend(replace(rival, ver=rival.ver + 1, review=review))
+            else:
+                assert bench.cache.entries.remove(rival)
+            assert (await between(bench)).outcome is Outcome.SEMANTIC
+
+
+async def test_an_answer_that_was_put_right_has_no_rivals() -> None:
+    async with learning(comparer=Erring(), judge=sure()) as bench:
+        await bench.put(ASKED, "by mail")
+        await filled(bench, RIVAL, "at the counter", 0.85, compared=1)
+        assert (await between(bench)).outcome is Outcome.MISS
+        await bench.put(ASKED, "at the counter")
+        assert (await between(bench)).outcome is Outcome.SEMANTIC
+
+
+async def test_a_fresh_answer_is_compared_with_all_that_is_near_and_learned_from_once() -> None:
+    async with learning(comparer=Erring(), judge=sure()) as bench:
+        await bench.put(ASKED, "by mail")
+        await filled(bench, RIVAL, "at the counter", 0.85, compared=1)
+        shown = bench.cache.adapting.happened()
+        # Near to both; the pair is contested, so it says nothing of what is served.
+        await filled(bench, "How do I get a new password?", "by mail", 0.97, compared=2)
+        (learner,) = bench.cache.adapting.learners(TENANT)
+        assert sum(map(sum, learner.counts["free"])) == 1  # type: ignore[index]
+        assert bench.cache.adapting.happened()["free_agreed"] == shown["free_agreed"] + 1
+        assert len(learner.rivals) == 2, "the new one and the rival; the new one and the stored one agree"
+
+
+async def test_rivals_are_remembered_when_the_namespace_comes_back() -> None:
+    shelf = Shelf()
+    async with learning(shelf, Erring(), sure()) as bench:
+        await bench.put(ASKED, "by mail")
+        await filled(bench, RIVAL, "at the counter", 0.85, compared=1)
+        await bench.cache.adapting.save()
+    (state,) = [json.loads(state) for state in shelf.states.values()]
+    assert len(state["rivals"]) == 1
+
+
+def learner() -> Learner:
+    return Learner(LADDER, LADDER.priors(), 0.05, ComparerError(400, 20, 400, 20), start=LADDER.of(*PRESETS["loose"]))
+
+
+def test_a_rival_counts_up_to_a_rung_or_as_far_as_the_entry_itself() -> None:
+    one = learner()
+    one.rivals.note("a", "b", same=False)
+    near = LADDER.rivalry
+    assert one.contested("a", 0, [("b", near)])
+    assert one.contested("b", 0, [("c", 0), ("a", near)])
+    assert not one.contested("a", 0, [("b", near + 1), ("c", 0)])
+    assert one.contested("a", near + 1, [("b", near + 1)])
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [["a"]],
+        [["a", 1]],
+        "ab",
+        [[f"{n}", "b"] for n in range(rivals.KEPT + 1)],
+    ],
+)
+def test_a_state_with_wrong_rivals_is_refused(pairs: object) -> None:
+    with pytest.raises(ValueError, match=r"id|length|many"):
+        restore({**dumped(learner(), "c"), "rivals": pairs}, learner(), "c")
+
+
+def test_a_state_from_before_rivals_were_noted_is_as_good_as_ever() -> None:
+    state = dumped(learner(), "c")
+    del state["rivals"]
+    one = learner()
+    restore(state, one, "c")
+    assert len(one.rivals) == 0
+    one.rivals.note("a", "b", same=False)
+    two = learner()
+    restore(json.loads(json.dumps(dumped(one, "c"))), two, "c")
+    assert list(two.rivals) == [("a", "b")]
+
+
+def test_pairs_are_kept_like_in_a_plain_list_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rivals, "KEPT", 12)
+    dice = random.Random(3)
+    known = Rivals()
+    plain: list[tuple[str, ...]] = []
+    for _ in range(5_000):
+        one, other = (f"e{dice.randrange(8)}" for _ in range(2))
+        match dice.randrange(10):
+            case 0:
+                known.forget(one)
+                plain = [pair for pair in plain if one not in pair]
+            case number:
+                same = number < 4
+                known.note(one, other, same=same)
+                pair = tuple(sorted((one, other)))
+                if one != other:
+                    plain = [each for each in plain if each != pair] + ([] if same else [pair])
+                    plain = plain[-12:]
+        assert list(known) == plain
+        assert len(known) == len(plain)
+        for entry in (one, other):
+            assert known.of(entry) == {each for pair in plain for each in pair if entry in pair and each != entry}
