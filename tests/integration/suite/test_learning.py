@@ -19,6 +19,9 @@ REWORDED = "How can I reset my password?"
 NEAR = "How do I change my password?"
 STORED = "Open the settings, choose Security, and press Reset password. A link is sent to you by email."
 SAID_AGAIN = "Open the settings, choose Security and press Reset password; you get a link by email."
+OPEN = "When does the library open on Sundays?"
+OPEN_REWORDED = "When does the library open on a Sunday?"
+HOURS = "It opens at ten."
 ELSE = "A leap year has 366 days, because 29 February is added."
 MISS, EXACT, SEMANTIC = cache_pb2.OUTCOME_MISS, cache_pb2.OUTCOME_EXACT, cache_pb2.OUTCOME_SEMANTIC
 
@@ -80,19 +83,26 @@ async def test_hits_are_audited_near_misses_compared_and_both_are_remembered(
         assert stats.error_budget.max_error_rate == pytest.approx(0.02)
         assert stats.error_budget.hits == pytest.approx(1)
         assert len(upstream.chat_calls) == 3
+
+        upstream.enqueue(behaviours.answering(HOURS))
+        assert (await clients.ask(OPEN)).info.cache.outcome == MISS
     suite.close()
 
     again = SuiteProcess(environ)
     try:
         again.wait_for("SERVING")
         async with Clients(again) as clients:
+            upstream.enqueue(behaviours.answering(STORED))
+            contested = (await clients.ask(REWORDED)).info.cache
+            assert (contested.outcome, contested.decision.veto_reasons) == (MISS, ["contested"])
+
             upstream.enqueue(behaviours.answering(ELSE))
-            assert (await clients.ask(REWORDED)).info.cache.outcome == SEMANTIC
+            assert (await clients.ask(OPEN_REWORDED)).info.cache.outcome == SEMANTIC
             stats = await clients.until(lambda s: s.audits.differed == 1)
             assert stats.error_budget.hits == pytest.approx(2, abs=0.01), "one of them before the restart"
             await clients.until(lambda s: s.entries_quarantined == 1)
-            assert (await clients.ask(QUESTION)).info.cache.outcome == EXACT, "its own question still has its answer"
-            assert (await clients.ask(REWORDED)).info.cache.outcome == MISS
+            assert (await clients.ask(OPEN)).info.cache.outcome == EXACT, "its own question still has its answer"
+            assert (await clients.ask(OPEN_REWORDED)).info.cache.outcome == MISS
     finally:
         again.close()
 
