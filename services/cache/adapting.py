@@ -34,7 +34,8 @@ from services.chassis.errors import AntiphonError
 from services.llm.values import Answer, FinishReason
 
 PACE_SECONDS = 0.1
-"""For each comparison, which costs one or two embeddings, at most some 20 ms: a fifth of a core beside lookups."""
+"""For two embeddings, some 20 ms: at most a fifth of a core beside lookups. Comparing a fresh answer with several takes
+one for it and one for each."""
 
 WAITING = 256
 """Fresh answers that wait to be compared; more are dropped and counted. Each holds an answer and four entries."""
@@ -44,7 +45,7 @@ WAITING = 256
 class Setup:
     """How a cache learns. `audit_share`: of the semantic hits that are answered again; `most`: learners in memory.
 
-    `pace`: seconds between two comparisons of fresh answers.
+    `pace`: seconds after each two embeddings for comparisons of fresh answers.
     """
 
     terms: Terms
@@ -264,7 +265,7 @@ class Adapting:
     async def _compare(self, pace: float) -> None:
         while True:
             compared = await self._learn_fresh(await self._fresh.get())
-            await asyncio.sleep(pace * compared)
+            await asyncio.sleep(pace * (compared + 1) / 2)
 
     async def _learn_fresh(self, fresh: _Fresh) -> int:
         """A free label: what the pair that was not served would have been worth; and who is whose rival.

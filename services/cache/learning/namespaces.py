@@ -17,8 +17,8 @@ Key = tuple[str, str]
 """Tenant and namespace."""
 
 MOST = 2_048
-"""Learners in memory, some 20 kB each and 100 kB more where many entries were judged. A namespace that comes back is
-read from the store."""
+"""Learners in memory, some 20 kB each, 100 kB more where many entries were judged and up to 1 MB with many rivals. A
+namespace that comes back is read from the store."""
 
 POOLED = 8
 """A pool holds for a new namespace for each so many that it was made of: making it reads all of them."""
