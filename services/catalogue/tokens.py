@@ -40,6 +40,9 @@ JSON_GROWTH = 2
 IMAGE_TOKENS_EXPECTED = 765
 """A 1024 × 1024 picture in full detail (OpenAI's vision guide); the upper bound is the model's `image_tokens`."""
 
+SOON_CHARS = 32_768
+"""Characters whose tokens may be counted on an event loop."""
+
 EXACT_CHARS = 262_144
 """A longer text is estimated even if its tokenizer is at hand: tokenizing takes far longer than routing may."""
 
@@ -200,9 +203,16 @@ class RequestTokens:
         return total
 
 
-def characters(messages: Iterable[Message]) -> int:
-    """Characters of every text that counting the messages' tokens would read."""
-    return sum(map(len, _texts(messages)))
+def soon_counted(
+    messages: Iterable[Message], tools: Sequence[Tool], options: GenerationOptions, *, beside: int = 0
+) -> bool:
+    """Whether the tokens of all this, and of a text of `beside` characters, are counted in a millisecond or two.
+
+    Of tools and a wanted format nobody knows before their JSON is written.
+    """
+    if tools or options.response_format:
+        return False
+    return beside + sum(map(len, _texts(messages))) <= SOON_CHARS
 
 
 def _times(bounds: tuple[int, int], n: int) -> TokenEstimate:

@@ -6,13 +6,10 @@ import asyncio
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from services.catalogue.tokens import TokenCounter
+from services.catalogue.tokens import TokenCounter, soon_counted
 from services.catalogue.values import Model
 from services.completion.request import Question
-from services.llm.values import TextPart, Usage
-
-INLINE_CHARS = 16_384
-"""Shorter texts are counted on the loop: with a tokenizer they take below a millisecond."""
+from services.llm.values import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +21,7 @@ class Estimator:
 
     async def usage(self, question: Question, written: str, model: Model) -> Usage:
         """Return the most that asking `question` and writing `written` can have taken."""
-        length = len(written) + sum(
-            len(part.text) for message in question.messages for part in message.parts if isinstance(part, TextPart)
-        )
-        if length <= INLINE_CHARS:
+        if soon_counted(question.messages, question.tools, question.options, beside=len(written)):
             return self._count(question, written, model)
         return await asyncio.get_running_loop().run_in_executor(self.executor, self._count, question, written, model)
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from services.catalogue.catalogue import Catalogue
 from services.catalogue.decision_ids import EXPLICIT_POLICY, new_id
 from services.catalogue.money import price
-from services.catalogue.tokens import RequestTokens, TokenCounter, characters
+from services.catalogue.tokens import RequestTokens, TokenCounter, soon_counted
 from services.catalogue.values import Capability, Model, Prices, Tier
 from services.chassis.errors import AntiphonError, FailedPrecondition, InvalidRequest, Reason
 from services.completion.ports import Candidate, ListedModel, Routing
@@ -26,9 +26,6 @@ EXPECTED_OUTPUT = 400
 """Output tokens to plan with: about half a page. For comparing models, not a forecast."""
 
 FALLBACK_POLICY = "fallback/1"
-
-INLINE_CHARS = 32_768
-"""Longer conversations are the router's to look at: counting their tokens takes a millisecond and more."""
 
 _NO_CONSTRAINTS = Constraints()
 
@@ -71,8 +68,7 @@ class ModelBook:
         question = request.question
         if question.model not in self._listed or request.routing_policy or request.constraints != _NO_CONSTRAINTS:
             return None
-        # JSON has to be written for the latter two before anybody knows how long it is.
-        if question.tools or question.options.response_format or characters(question.messages) > INLINE_CHARS:
+        if not soon_counted(question.messages, question.tools, question.options):
             return None
         model = self._models[question.model]
         tokens = self._counter.request(question.messages, question.tools, question.options)

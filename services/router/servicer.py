@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 
 from antiphon.router.v1 import router_pb2
 from services.catalogue.decision_ids import require_own
-from services.catalogue.tokens import characters
+from services.catalogue.tokens import soon_counted
 from services.chassis.call import Call
 from services.chassis.errors import AntiphonError
 from services.chassis.handler import unary
@@ -18,16 +18,12 @@ from services.router.metrics import RouterMetrics
 from services.router.outcomes import OutcomeLog
 from services.router.proto import read_outcome, read_route_request, write_decision, write_model
 from services.router.router import Router
-from services.router.values import RouteRequest
 
 DEADLINE = 2.0
 """Seconds for a call whose caller set no deadline."""
 
 MAX_REPORTS = 256
 """In one batch."""
-
-INLINE_CHARS = 32_768
-"""Longer conversations are routed off the loop: counting their tokens takes a millisecond and more."""
 
 
 class RouterServicer:
@@ -50,7 +46,7 @@ class RouterServicer:
     async def Route(self, request: router_pb2.RouteRequest, call: Call) -> router_pb2.RouteResponse:  # noqa: N802
         """Rank the models that can take the request."""
         asked = read_route_request(request, tenant=call.caller.tenant)
-        if _is_short(asked):
+        if soon_counted(asked.messages, asked.tools, asked.options):
             decision = self._router.route(asked)
         else:
             decision = await asyncio.get_running_loop().run_in_executor(self._executor, self._router.route, asked)
@@ -96,8 +92,3 @@ class RouterServicer:
         ):
             self._metrics.decided(learned)
         return router_pb2.RecordOutcomeResponse(recorded=self._outcomes.record(outcome))
-
-
-def _is_short(request: RouteRequest) -> bool:
-    """Whether its tokens are soon counted; of tools nobody knows before their JSON is written."""
-    return not (request.tools or request.options.response_format) and characters(request.messages) <= INLINE_CHARS

@@ -94,7 +94,7 @@ async def test_hits_are_audited_near_misses_compared_and_both_are_remembered(
         async with Clients(again) as clients:
             upstream.enqueue(behaviours.answering(STORED))
             contested = (await clients.ask(REWORDED)).info.cache
-            assert (contested.outcome, contested.decision.veto_reasons) == (MISS, ["contested"])
+            assert (contested.outcome, list(contested.decision.veto_reasons)) == (MISS, ["contested"])
 
             upstream.enqueue(behaviours.answering(ELSE))
             assert (await clients.ask(OPEN_REWORDED)).info.cache.outcome == SEMANTIC
