@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import count
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.cache.bucket import Bucket, Group
 from services.cache.decision import Candidate
@@ -29,6 +30,10 @@ from simcore import MISSING_ID
 
 STEP = 1_000
 """Entries that a long walk handles before it lets others run: about 1 ms."""
+
+
+Rows = dict[int, Vector]
+"""Vectors by their row in the index."""
 
 
 @value
@@ -126,17 +131,35 @@ class Entries:
 
     def put_many(self, batch: Sequence[tuple[Entry, Vector | None]]) -> list[bool]:
         """As `put`, many at once and with one change of the index, of what was stored before."""
+        stored, rows = self.take_many(batch)
+        self.index(rows)
+        return stored
+
+    def take_many(self, batch: Sequence[tuple[Entry, Vector | None]]) -> tuple[list[bool], Rows]:
+        """As `put_many`, but for the index, which has to be given the rows by `index` or `index_beside`."""
         self._heed_epochs(entry for entry, _ in batch)
-        vectors: dict[int, Vector] = {}
+        vectors: Rows = {}
         stored = []
         for entry, vector in batch:
             taken = self._take(entry, with_row=vector is not None)
             stored.append(taken)
             if taken and vector is not None:
                 vectors[self._buckets[entry.tenant, entry.namespace].slots[entry.id].row] = vector
-        # A row is gone again where a later entry of the same batch has replaced its own.
-        self._index_rows({row: vector for row, vector in vectors.items() if row in self._by_row})
-        return stored
+        return stored, vectors
+
+    def index(self, rows: Rows) -> None:
+        """Let what is similar be found among these rows, but for those that are gone again."""
+        there = {row: vector for row, vector in rows.items() if row in self._by_row}
+        if there:
+            self.similarity.upsert(*self._indexed(there))
+
+    async def index_beside(self, rows: Rows) -> None:
+        """As `index`, on a thread: it is a fifth of what a start does."""
+        there = {row: vector for row, vector in rows.items() if row in self._by_row}
+        if there:
+            await self.similarity.upsert_beside(*self._indexed(there))
+            # The index did not have them when they went meanwhile.
+            self.similarity.remove([row for row in there if row not in self._by_row])
 
     def next_ver(self, now_us: int) -> int:
         """A version behind every one that was seen, wherever the wall clock stands, and that nobody else gets."""
@@ -275,7 +298,7 @@ class Entries:
 
     def restore(self, batch: Iterable[tuple[Entry, Vector]]) -> None:
         """Give vectors of stored entries back to the index; what has changed meanwhile is left out."""
-        vectors: dict[int, Vector] = {}
+        vectors: Rows = {}
         for given, vector in batch:
             bucket = self._buckets.get((given.tenant, given.namespace))
             entry = bucket.entries.get(given.id) if bucket else None
@@ -284,7 +307,7 @@ class Entries:
             slot = bucket.slots[entry.id]
             if slot.row not in self._by_row:
                 vectors[self._add_row(bucket, slot, entry)] = vector
-        self._index_rows(vectors)
+        self.index(vectors)
 
     def _group(self, address: Address) -> Group | None:
         bucket = self._buckets.get((address.tenant, address.namespace))
@@ -351,15 +374,13 @@ class Entries:
         self.room.add_vector(bucket.pool)
         return slot.row
 
-    def _index_rows(self, vectors: dict[int, Vector]) -> None:
-        if not vectors:
-            return
-        entries = [entry for row in vectors if (entry := self._by_row[row].entry) is not None]
-        self.similarity.upsert(
-            np.fromiter(vectors, np.uint64, len(vectors)),
-            np.stack(list(vectors.values())).astype(np.float32, copy=False),
-            groups=[self._buckets[entry.tenant, entry.namespace].groups[entry.scope].number for entry in entries],
-            ends=[entry.expires_at for entry in entries],
+    def _indexed(self, rows: Rows) -> tuple[NDArray[np.uint64], NDArray[np.float32], list[int], list[float]]:
+        entries = [entry for row in rows if (entry := self._by_row[row].entry) is not None]
+        return (
+            np.fromiter(rows, np.uint64, len(rows)),
+            np.stack(list(rows.values())).astype(np.float32, copy=False),
+            [self._buckets[entry.tenant, entry.namespace].groups[entry.scope].number for entry in entries],
+            [entry.expires_at for entry in entries],
         )
 
     def _drop(self, bucket: Bucket, entry: Entry) -> None:
@@ -371,7 +392,7 @@ class Entries:
         self.room.leave(slot, with_row=row is not None)
         if row is None:
             return
-        self.similarity.remove(row)
+        self.similarity.remove([row])
         group = bucket.groups[entry.scope]
         group.rows -= 1
         if group.rows == 0:

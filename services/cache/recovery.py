@@ -120,11 +120,19 @@ class Recovery:
         self.began_us = int(self._clock.now() * MICROSECONDS)
         await self.apply(epochs)
         self._writer.open()
-        with building():
-            async with aclosing(self._store.load(now_us=self._since())) as pages:  # type: ignore[type-var]  # a generator
-                async for page in pages:
-                    self._storing.adopt(page)
-                    await asyncio.sleep(0)
+        indexing: asyncio.Task[None] | None = None
+        try:
+            with building():
+                async with aclosing(self._store.load(now_us=self._since())) as pages:  # type: ignore[type-var]  # a generator
+                    async for page in pages:
+                        rows = self._storing.take_over(page)
+                        if indexing is not None:
+                            await indexing
+                        indexing = asyncio.create_task(self._entries.index_beside(rows))
+                        await asyncio.sleep(0)
+        finally:
+            if indexing is not None:
+                await indexing
 
     def _since(self) -> int:
         """What has expired before that is of no use."""

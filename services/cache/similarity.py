@@ -101,18 +101,26 @@ class Similarity:
         return rows.tolist(), scores.tolist()
 
     def upsert(
-        self, rows: NDArray[np.uint64], vectors: NDArray[np.float32], *, groups: list[int], ends: list[float]
+        self, rows: NDArray[np.uint64], vectors: NDArray[np.float32], groups: list[int], ends: list[float]
     ) -> None:
         """Insert or replace rows, with the number of each one's group and the Unix seconds at which it expires."""
-        self._change(
-            lambda: self._index.upsert(
-                rows, vectors, groups=np.array(groups, np.uint32), expires_at=np.array(ends, np.float64)
-            )
-        )
+        self._change(lambda: _upsert(self._index, rows, vectors, groups, ends))
 
-    def remove(self, row: int) -> None:
-        """Remove one row."""
-        self._change(lambda: self._index.remove(np.array([row], np.uint64)))
+    async def upsert_beside(
+        self, rows: NDArray[np.uint64], vectors: NDArray[np.float32], groups: list[int], ends: list[float]
+    ) -> None:
+        """As `upsert`, on a thread."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(
+                self._executor, _upsert, self._index, rows, vectors, groups, ends
+            )
+        except IndexPoisoned:
+            self.broken.set()
+
+    def remove(self, rows: Sequence[int]) -> None:
+        """Remove these rows; unknown ones are ignored."""
+        if rows:
+            self._change(lambda: self._index.remove(np.array(rows, np.uint64)))
 
     def remove_group(self, number: int) -> None:
         """Remove all rows of a group."""
@@ -129,3 +137,9 @@ class Similarity:
             change()
         except IndexPoisoned:
             self.broken.set()
+
+
+def _upsert(
+    index: Index, rows: NDArray[np.uint64], vectors: NDArray[np.float32], groups: list[int], ends: list[float]
+) -> None:
+    index.upsert(rows, vectors, groups=np.array(groups, np.uint32), expires_at=np.array(ends, np.float64))

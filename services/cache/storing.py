@@ -12,7 +12,7 @@ from services.cache.clock import Clock
 from services.cache.decision import Candidate
 from services.cache.draft import Draft
 from services.cache.embeddings import Embedding, Embeddings
-from services.cache.entries import Entries
+from services.cache.entries import Entries, Rows
 from services.cache.entry import MICROSECONDS, Entry, Source
 from services.cache.fill_values import Filled
 from services.cache.fills import Fills
@@ -167,16 +167,21 @@ class Storing:
 
     def adopt(self, stored: Sequence[Write | Tombstone]) -> None:
         """Take over what is in the store, wherever it is newer than what is here."""
+        self._entries.index(self.take_over(stored))
+
+    def take_over(self, stored: Sequence[Write | Tombstone]) -> Rows:
+        """As `adopt`, but for the index; see `Entries.take_many`."""
         self._clock.follow(one.updated_us for one in stored)
         hidden = self._writer.backlog.hides
         writes = [one for one in stored if isinstance(one, Write) and not hidden(one)]
-        taken = self._entries.put_many([(write.entry, write.vector) for write in writes])
+        taken, rows = self._entries.take_many([(write.entry, write.vector) for write in writes])
         for write in compress(writes, taken):
             self._entries.hot.offer(write.entry)
         for one in stored:
             if isinstance(one, Tombstone):
                 self._entries.bury(one)
         self._make_room()
+        return rows
 
     def take_up(self, write: Write) -> NotStored | None:
         """Go on with what was made elsewhere and the store does not have yet; returns why it is not kept.

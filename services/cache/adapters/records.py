@@ -32,7 +32,7 @@ SCHEMA = 2
 """Raise it with every change of the fields below; records of other numbers are skipped. A field that may be absent, and
 that an older reader may ignore, is no change."""
 
-WHOLE = ("schema", "record", "ver")
+WHOLE = ("schema", "record")
 """The fields that `from_record` reads."""
 
 HEAD = ("schema", "ns", "ver", "epoch", "buried", "saved_us")
