@@ -134,8 +134,8 @@ class Learned(Protocol):
         """What one entry has to reach, at least `bar`; None: it is served to its own question only."""
         ...
 
-    def rivals(self, entry_id: str) -> Set[str]:
-        """The entries whose answers are known to differ from this one's, though their questions are near."""
+    def rivals(self, entry: Entry) -> Set[str]:
+        """The ids of entries whose answers differed from this one's, though their questions are near."""
         ...
 
     def contested(self, best: Judged, beside: Iterable[Judged]) -> bool:
@@ -299,7 +299,7 @@ def rivals(entry: Entry, address: Address, rule: Rule) -> Set[str]:
     """The entries that cast doubt on this one where they are near, too; none for the question it was stored under."""
     if rule.learned is None or entry.key == address.key:
         return frozenset()
-    return rule.learned.rivals(entry.id)
+    return rule.learned.rivals(entry)
 
 
 def contested(best: Judged, near: Iterable[Judged], address: Address, rule: Rule) -> bool:
