@@ -112,7 +112,10 @@ class Searching:
         """The choice, unless a rival of the chosen entry is near enough, too; then neither is served."""
         beside = tuple(candidate for candidate in near if in_scope(candidate.entry, one.address))
         judged = await self._judged(one.address, Shortlist(beside, None, whole=True), until)
-        if choice.best is None or not contested(choice.best, zip(beside, judged, strict=True), one.address, one.rule):
+        if choice.best is None or not self._entries.current(choice.best[0].entry):  # deleted or replaced meanwhile
+            return Choice(None, Decision(threshold=one.bar.cosine, score_threshold=one.bar.score))
+        still = [pair for pair in zip(beside, judged, strict=True) if self._entries.current(pair[0].entry)]
+        if not contested(choice.best, still, one.address, one.rule):
             return choice
         return Choice(None, replace(choice.decision, vetoes=(Veto.CONTESTED,)))
 

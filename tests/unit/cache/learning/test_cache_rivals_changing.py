@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
 
-from services.cache.decision import Veto
+from services.cache import judges
+from services.cache.decision import Verdict, Veto
 from services.cache.entry import MICROSECONDS, Entry
 from services.cache.fill_values import Granted
 from services.cache.ports import Write
+from services.cache.review import Quarantine, Review
 from services.cache.values import Mode, Outcome, Policy
 from services.chassis.errors import Reason, Unavailable
 from tests.unit.cache.cache_parts import TENANT, Bench, answer, ask
-from tests.unit.cache.learning.learning_parts import Shelf
+from tests.unit.cache.learning.learning_parts import Scored, Shelf
 from tests.unit.cache.learning.test_cache_adapting import learning, until
-from tests.unit.cache.learning.test_cache_rivals import ASKED, RIVAL, Erring, between, filled, sure
+from tests.unit.cache.learning.test_cache_rivals import ASKED, ONLY, RIVAL, Erring, between, filled, sure
 
 
 def stored(bench: Bench, text: str) -> Entry:
@@ -149,3 +152,44 @@ async def test_what_is_compared_while_the_namespace_leaves_memory_and_comes_back
         (learner,) = bench.cache.adapting.learners(TENANT, "default")
         await until(lambda: len(learner.rivals) == 1)
         assert learner.verdicts == 1
+
+
+class Meddling(Scored):
+    """Does something while two candidates are judged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.score = 0.999
+        self.do: Callable[[], None] = lambda: None
+
+    def judge(self, question: str, cached: Sequence[str], cosines: Sequence[float]) -> list[Verdict]:
+        if len(cached) == 2:
+            self.do()
+        return super().judge(question, cached, cosines)
+
+
+@pytest.mark.parametrize("how", ["delete", "replace", "withhold"])
+async def test_what_goes_while_long_texts_are_searched_for_rivals_is_not_served(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = Meddling()
+    async with learning(comparer=Erring(), judge=judge) as bench:
+        await bench.put(ASKED, "by mail")
+        await filled(bench, RIVAL, "at the counter", 0.8, compared=1)
+        monkeypatch.setattr(judges, "INLINE_CHARACTERS", 0)
+        served = stored(bench, ASKED)
+
+        def gone() -> None:
+            if how == "delete":
+                bench.cache.entries.remove(served)
+            elif how == "replace":
+                bench.cache.entries.put(replace(served, answer=answer("no more"), ver=served.ver + 1), None)
+            else:
+                review = Review(quarantine=Quarantine(rule="operator", at_us=1, whole=True))
+                bench.cache.entries.amend(replace(served, ver=served.ver + 1, review=review))
+
+        far = "a question on the other side"
+        bench.embedder.alike(far, ASKED, 0.9)
+        assert (await bench.look(far, ONLY)).outcome is Outcome.SEMANTIC, "its rival is too far away"
+        judge.do = gone
+        assert (await bench.look(far, ONLY)).outcome is Outcome.MISS
