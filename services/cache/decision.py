@@ -307,8 +307,8 @@ def contested(best: Judged, near: Iterable[Judged], address: Address, rule: Rule
     names = rivals(best[0].entry, address, rule)
     if rule.learned is None or not names:
         return False
-    # What was said to be wrong itself says nothing against another.
-    beside = [one for one in near if one[0].entry.id in names and not one[0].entry.withheld(own=False)]
+    # What was said to be wrong itself says nothing against another; what only answered others wrongly does.
+    beside = [one for one in near if one[0].entry.id in names and not one[0].entry.withheld(own=True)]
     return rule.learned.contested(best, beside)
 
 

@@ -154,6 +154,16 @@ async def test_what_is_compared_while_the_namespace_leaves_memory_and_comes_back
         assert learner.verdicts == 1
 
 
+async def test_a_rival_that_only_answered_others_wrongly_differs_all_the_same() -> None:
+    async with learning(comparer=Erring(), judge=sure()) as bench:
+        await bench.put(ASKED, "by mail")
+        await filled(bench, RIVAL, "at the counter", 0.85, compared=1)
+        rival = stored(bench, RIVAL)
+        review = Review(quarantine=Quarantine(rule="audit", at_us=1, whole=False))
+        assert bench.cache.entries.amend(replace(rival, ver=rival.ver + 1, review=review))
+        assert (await between(bench)).decision.vetoes == (Veto.CONTESTED,)
+
+
 class Meddling(Scored):
     """Does something while two candidates are judged."""
 
