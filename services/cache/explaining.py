@@ -162,12 +162,17 @@ class Explaining:
     async def _candidates(self, address: Address, vector: Vector, rule: Rule, limit: int) -> tuple[Judged, ...]:
         bar, now = rule.bar or self._judge.bar, self._now()
         only = () if rule.exact_only is None else (rule.exact_only,)
-        listed = []
+        doubted: bool | None = None
+        listed: list[Judged] = []
         found = await self._searching.look_at(address, vector, max(limit, JUDGED))
         for candidate, verdict in found[:limit]:
             decision = decide(candidate, verdict, address, rule, bar=bar, now=now)
-            if not decision.vetoes and contested((candidate, verdict), found[:JUDGED], address, rule):
-                decision = replace(decision, vetoes=(Veto.CONTESTED,))
+            if not decision.vetoes:
+                # Where the best one that passes is contested no other is served either.
+                doubt = contested((candidate, verdict), found[:JUDGED], address, rule)
+                doubted = doubt if doubted is None else doubted
+                if doubt or doubted:
+                    decision = replace(decision, vetoes=(Veto.CONTESTED,))
             decision = replace(decision, vetoes=(*only, *decision.vetoes))
             listed.append(Judged(candidate.entry, decision, verdict.features))
         return tuple(listed)
