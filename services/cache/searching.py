@@ -105,7 +105,9 @@ class Searching:
         for place, one in enumerate(searches):
             choice = await self._chosen(one, *listed[place], until)
             if self._doubtful(one, choice):
-                choice = await self._unless_contested(one, choice, near[place], until)
+                # What is judged may begin where the nearest, which may not be served, end.
+                beside = (*near[place], *listed[place][0].candidates)
+                choice = await self._unless_contested(one, choice, beside, until)
             choices.append(choice if choice.entry is not None else replace(choice, near=tuple(near[place])))
         return choices
 
@@ -114,7 +116,8 @@ class Searching:
     ) -> Choice:
         """The choice, unless a rival of the chosen entry is near enough, too; then neither is served."""
         names = rivals(choice.entry, one.address, one.rule) if choice.entry is not None else ()
-        beside = tuple(other for other in near if other.entry.id in names and in_scope(other.entry, one.address))
+        there = [other for other in near if other.entry.id in names and in_scope(other.entry, one.address)]
+        beside = tuple({other.entry.id: other for other in there}.values())
         judged = await self._judged(one.address, Shortlist(beside, None, whole=True), until)
         if choice.best is None or not self._entries.current(choice.best[0].entry):  # deleted or replaced meanwhile
             return Choice(None, Decision(threshold=one.bar.cosine, score_threshold=one.bar.score))

@@ -111,3 +111,24 @@ async def test_rivals_that_are_gone_cost_no_search(there: bool, monkeypatch: pyt
         monkeypatch.setattr(bench.cache.entries.similarity, "_search", counted)
         assert (await between(bench)).outcome is (Outcome.MISS if there else Outcome.SEMANTIC)
         assert len(searches) == 1 + there
+
+
+@pytest.mark.parametrize("limit", [1, 4, 9])
+async def test_what_may_not_be_served_hides_no_rivals_behind_it(limit: int) -> None:
+    async with learning(judge=sure()) as bench:
+        for number in range(4):
+            bench.embedder.alike(f"old {number}", ASKED, 0.985)
+            await bench.put(f"old {number}", "long ago")
+        bench.clock.advance(100)
+        young = []
+        for number in range(2):
+            bench.embedder.alike(f"young {number}", ASKED, 0.95)
+            young.append(await bench.put(f"young {number}", f"answer {number}"))
+        policy = Policy(mode=Mode.ONLY_IF_CACHED, max_age=50)
+        assert (await bench.look(ASKED, policy)).outcome is Outcome.SEMANTIC
+        rivals_of(bench.cache.adapting, *young)
+        assert (await bench.look(ASKED, policy)).decision.vetoes == (Veto.CONTESTED,)
+        told = await bench.cache.explain(TENANT, ask(ASKED), policy, limit=limit, deadline=bench.deadline())
+        assert told.decision.vetoes == (Veto.CONTESTED,)
+        vetoes = [each.decision.vetoes for each in told.candidates]
+        assert vetoes == [(Veto.TOO_OLD,)] * min(limit, 4) + [(Veto.CONTESTED,)] * min(max(limit - 4, 0), 2)
