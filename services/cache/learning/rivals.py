@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 
 KEPT = 2_000
-"""Pairs of a namespace that are remembered, some 500 bytes each; those that were found last stay."""
+"""Pairs of a namespace that are remembered, some 600 bytes each; those that were found last stay."""
 
 Answered = tuple[str, str]
 """An entry's id, and a digest of the answer that it has."""
