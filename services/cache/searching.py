@@ -83,7 +83,13 @@ class Searching:
             among = await self._among([searches[place] for place in left], until)
             for place, choice in zip(left, among, strict=True):
                 choices[place] = choice
-        return choices
+        # What was deleted or replaced while long texts of another question, or of rivals, were judged is not served.
+        return [
+            choice
+            if choice.entry is None or self._entries.current(choice.entry)
+            else Choice(None, Decision(threshold=one.bar.cosine, score_threshold=one.bar.score))
+            for one, choice in zip(searches, choices, strict=True)
+        ]
 
     async def _among(self, searches: Sequence[Search], until: float | None) -> list[Choice]:
         """As `choose`, among all that are similar; a miss tells what was."""
@@ -119,10 +125,8 @@ class Searching:
         there = [other for other in near if other.entry.id in names and in_scope(other.entry, one.address)]
         beside = tuple({other.entry.id: other for other in there}.values())
         judged = await self._judged(one.address, Shortlist(beside, None, whole=True), until)
-        if choice.best is None or not self._entries.current(choice.best[0].entry):  # deleted or replaced meanwhile
-            return Choice(None, Decision(threshold=one.bar.cosine, score_threshold=one.bar.score))
         still = [pair for pair in zip(beside, judged, strict=True) if self._entries.current(pair[0].entry)]
-        if not contested(choice.best, still, one.address, one.rule):
+        if choice.best is None or not contested(choice.best, still, one.address, one.rule):
             return choice
         return Choice(None, replace(choice.decision, vetoes=(Veto.CONTESTED,)))
 
