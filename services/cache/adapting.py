@@ -345,7 +345,7 @@ class Adapting:
         try:
             whole = await self._whole(entry)
             if whole is not None:
-                return await self._setup.comparer.same(fresh, whole.whole_answer.text)
+                return await self._setup.comparer.same(fresh, whole.whole_answer.text, tenant=entry.tenant)
         except AntiphonError:
             pass
         self._events["failed"] += 1

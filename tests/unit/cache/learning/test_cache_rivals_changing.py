@@ -120,10 +120,10 @@ async def test_an_answer_that_is_not_to_be_stored_is_nobodys_rival() -> None:
 class Choosy(Erring):
     """Cannot compare with everything."""
 
-    async def same(self, fresh: str, stored: str) -> bool:
+    async def same(self, fresh: str, stored: str, *, tenant: str) -> bool:
         if stored == "by phone":
             raise Unavailable("not this one", reason=Reason.EMBEDDER_UNAVAILABLE)
-        return await super().same(fresh, stored)
+        return await super().same(fresh, stored, tenant=tenant)
 
 
 async def test_if_the_nearest_cannot_be_compared_the_others_are() -> None:
