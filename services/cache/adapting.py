@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Set
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from operator import itemgetter
 
 from services.cache.audits import Audit, Audits
 from services.cache.background import Background
@@ -25,6 +26,8 @@ from services.cache.learning.ladder import Ladder
 from services.cache.learning.learner import Learned as Taught
 from services.cache.learning.learner import Learner
 from services.cache.learning.namespaces import MOST, Terms
+from services.cache.learning.rivals import Answered
+from services.cache.outline import digest_of, same_body
 from services.cache.ports import LearningStore
 from services.cache.scope import Address
 from services.cache.states import States
@@ -39,6 +42,9 @@ one for it and one for each."""
 
 WAITING = 256
 """Fresh answers that wait to be compared; more are dropped and counted. Each holds an answer and four entries."""
+
+DIGITS = 16
+"""Of the digest of an answer, in hexadecimal: 64 bits tell one answer of an entry from its next one."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +75,16 @@ class InForce:
         level = self._learner.level_for(entry_id)
         return None if level < 0 else self._bars[level]
 
-    def rivals(self, entry_id: str) -> Set[str]:
+    def rivals(self, entry: Entry) -> Set[str]:
         """See `Learned`."""
-        return self._learner.rivals.of(entry_id)
+        known = self._learner.rivals
+        return known.of(_answered(entry)) if entry.id in known else frozenset()
 
     def contested(self, best: Judged, beside: Iterable[Judged]) -> bool:
         """See `Learned`."""
         ladder = self._learner.ladder
-        others = [(candidate.entry.id, _rung(ladder, (candidate, verdict))) for candidate, verdict in beside]
-        return self._learner.contested(best[0].entry.id, _rung(ladder, best), others)
+        others = [(_answered(candidate.entry), _rung(ladder, (candidate, verdict))) for candidate, verdict in beside]
+        return self._learner.contested(_answered(best[0].entry), _rung(ladder, best), others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,7 @@ class Heard:
 class _Fresh:
     address: Address
     near: tuple[Candidate, ...]
-    text: str
+    answer: Answer
 
 
 class Adapting:
@@ -107,6 +114,7 @@ class Adapting:
         background: Background,
         counted: Callable[[str, str, str, bool | None], None],
         withdraw: Callable[[Entry], None],
+        find: Callable[[str, str, str], Entry | None],
         whole: Callable[[Entry], Awaitable[Entry | None]],
         monotonic: Callable[[], float],
         chance: Callable[[], float],
@@ -115,13 +123,15 @@ class Adapting:
         """`counted` is told tenant, namespace, `free` or `audit`, and what the comparer said (None: an audit was asked
         for).
 
-        `withdraw` is told of entries that a verdict takes out of service; `whole`: see `Bodies.whole`.
+        `withdraw` is told of entries that a verdict takes out of service; `find`: see `Entries.find`, `whole`:
+        `Bodies.whole`.
         """
         self._setup = setup
         self._judge = judge
         self._executor = executor
         self._counted = counted
         self._withdraw = withdraw
+        self._find = find
         self._whole = whole
         self._chance = chance
         self._audits = Audits(monotonic)
@@ -232,15 +242,9 @@ class Adapting:
         if self._setup is None or not draft.near or not comparable(answer):
             return
         try:
-            self._fresh.put_nowait(_Fresh(draft.address, draft.near, answer.text))
+            self._fresh.put_nowait(_Fresh(draft.address, draft.near, answer))
         except asyncio.QueueFull:
             self._events["dropped"] += 1
-
-    def answered(self, entry: Entry) -> None:
-        """An entry has another answer, and nobody compares it with others."""
-        if (learner := self._learner(entry.tenant, entry.namespace)) is not None and learner.rivals.of(entry.id):
-            learner.rivals.forget(entry.id)
-            self._changed(entry.tenant, entry.namespace)
 
     async def audited(self, tenant: str, audit_id: str, answer: Answer) -> Heard:
         """Compare the fresh answer of an audit with what was served."""
@@ -273,35 +277,48 @@ class Adapting:
         Returns how many answers were compared with the fresh one.
         """
         address = fresh.address
-        near = [one for one in fresh.near if in_scope(one.entry, address) and one.entry.key != address.key]
-        learner = self._learner(address.tenant, address.namespace)
-        if not near or learner is None:
+        near = [now for one in fresh.near if (now := self._by_now(one)) is not None and _other(now.entry, address)]
+        if self._setup is None or not near or self._learner(address.tenant, address.namespace) is None:
             return 0
+        ladder = self._setup.terms.ladder
         listed = Shortlist(tuple(near), None, whole=True)
         judged = await verdicts(self._judge, address.question.text, listed, self._executor)
-        rungs = [_rung(learner.ladder, pair) for pair in zip(near, judged, strict=True)]
-        best = min(range(len(rungs)), key=rungs.__getitem__)
-        if rungs[best] == len(learner.ladder):
-            return 0
-        entry = near[best].entry
-        same = await self._same(fresh.text, entry)
-        if same is None:
-            return 1
-        ids = [one.entry.id for one in near]
-        beside = [(other, rung) for other, rung in zip(ids, rungs, strict=True) if other != entry.id]
-        learner.missed(rungs[best])
+        pairs = [(one.entry, _rung(ladder, (one, verdict))) for one, verdict in zip(near, judged, strict=True)]
+        close = [pair for pair in sorted(pairs, key=itemgetter(1)) if pair[1] < len(ladder)]
+        said = [await self._same(fresh.answer.text, entry) for entry, _ in close]
+        # It may have left memory, or come back, meanwhile; from here on nothing waits.
+        learner = self._learner(address.tenant, address.namespace)
+        if learner is not None and close:
+            if said[0] is not None:
+                self._learn_nearest(learner, close, same=said[0])
+            self._note_rivals(learner, fresh, zip((entry for entry, _ in close), said, strict=True))
+            self._changed(address.tenant, address.namespace)
+        return len(close)
+
+    def _learn_nearest(self, learner: Learner, close: Sequence[tuple[Entry, int]], *, same: bool) -> None:
+        """`close`: entries and their rungs, best first; `same`: whether the first one's answer and the fresh agree."""
+        (entry, rung), beside = close[0], [(_answered(other), at) for other, at in close[1:]]
+        learner.missed(rung)
         # What is not served for a rival's sake says nothing about what is.
-        if not learner.contested(entry.id, rungs[best], beside):
-            self._note(learner.learn(Label(Source.FREE, entry.id, rungs[best], same)), entry)
+        if not learner.contested(_answered(entry), rung, beside):
+            self._note(learner.learn(Label(Source.FREE, entry.id, rung, same)), entry)
         self._compared(entry, Source.FREE, same=same)
-        learner.rivals.forget(address.entry_id)
-        learner.rivals.note(address.entry_id, entry.id, same=same)
-        others = [one.entry for one, rung in zip(near, rungs, strict=True) if rung < len(learner.ladder)]
-        for other in others:
-            if other is not entry and (agrees := await self._same(fresh.text, other)) is not None:
-                learner.rivals.note(address.entry_id, other.id, same=agrees)
-        self._changed(address.tenant, address.namespace)
-        return len(others)
+
+    def _note_rivals(self, learner: Learner, fresh: _Fresh, said: Iterable[tuple[Entry, bool | None]]) -> None:
+        """Only of answers that are stored by now as they were compared."""
+        address = fresh.address
+        own = self._find(address.tenant, address.namespace, address.entry_id)
+        if own is None or not same_body(own.answer, fresh.answer):
+            return
+        for entry, same in said:
+            now = self._find(entry.tenant, entry.namespace, entry.id)
+            if same is not None and now is not None and same_body(now.answer, entry.answer):
+                learner.rivals.note(_answered(own), _answered(entry), same=same)
+
+    def _by_now(self, one: Candidate) -> Candidate | None:
+        """The same entry as it is stored by now."""
+        entry = self._find(one.entry.tenant, one.entry.namespace, one.entry.id)
+        return None if entry is None else Candidate(entry, one.similarity)
 
     def _learn_audit(self, audit: Audit, *, same: bool) -> None:
         entry = audit.entry
@@ -328,7 +345,7 @@ class Adapting:
         try:
             whole = await self._whole(entry)
             if whole is not None:
-                return await self._setup.comparer.same(fresh, whole.whole_answer.text)
+                return await self._setup.comparer.same(fresh, whole.whole_answer.text, tenant=entry.tenant)
         except AntiphonError:
             pass
         self._events["failed"] += 1
@@ -340,6 +357,15 @@ class Adapting:
     def _changed(self, tenant: str, namespace: str) -> None:
         if self._states is not None:
             self._states.changed((tenant, namespace))
+
+
+def _answered(entry: Entry) -> Answered:
+    return entry.id, digest_of(entry.answer).hex()[:DIGITS]
+
+
+def _other(entry: Entry, address: Address) -> bool:
+    """Whether an entry might be served to a question that is not its own."""
+    return in_scope(entry, address) and entry.key != address.key
 
 
 def _rung(ladder: Ladder, judged: Judged) -> int:

@@ -198,6 +198,7 @@ class Cache:
             background=self._background,
             counted=self.stats.compared,
             withdraw=self._withdraw,
+            find=self.entries.find,
             whole=self.bodies.whole,
             monotonic=outside.clock.monotonic,
             chance=outside.chance,
@@ -341,11 +342,7 @@ class Cache:
         deadline: Deadline,
     ) -> Entry:
         """Store an answer directly; `writer` names an API key. Raises InvalidRequest, Unavailable."""
-        entry = await self._storing.put(
-            tenant, query, policy, answer, durable=durable, writer=writer, deadline=deadline
-        )
-        self.adapting.answered(entry)
-        return entry
+        return await self._storing.put(tenant, query, policy, answer, durable=durable, writer=writer, deadline=deadline)
 
     def carry(self, entry: Entry) -> None:
         """Take over what the cache of another embedder has stored; it is embedded in the background."""

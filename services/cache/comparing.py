@@ -27,7 +27,8 @@ SAME = -1.0
 calls different by mistake blurs a small share of wrong answers more than what it overlooks, and costs a good entry."""
 
 VECTORS = 64
-"""Answers whose vectors are kept, 3 kB each: a fresh one is compared with several, and a popular one with many."""
+"""Answers whose vectors are kept, 3 kB each: a fresh one is compared with several, a popular one with many. By tenant:
+how fast an audit is answered tells nobody what was answered elsewhere."""
 
 ERROR = ComparerError(agreeing=86, agreeing_missed=8, differing=335, differing_missed=80)
 """Out of fold, by question. The pairs are hard ones: one said in other words, and neighbours that differ in a word."""
@@ -95,24 +96,24 @@ class AnswerComparer:
         """`judge` has to be a verifier that is fitted to the embedder."""
         self._embedder = embedder
         self._judge = judge
-        self._vectors: Kept[str, Vector] = Kept(VECTORS)
+        self._vectors: Kept[tuple[str, str], Vector] = Kept(VECTORS)
         self.version = f"{VERSION}/{judge.version}"
         self.error = ERROR
 
-    async def same(self, fresh: str, stored: str) -> bool:
+    async def same(self, fresh: str, stored: str, *, tenant: str) -> bool:
         """See `Comparer`."""
         a, b = plain(fresh), plain(stored)
         if a == b:
             return True
-        cosine = float(await self._vector(a) @ await self._vector(b))
+        cosine = float(await self._vector(tenant, a) @ await self._vector(tenant, b))
         (verdict,) = self._judge.judge(a, [b], [cosine])
         return logit(features(a, b, cosine, verdict)) >= SAME
 
-    async def _vector(self, text: str) -> Vector:
-        vector = self._vectors.take(text)
+    async def _vector(self, tenant: str, text: str) -> Vector:
+        vector = self._vectors.take((tenant, text))
         if vector is None:
             vector, _ = await self._embedder.embed_one(text)
-        self._vectors.keep(text, vector)
+        self._vectors.keep((tenant, text), vector)
         return vector
 
 

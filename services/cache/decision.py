@@ -134,8 +134,8 @@ class Learned(Protocol):
         """What one entry has to reach, at least `bar`; None: it is served to its own question only."""
         ...
 
-    def rivals(self, entry_id: str) -> Set[str]:
-        """The entries whose answers are known to differ from this one's, though their questions are near."""
+    def rivals(self, entry: Entry) -> Set[str]:
+        """The ids of entries whose answers differed from this one's, though their questions are near."""
         ...
 
     def contested(self, best: Judged, beside: Iterable[Judged]) -> bool:
@@ -299,7 +299,7 @@ def rivals(entry: Entry, address: Address, rule: Rule) -> Set[str]:
     """The entries that cast doubt on this one where they are near, too; none for the question it was stored under."""
     if rule.learned is None or entry.key == address.key:
         return frozenset()
-    return rule.learned.rivals(entry.id)
+    return rule.learned.rivals(entry)
 
 
 def contested(best: Judged, near: Iterable[Judged], address: Address, rule: Rule) -> bool:
@@ -307,8 +307,8 @@ def contested(best: Judged, near: Iterable[Judged], address: Address, rule: Rule
     names = rivals(best[0].entry, address, rule)
     if rule.learned is None or not names:
         return False
-    # What was said to be wrong itself says nothing against another.
-    beside = [one for one in near if one[0].entry.id in names and not one[0].entry.withheld(own=False)]
+    # What was said to be wrong itself says nothing against another; what only answered others wrongly does.
+    beside = [one for one in near if one[0].entry.id in names and not one[0].entry.withheld(own=True)]
     return rule.learned.contested(best, beside)
 
 

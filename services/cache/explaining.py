@@ -8,13 +8,11 @@ from enum import StrEnum
 
 from services.cache.adapting import Adapting
 from services.cache.decision import (
-    JUDGED,
     Bar,
     Choice,
     Judge,
     Rule,
     Veto,
-    contested,
     decide,
     judge_exact,
     judge_stale,
@@ -133,11 +131,14 @@ class Explaining:
         if self._readiness.hydrating:
             return replace(plain, bypass_reason=BypassReason.HYDRATING)
         exact = judge_exact(own, address, rule, self._now())
+        semantic: Choice | BypassReason
         try:
             vector = await self._vector(address, deadline)
+            semantic = choice = await self._semantic(address, vector, rule)
             if vector is not None:
-                plain = replace(plain, candidates=await self._candidates(address, vector, rule, limit))
-            semantic = await self._semantic(address, vector, rule)
+                doubted = Veto.CONTESTED in choice.decision.vetoes
+                candidates = await self._candidates(address, vector, rule, limit, doubted=doubted)
+                plain = replace(plain, candidates=candidates)
         except AntiphonError:
             semantic = BypassReason.EMBEDDER_UNAVAILABLE
         except TimeoutError:
@@ -159,20 +160,21 @@ class Explaining:
             return None
         return (await self._embeddings.of(address, within=deadline.remaining() - MARGIN_SECONDS)).vector
 
-    async def _candidates(self, address: Address, vector: Vector, rule: Rule, limit: int) -> tuple[Judged, ...]:
+    async def _candidates(
+        self, address: Address, vector: Vector, rule: Rule, limit: int, *, doubted: bool
+    ) -> tuple[Judged, ...]:
+        """`doubted`: the best one that passes is contested, so no other is served either."""
         bar, now = rule.bar or self._judge.bar, self._now()
         only = () if rule.exact_only is None else (rule.exact_only,)
         listed = []
-        found = await self._searching.look_at(address, vector, max(limit, JUDGED))
-        for candidate, verdict in found[:limit]:
+        for candidate, verdict in await self._searching.look_at(address, vector, limit):
             decision = decide(candidate, verdict, address, rule, bar=bar, now=now)
-            if not decision.vetoes and contested((candidate, verdict), found[:JUDGED], address, rule):
-                decision = replace(decision, vetoes=(Veto.CONTESTED,))
-            decision = replace(decision, vetoes=(*only, *decision.vetoes))
+            vetoes = (Veto.CONTESTED,) if doubted and not decision.vetoes else decision.vetoes
+            decision = replace(decision, vetoes=(*only, *vetoes))
             listed.append(Judged(candidate.entry, decision, verdict.features))
         return tuple(listed)
 
-    async def _semantic(self, address: Address, vector: Vector | None, rule: Rule) -> Choice | BypassReason:
+    async def _semantic(self, address: Address, vector: Vector | None, rule: Rule) -> Choice:
         if rule.bar is None or vector is None:
             return Choice(None, Decision(vetoes=(rule.exact_only or Veto.EXACT_ONLY,)))
         (choice,) = await self._searching.choose([Search(address, vector, rule, rule.bar)])

@@ -34,6 +34,9 @@ NOTED_SIMILARITY = 0.7
 """What is less similar is not looked for, unless the rule would serve it: it is far from every threshold that keeps
 wrong answers out, and the index could leave out hardly any row, which doubles the time of a search."""
 
+FEW = 64
+"""Rivals of one entry that are looked up before a search is made for them, in about a tenth of its time."""
+
 ANY = -1.0
 """No cosine is less."""
 
@@ -74,13 +77,19 @@ class Searching:
         for one, candidates in zip(searches, found, strict=True):
             listed = shortlist(candidates, one.address, one.rule, one.bar, now)
             choice = await self._chosen(one, listed, now, until) if listed.candidates else NOTHING
-            choices.append(NOTHING if _doubtful(one, choice) else choice)  # then it matters what else is near
+            choices.append(NOTHING if self._doubtful(one, choice) else choice)  # then it matters what else is near
         left = [place for place, choice in enumerate(choices) if choice.entry is None]
         if left:
             among = await self._among([searches[place] for place in left], until)
             for place, choice in zip(left, among, strict=True):
                 choices[place] = choice
-        return choices
+        # What was deleted or replaced while long texts of another question, or of rivals, were judged is not served.
+        return [
+            choice
+            if choice.entry is None or self._entries.current(choice.entry)
+            else Choice(None, Decision(threshold=one.bar.cosine, score_threshold=one.bar.score))
+            for one, choice in zip(searches, choices, strict=True)
+        ]
 
     async def _among(self, searches: Sequence[Search], until: float | None) -> list[Choice]:
         """As `choose`, among all that are similar; a miss tells what was."""
@@ -101,8 +110,10 @@ class Searching:
         choices: list[Choice] = []
         for place, one in enumerate(searches):
             choice = await self._chosen(one, *listed[place], until)
-            if _doubtful(one, choice):
-                choice = await self._unless_contested(one, choice, near[place], until)
+            if self._doubtful(one, choice):
+                # What is judged may begin where the nearest, which may not be served, end.
+                beside = (*near[place], *listed[place][0].candidates)
+                choice = await self._unless_contested(one, choice, beside, until)
             choices.append(choice if choice.entry is not None else replace(choice, near=tuple(near[place])))
         return choices
 
@@ -110,11 +121,22 @@ class Searching:
         self, one: Search, choice: Choice, near: Sequence[Candidate], until: float | None
     ) -> Choice:
         """The choice, unless a rival of the chosen entry is near enough, too; then neither is served."""
-        beside = tuple(candidate for candidate in near if in_scope(candidate.entry, one.address))
+        names = rivals(choice.entry, one.address, one.rule) if choice.entry is not None else ()
+        there = [other for other in near if other.entry.id in names and in_scope(other.entry, one.address)]
+        beside = tuple({other.entry.id: other for other in there}.values())
         judged = await self._judged(one.address, Shortlist(beside, None, whole=True), until)
-        if choice.best is None or not contested(choice.best, zip(beside, judged, strict=True), one.address, one.rule):
+        still = [pair for pair in zip(beside, judged, strict=True) if self._entries.current(pair[0].entry)]
+        if choice.best is None or not contested(choice.best, still, one.address, one.rule):
             return choice
         return Choice(None, replace(choice.decision, vetoes=(Veto.CONTESTED,)))
+
+    def _doubtful(self, one: Search, choice: Choice) -> bool:
+        """Whether the chosen entry has rivals that are still there, or so many that to look costs as much."""
+        if choice.entry is None:
+            return False
+        tenant, namespace = one.address.tenant, one.address.namespace
+        names = rivals(choice.entry, one.address, one.rule)
+        return len(names) > FEW or any(self._entries.find(tenant, namespace, name) is not None for name in names)
 
     async def _chosen(self, one: Search, listed: Shortlist, now: float, until: float | None) -> Choice:
         if not listed.candidates and listed.nearest is None and self._entries.rows(one.address):
@@ -137,8 +159,3 @@ class Searching:
 
     async def _judged(self, address: Address, listed: Shortlist, until: float | None = None) -> list[Verdict]:
         return await self._verdicts.of(address.question.text, listed, until=until)
-
-
-def _doubtful(one: Search, choice: Choice) -> bool:
-    """Whether the chosen entry has rivals."""
-    return choice.entry is not None and bool(rivals(choice.entry, one.address, one.rule))

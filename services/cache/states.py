@@ -32,7 +32,10 @@ ROUNDS = 12
 and sending it costs as much as a lookup, and how many hits a rung had of late is soon counted again."""
 
 TOGETHER = 16
-"""States that are put into words, or sent, at once: about 2 ms, and at most half a megabyte."""
+"""States that are put into words, or sent, at once: about 2 ms, and about half a megabyte."""
+
+RIVALS_TOGETHER = 2_000
+"""Pairs of rivals after which no further state is taken: a namespace may have so many, a quarter of a megabyte."""
 
 WAITING = 256
 """States of namespaces that left memory and wait for the store; the oldest are given up first."""
@@ -61,6 +64,8 @@ class States:
         self._counted: dict[Key, None] = {}
         """Those that have only served hits since they were written."""
         self._gone: OrderedDict[Key, dict[str, Any]] = OrderedDict()
+        self._writing: dict[Key, dict[str, Any]] = {}
+        """On their way to the store, which may not have them yet."""
         self._loading: dict[Key, asyncio.Task[None]] = {}
         self._not_before = 0.0
         self._failing = False
@@ -103,16 +108,18 @@ class States:
                 self._dirty |= self._counted
                 self._counted.clear()
             while self._gone or self._dirty:
-                batch = self._next_batch()
+                batch = self._writing = self._next_batch()
                 try:
                     await self._store.save_learned([LearnedState(*key, state) for key, state in batch.items()])
                 except AntiphonError as error:
                     self._not_saved(batch, error)
                     return
+                finally:
+                    self._writing = {}
                 self._failing = False
 
     async def _load(self, key: Key) -> None:
-        state: object = self._gone.get(key)
+        state: object = self._gone.get(key) or self._writing.get(key)
         if state is None:
             try:
                 state = await self._store.load_learned(*key)
@@ -123,13 +130,21 @@ class States:
             self.spaces.open(key, state)
 
     def _next_batch(self) -> dict[Key, dict[str, Any]]:
-        batch = {key: self._gone.pop(key) for key in list(self._gone)[:TOGETHER]}
-        known = dict(self.spaces.items())
-        for key in list(self._dirty)[: TOGETHER - len(batch)]:
-            del self._dirty[key]
-            self._counted.pop(key, None)
-            if key in known:
-                batch[key] = self.spaces.state(known[key])
+        batch: dict[Key, dict[str, Any]] = {}
+        known, pairs = dict(self.spaces.items()), 0
+        for key in [*self._gone, *self._dirty][:TOGETHER]:
+            if pairs >= RIVALS_TOGETHER:
+                break
+            if key in self._gone:
+                state = self._gone.pop(key)
+            else:
+                self._dirty.pop(key, None)
+                self._counted.pop(key, None)
+                if key not in known:
+                    continue
+                state = self.spaces.state(known[key])
+            batch[key] = state
+            pairs += len(state["rivals"])
         return batch
 
     def _not_saved(self, batch: dict[Key, dict[str, Any]], error: AntiphonError) -> None:

@@ -58,8 +58,8 @@ class Comparer(Protocol):
         """How it did where the truth is known."""
         ...
 
-    async def same(self, fresh: str, stored: str) -> bool:
-        """Whether one may stand for the other. Raises AntiphonError if it cannot tell now."""
+    async def same(self, fresh: str, stored: str, *, tenant: str) -> bool:
+        """Whether one may stand for the other; both are this tenant's. Raises AntiphonError if it cannot tell now."""
         ...
 
 

@@ -13,7 +13,7 @@ from services.cache.learning.entry_evidence import EntryEvidence
 from services.cache.learning.labels import RELIABILITY, ComparerError, Label, Source
 from services.cache.learning.ladder import Ladder
 from services.cache.learning.posterior import Belief, model_of
-from services.cache.learning.rivals import Rivals
+from services.cache.learning.rivals import Answered, Rivals
 
 CAUTION = 0.7
 """Standard deviations of the belief that are added before a rung counts as good enough. Chosen on streams that the
@@ -111,14 +111,13 @@ class Learner:
                 return rung
         return -1
 
-    def contested(self, entry: str, rung: int, beside: Iterable[tuple[str, int]]) -> bool:
+    def contested(self, entry: Answered, rung: int, beside: Iterable[tuple[Answered, int]]) -> bool:
         """Whether a question whose candidate at `rung` is this entry has a rival of it among its other candidates.
 
-        `beside`: their ids and rungs. A rival that is much further away than the entry says nothing.
+        `beside`: they and their rungs. A rival that is much further away than the entry says nothing.
         """
-        rivals = self.rivals.of(entry)
         far = max(self.ladder.rivalry, rung)
-        return bool(rivals) and any(other in rivals and at <= far for other, at in beside)
+        return any(at <= far and self.rivals.apart(entry, other) for other, at in beside)
 
     def served(self, rung: int) -> None:
         """Count a hit."""

@@ -17,7 +17,7 @@ Key = tuple[str, str]
 """Tenant and namespace."""
 
 MOST = 2_048
-"""Learners in memory, some 20 kB each, 100 kB more where many entries were judged and up to 1 MB with many rivals. A
+"""Learners in memory, some 20 kB each, 100 kB more where many entries were judged and up to 1.3 MB with many rivals. A
 namespace that comes back is read from the store."""
 
 POOLED = 8

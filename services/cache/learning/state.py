@@ -37,7 +37,7 @@ def dumped(learner: Learner, comparer: str) -> dict[str, Any]:
         "met": list(learner.met),
         "hits": list(learner.hits),
         "entries": [list(entry) for entry in learner.entries],
-        "rivals": [list(pair) for pair in learner.rivals],
+        "rivals": [[*one, *other] for one, other in learner.rivals],
         "drift": [learner.drift.total, learner.drift.seen, learner.drift.alarms],
         "held": learner.held,
     }
@@ -88,10 +88,10 @@ def _restore_rivals(state: Mapping[Any, Any], learner: Learner) -> None:
     pairs = _list(state.get("rivals", []))
     if len(pairs) > rivals.KEPT:
         raise StateRefused("too many rivals")
-    for one, other in (_list(row, 2) for row in pairs):
-        if not isinstance(one, str) or not isinstance(other, str):
-            raise StateRefused("an entry's id is text")
-        learner.rivals.note(one, other, same=False)
+    for one, its, other, others in (_list(row, 4) for row in pairs):
+        if not all(isinstance(part, str) for part in (one, its, other, others)):
+            raise StateRefused("an entry's id and its answer's digest are text")
+        learner.rivals.note((one, its), (other, others), same=False)
 
 
 def _list(value: object, length: int | None = None) -> list[Any]:

@@ -44,11 +44,11 @@ async def test_it_compares_texts_by_itself() -> None:
     embedder = await asyncio.to_thread(create_batcher, EmbeddingSettings())
     try:
         comparer = AnswerComparer(embedder, judge())
-        assert await comparer.same("**Canberra**", "Canberra")
-        assert await comparer.same("The capital of Australia is Canberra.", "It is Canberra.")
-        assert not await comparer.same("The capital of Australia is Canberra.", "Mix flour, eggs and milk.")
-        assert not await comparer.same("Yes, for 14 days.", "No, this ticket cannot be cancelled.")
-        assert await comparer.same("x" * 100_000, "x" * 100_000)
+        assert await comparer.same("**Canberra**", "Canberra", tenant="a")
+        assert await comparer.same("The capital of Australia is Canberra.", "It is Canberra.", tenant="a")
+        assert not await comparer.same("The capital of Australia is Canberra.", "Mix flour, eggs and milk.", tenant="a")
+        assert not await comparer.same("Yes, for 14 days.", "No, this ticket cannot be cancelled.", tenant="a")
+        assert await comparer.same("x" * 100_000, "x" * 100_000, tenant="a")
     finally:
         await embedder.aclose()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.cache.learning.labels import Label, Source
 from services.cache.learning.ladder import Ladder
 from services.cache.learning.learner import Learner
+from services.cache.learning.rivals import Answered
 from tests.quality.eval_online.vcache import Vcache
 from tests.quality.eval_online.world import Found, Shelf, Stream, World
 
@@ -96,6 +98,8 @@ class Learning:
     def __init__(self, learner: Learner) -> None:
         self.learner = learner
         self.alarmed = False
+        self._answers: Counter[int] = Counter()
+        """By place: how many answers were stored there."""
 
     @property
     def level(self) -> int:
@@ -121,18 +125,21 @@ class Learning:
         if not self._contested(found, rungs, at):
             learned = self.learner.learn(Label(Source.FREE, str(found.places[at]), rungs[at], said[at]))
             self.alarmed |= learned.alarm
-        self.learner.rivals.forget(str(place))
+        self._answers[place] += 1
         for other, rung, same in zip(found.places, rungs, said, strict=True):
             if rung < len(self.learner.ladder):
-                self.learner.rivals.note(str(place), str(other), same=same)
+                self.learner.rivals.note(self._answered(place), self._answered(other), same=same)
         return True
 
     def _rungs(self, found: Found) -> list[int]:
         return [self.learner.ladder.of(*pair) for pair in zip(found.scores, found.cosines, strict=True)]
 
     def _contested(self, found: Found, rungs: list[int], at: int) -> bool:
-        beside = [(str(other), rung) for other, rung in zip(found.places, rungs, strict=True)]
-        return self.learner.contested(str(found.places[at]), rungs[at], beside)
+        beside = [(self._answered(other), rung) for other, rung in zip(found.places, rungs, strict=True)]
+        return self.learner.contested(self._answered(found.places[at]), rungs[at], beside)
+
+    def _answered(self, place: int) -> Answered:
+        return str(place), str(self._answers[place])
 
     def served(self, place: int, found: Found, at: int, shelf: Shelf, world: World) -> bool:
         """See `Player`."""

@@ -11,8 +11,8 @@ import pytest
 
 from services.cache.decision import Bar, Verdict, rule_for
 from services.cache.judges import INLINE_CHARACTERS, GuardedJudge, VerifiedJudge
-from services.cache.values import Mode, Outcome, Policy
-from tests.unit.cache.cache_parts import Bench, Trusting, benched
+from services.cache.values import Asked, Mode, Outcome, Policy
+from tests.unit.cache.cache_parts import Bench, Trusting, ask, benched
 
 ASKED = "How do I reset my password?"
 REWORDED = "How can I reset my password?"
@@ -147,6 +147,24 @@ async def test_what_is_deleted_while_long_texts_are_compared_is_not_served() -> 
 
         judge.judge = judging  # type: ignore[method-assign]
         assert (await bench.look(ASKED, ONLY)).entry.answer.text == "second"
+
+
+async def test_what_is_deleted_while_another_question_of_a_batch_is_compared_is_not_served() -> None:
+    judge = Scripted(first=1.0, second=1.0)
+    async with benched(judge=judge) as bench:
+        await stored(bench, ("first", 0.9))
+        await stored(bench, ("second " * INLINE_CHARACTERS, 0.9), to="another question")
+        first = next(iter(bench.cache.entries.bucket("default", "default").entries.values()))
+
+        def judging(question: str, cached: Sequence[str], cosines: Sequence[float]) -> list[Verdict]:
+            if question == "another question":
+                bench.cache.entries.remove(first)
+            return Scripted.judge(judge, question, cached, cosines)
+
+        judge.judge = judging  # type: ignore[method-assign]
+        asked = [Asked(ask(text), ONLY, "") for text in (ASKED, "another question")]
+        outcomes = [result.outcome for result in await bench.look_many(asked)]
+        assert outcomes == [Outcome.MISS, Outcome.SEMANTIC]
 
 
 # --- the shipped verifier ---------------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ class Literal:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def same(self, fresh: str, stored: str) -> bool:
+    async def same(self, fresh: str, stored: str, *, tenant: str) -> bool:
         self.asked.append((fresh, stored))
         await self.gate.wait()
         if self.down:

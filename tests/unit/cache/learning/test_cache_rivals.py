@@ -158,21 +158,34 @@ def learner() -> Learner:
 
 def test_a_rival_counts_up_to_a_rung_or_as_far_as_the_entry_itself() -> None:
     one = learner()
-    one.rivals.note("a", "b", same=False)
+    a, b, c = ("a", "1"), ("b", "1"), ("c", "1")
+    one.rivals.note(a, b, same=False)
     near = LADDER.rivalry
-    assert one.contested("a", 0, [("b", near)])
-    assert one.contested("b", 0, [("c", 0), ("a", near)])
-    assert not one.contested("a", 0, [("b", near + 1), ("c", 0)])
-    assert one.contested("a", near + 1, [("b", near + 1)])
+    assert one.contested(a, 0, [(b, near)])
+    assert one.contested(b, 0, [(c, 0), (a, near)])
+    assert not one.contested(a, 0, [(b, near + 1), (c, 0)])
+    assert one.contested(a, near + 1, [(b, near + 1)])
+
+
+def test_another_answer_of_either_is_no_rival() -> None:
+    one = learner()
+    one.rivals.note(("a", "1"), ("b", "1"), same=False)
+    assert not one.contested(("a", "2"), 0, [(("b", "1"), 0)])
+    assert not one.contested(("a", "1"), 0, [(("b", "2"), 0)])
+    one.rivals.note(("b", "2"), ("c", "1"), same=False)
+    assert not one.contested(("a", "1"), 0, [(("b", "1"), 0)]), "b has another answer now"
+    assert one.contested(("c", "1"), 0, [(("b", "2"), 0)])
 
 
 @pytest.mark.parametrize(
     "pairs",
     [
         [["a"]],
-        [["a", 1]],
-        "ab",
-        [[f"{n}", "b"] for n in range(rivals.KEPT + 1)],
+        [["a", "b"]],
+        [["a", "1", "b", 1]],
+        [["a", "1", 1, "b"]],
+        "abcd",
+        [[f"{n}", "1", "b", "1"] for n in range(rivals.KEPT + 1)],
     ],
 )
 def test_a_state_with_wrong_rivals_is_refused(pairs: object) -> None:
@@ -186,10 +199,10 @@ def test_a_state_from_before_rivals_were_noted_is_as_good_as_ever() -> None:
     one = learner()
     restore(state, one, "c")
     assert len(one.rivals) == 0
-    one.rivals.note("a", "b", same=False)
+    one.rivals.note(("a", "1"), ("b", "2"), same=False)
     two = learner()
     restore(json.loads(json.dumps(dumped(one, "c"))), two, "c")
-    assert list(two.rivals) == [("a", "b")]
+    assert list(two.rivals) == [(("a", "1"), ("b", "2"))]
 
 
 def test_pairs_are_kept_like_in_a_plain_list_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,20 +210,26 @@ def test_pairs_are_kept_like_in_a_plain_list_and_bounded(monkeypatch: pytest.Mon
     dice = random.Random(3)
     known = Rivals()
     plain: list[tuple[str, ...]] = []
+    answers = dict.fromkeys((f"e{number}" for number in range(8)), 0)
+
+    def now(name: str) -> tuple[str, str]:
+        return name, str(answers[name])
+
     for _ in range(5_000):
         one, other = (f"e{dice.randrange(8)}" for _ in range(2))
-        match dice.randrange(10):
-            case 0:
-                known.forget(one)
-                plain = [pair for pair in plain if one not in pair]
-            case number:
-                same = number < 4
-                known.note(one, other, same=same)
-                pair = tuple(sorted((one, other)))
-                if one != other:
-                    plain = [each for each in plain if each != pair] + ([] if same else [pair])
-                    plain = plain[-12:]
-        assert list(known) == plain
+        if one == other:
+            continue
+        if anew := dice.randrange(10) == 0:
+            answers[one] += 1
+            assert not known.of(now(one))
+            plain = [pair for pair in plain if one not in pair]
+        same = dice.randrange(10) < 3
+        known.note(now(one), now(other), same=same)
+        pair = tuple(sorted((one, other)))
+        plain = [each for each in plain if each != pair] + ([] if same else [pair])
+        plain = plain[-12:]
+        assert list(known) == [tuple(map(now, pair)) for pair in plain], anew
         assert len(known) == len(plain)
         for entry in (one, other):
-            assert known.of(entry) == {each for pair in plain for each in pair if entry in pair and each != entry}
+            assert known.of(now(entry)) == {each for pair in plain for each in pair if entry in pair and each != entry}
+            assert (entry in known) == any(entry in pair for pair in plain)

@@ -326,7 +326,7 @@ def test_a_preset_gives_the_start_and_the_promise(preset: str) -> None:
     class Comparing:
         version, error = "c-1", ERROR
 
-        async def same(self, fresh: str, stored: str) -> bool:
+        async def same(self, fresh: str, stored: str, *, tenant: str) -> bool:
             raise NotImplementedError
 
     terms = terms_of(PRESETS, RATES, preset, loosens=False, comparer=Comparing())
