@@ -104,6 +104,7 @@ class States:
     async def save(self, *, hits: bool = True) -> None:
         """Write what changed, and with `hits` what was only counted; what the store does not take waits."""
         async with self._saving:
+            self.spaces.trim()
             if hits:
                 self._dirty |= self._counted
                 self._counted.clear()

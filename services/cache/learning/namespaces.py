@@ -20,6 +20,9 @@ MOST = 2_048
 """Learners in memory, some 20 kB each, 100 kB more where many entries were judged and up to 1.3 MB with many rivals. A
 namespace that comes back is read from the store."""
 
+MOST_RIVALS = 100_000
+"""Pairs of rivals in memory, some 60 MB, of all namespaces together."""
+
 POOLED = 8
 """A pool holds for a new namespace for each so many that it was made of: making it reads all of them."""
 
@@ -105,6 +108,16 @@ class Namespaces:
             oldest = next(iter(self._learners))
             self._evicted(oldest, self._learners.pop(oldest))
         return learner
+
+    def trim(self) -> None:
+        """Let go of those with rivals that were used longest ago, while all together have too many."""
+        pairs = sum(len(learner.rivals) for learner in self._learners.values())
+        for key, learner in self.items():
+            if pairs <= MOST_RIVALS:
+                return
+            if len(learner.rivals):
+                pairs -= len(learner.rivals)
+                self._evicted(key, self._learners.pop(key))
 
     def state(self, learner: Learner) -> dict[str, Any]:
         """What the store is to keep of a learner."""

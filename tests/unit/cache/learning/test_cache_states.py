@@ -6,7 +6,9 @@ import asyncio
 import json
 from collections.abc import Sequence
 
-from services.cache.learning import rivals
+import pytest
+
+from services.cache.learning import namespaces, rivals
 from services.cache.ports import LearnedState
 from services.cache.states import RIVALS_TOGETHER, TOGETHER
 from tests.unit.cache.cache_parts import TENANT, Bench
@@ -68,3 +70,24 @@ async def test_what_is_being_written_is_known_to_a_namespace_that_comes_back() -
         assert len(learner.rivals) == 3
         shelf.slow.set()
         await saving
+
+
+async def test_namespaces_with_rivals_leave_memory_while_all_together_have_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(namespaces, "MOST_RIVALS", 25)
+    shelf = Shelf()
+    async with learning(shelf) as bench:
+        adapting = bench.cache.adapting
+        for name, pairs in (("first", 10), ("none", 0), ("second", 10), ("third", 10)):
+            await opened(bench, name, pairs)
+        await adapting.save()
+        assert [bool(adapting.learners(TENANT, name)) for name in ("first", "none", "second", "third")] == [
+            False,
+            True,
+            True,
+            True,
+        ]
+        await adapting.prepare(TENANT, "first")
+        (back,) = adapting.learners(TENANT, "first")
+        assert len(back.rivals) == 10, "it was written before it went"
