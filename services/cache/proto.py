@@ -29,6 +29,7 @@ from services.cache.values import (
     Query,
 )
 from services.llm.proto import (
+    LARGEST,
     fill_answer,
     fill_cost,
     fill_microseconds,
@@ -40,8 +41,8 @@ from services.llm.proto import (
     read_options,
     read_tools,
     write_answer,
-    write_cost,
     write_timestamp,
+    write_total,
     write_usage,
 )
 from services.llm.values import Answer, Usage
@@ -264,6 +265,7 @@ def write_wait(
 def write_report(report: Report) -> pb.GetStatsResponse:
     """Statistics."""
     tally = report.tally
+    usage_saved, cost_saved = write_total(tally.usage_saved, tally.cost_saved)
     return pb.GetStatsResponse(
         entries_total=report.entries_total,
         entries_valid=report.entries_valid,
@@ -284,8 +286,8 @@ def write_report(report: Report) -> pb.GetStatsResponse:
             fills_shared=tally.fills_shared,
         ),
         vetoes=dict(tally.vetoes),
-        usage_saved=write_usage(tally.usage_saved),
-        cost_saved=write_cost(tally.cost_saved),
+        usage_saved=usage_saved,
+        cost_saved=cost_saved,
         store_healthy=report.store_healthy,
         embedder=report.embedder,
         start_time=write_timestamp(tally.since),
@@ -308,7 +310,7 @@ def write_report(report: Report) -> pb.GetStatsResponse:
                 hits=hour.hits,
                 misses=hour.misses,
                 bypasses=hour.bypasses,
-                cost_saved_nano_usd=hour.nano_usd,
+                cost_saved_nano_usd=min(hour.nano_usd, LARGEST),
             )
             for hour in report.hours
         ],

@@ -47,6 +47,15 @@ MAX_PIECES = 4_096
 MAX_VALUES = 8_192
 """Values in the JSON objects of one field, nested ones too; the same."""
 
+MOST_TOKENS = 10**9
+"""Of any kind in one call; no model takes as many."""
+
+MOST_NANO_USD = 10**15
+"""Of one call: a million US dollars."""
+
+LARGEST = 2**63 - 1
+"""Of an int64."""
+
 _BLANK = re.compile(
     r"[\s\x00-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u202a-\u202e"
     r"\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
@@ -273,20 +282,20 @@ def read_options(options: llm_pb2.GenerationOptions, path: str = "options") -> G
 
 
 def read_usage(usage: llm_pb2.Usage) -> Usage:
-    """Read a usage report; negative counts become zero, because no model consumes less than nothing."""
+    """Read a usage report; counts that no call can have become the nearest ones: 0, or `MOST_TOKENS`."""
     return Usage(
-        input=max(usage.input_tokens, 0),
-        cached_input=max(usage.cached_input_tokens, 0),
-        cache_write_input=max(usage.cache_write_input_tokens, 0),
-        output=max(usage.output_tokens, 0),
-        reasoning=max(usage.reasoning_tokens, 0),
+        input=min(max(usage.input_tokens, 0), MOST_TOKENS),
+        cached_input=min(max(usage.cached_input_tokens, 0), MOST_TOKENS),
+        cache_write_input=min(max(usage.cache_write_input_tokens, 0), MOST_TOKENS),
+        output=min(max(usage.output_tokens, 0), MOST_TOKENS),
+        reasoning=min(max(usage.reasoning_tokens, 0), MOST_TOKENS),
         estimated=usage.estimated,
     )
 
 
 def read_cost(cost: llm_pb2.Cost) -> Cost:
-    """Read a cost."""
-    return Cost(max(cost.nano_usd, 0), cost.price_version)
+    """Read a cost, between 0 and `MOST_NANO_USD`."""
+    return Cost(min(max(cost.nano_usd, 0), MOST_NANO_USD), cost.price_version)
 
 
 def read_answer(answer: llm_pb2.Answer, path: str = "answer") -> Answer:
@@ -322,6 +331,19 @@ def write_usage(usage: Usage) -> llm_pb2.Usage:
     message = llm_pb2.Usage()
     fill_usage(message, usage)
     return message
+
+
+def write_total(usage: Usage, cost: Cost) -> tuple[llm_pb2.Usage, llm_pb2.Cost]:
+    """Write what many calls took together; what is beyond the largest number of a message is that."""
+    total = Usage(
+        input=min(usage.input, LARGEST),
+        cached_input=min(usage.cached_input, LARGEST),
+        cache_write_input=min(usage.cache_write_input, LARGEST),
+        output=min(usage.output, LARGEST),
+        reasoning=min(usage.reasoning, LARGEST),
+        estimated=usage.estimated,
+    )
+    return write_usage(total), write_cost(Cost(min(cost.nano_usd, LARGEST), cost.price_version))
 
 
 def fill_usage(message: llm_pb2.Usage, usage: Usage) -> None:

@@ -19,6 +19,7 @@ from services.cache.proto import write_report
 from services.cache.room import Capacity
 from services.cache.stats import Stats
 from services.cache.values import BypassReason, LookupResult, Mode, Outcome, Policy, Vector
+from services.llm.values import Cost, Usage
 from tests.unit.cache.cache_parts import TENANT, Bench, answer, ask, benched
 
 OTHER = "other"
@@ -243,3 +244,13 @@ def _bucket(value: float) -> int:
 
 def _filled(counts: object) -> dict[int, int]:
     return {number: count for number, count in enumerate(counts) if count}  # type: ignore[arg-type,var-annotated]
+
+
+async def test_what_was_saved_is_told_however_much_it_is() -> None:
+    dear = answer(usage=Usage(input=2**63 - 1, output=2**63 - 1), cost=Cost(2**63 - 1, "p1"))
+    async with benched() as bench:
+        await bench.cache.put(TENANT, ask("dear"), Policy(), dear, durable=False, deadline=bench.deadline())
+        for _ in range(3):
+            assert (await bench.look("dear")).outcome is Outcome.EXACT
+        told = write_report(await bench.cache.report(TENANT, None))
+        assert (told.usage_saved.input_tokens, told.cost_saved.nano_usd) == (2**63 - 1, 2**63 - 1)

@@ -71,8 +71,8 @@ def test_whole_numbers_of_a_struct_are_integers() -> None:
         upstream=TEXT,
         tool_calls=st.lists(st.builds(ToolCall, TEXT, TEXT, TEXT), max_size=2).map(tuple),
         refusal=TEXT,
-        usage=st.builds(Usage, COUNT, COUNT, COUNT, COUNT, COUNT, st.booleans()),
-        cost=st.builds(Cost, COUNT, TEXT),
+        usage=st.builds(Usage, *[st.integers(0, proto.MOST_TOKENS)] * 5, st.booleans()),
+        cost=st.builds(Cost, st.integers(0, proto.MOST_NANO_USD), TEXT),
         created_at=st.integers(0, 2**31 * 10**6).map(lambda us: us / 1e6),
     )
 )
@@ -243,3 +243,15 @@ def test_all_tools_together_have_so_many_values() -> None:
     assert proto.read_tools(tools[:1])
     with pytest.raises(InvalidRequest, match="tools: at most 8192 values in all"):
         proto.read_tools(tools)
+
+
+@pytest.mark.parametrize(("said", "read"), [(-1, 0), (0, 0), (7, 7), (2**63 - 1, proto.MOST_TOKENS)])
+def test_counts_that_no_call_can_have_become_the_nearest_ones(said: int, read: int) -> None:
+    names = ("input_tokens", "cached_input_tokens", "cache_write_input_tokens", "output_tokens", "reasoning_tokens")
+    usage = proto.read_usage(llm_pb2.Usage(**dict.fromkeys(names, said)))
+    assert usage == Usage(*[read] * 5)
+
+
+@pytest.mark.parametrize(("said", "read"), [(-1, 0), (7, 7), (2**63 - 1, proto.MOST_NANO_USD)])
+def test_so_do_costs(said: int, read: int) -> None:
+    assert proto.read_cost(llm_pb2.Cost(nano_usd=said, price_version="p")) == Cost(read, "p")
