@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from services.cache.comparing import SAME, WEIGHTS, features, logit, plain
+from services.cache.comparing import SAME, WEIGHTS, contradicts, features, logit, plain
 from services.cache.judges import VerifiedJudge
 from services.cache.learning.labels import ComparerError
 from services.embedding import create_batcher
@@ -32,6 +32,8 @@ class Pair:
     agree: bool
     of: dict[str, float]
     """Features."""
+    opposed: bool
+    """Whether they contradict each other, whatever the weights say."""
 
 
 def judge() -> VerifiedJudge:
@@ -66,7 +68,8 @@ async def pairs() -> list[Pair]:
         a, b = map(plain, both)
         cosine = float(vectors[a] @ vectors[b])
         (verdict,) = verifier.judge(a, [b], [cosine])
-        made.append(Pair(group, agree, features(a, b, cosine, verdict)))
+        of = features(a, b, cosine, verdict)
+        made.append(Pair(group, agree, of, contradicts(a, b, of)))
     return made
 
 
@@ -92,7 +95,8 @@ def out_of_fold(known: list[Pair]) -> ComparerError:
         weights = fitted([pair for pair in known if pair.group % FOLDS != fold])
         for pair in known:
             if pair.group % FOLDS == fold:
-                error = error.counted(agree=pair.agree, said_same=logit(pair.of, weights) >= SAME)
+                same = not pair.opposed and logit(pair.of, weights) >= SAME
+                error = error.counted(agree=pair.agree, said_same=same)
     return error
 
 
