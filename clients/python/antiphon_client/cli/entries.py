@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import click
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -18,7 +19,11 @@ from antiphon_client.cli.targets import CACHE
 
 PAGE = 1_000
 ID_WIDTH = 36
-MIN_PROMPT = 20
+NAMES = ("namespace", "by", "model")
+SPAN_WIDTH = 7
+"""Of a time such as `23.5 h`."""
+LEAST_WIDTH = 4
+"""Of a column that gives way."""
 MOST_PROMPT = 80
 """Characters of a question in the table."""
 
@@ -53,25 +58,31 @@ def entries(
             for entry in found:
                 click.echo(json_line(as_json(entry)))
             return
-        console().print(view(found, now=time.time()))
+        if not found:
+            click.echo("nothing is stored that fits", err=True)
+            return
+        out = console()
+        out.print(view(found, now=time.time(), width=out.width))
         if request.page_token:
             click.echo(f"the first {len(found):,}; --limit shows more", err=True)
 
     run(body, CACHE, role=OPERATOR)
 
 
-def view(found: list[cache_pb2.Entry], *, now: float) -> Table:
-    """Lay entries out for a person."""
+def view(found: list[cache_pb2.Entry], *, now: float, width: int) -> Table:
+    """Lay entries out for a person, in lines of `width` characters."""
     laid_out = Table(box=None, pad_edge=False, header_style="dim")
+    rows = [(entry.namespace, f"{entry.source} {entry.writer}".rstrip(), entry.model) for entry in found]
+    cells = [[escaped(cell) for cell in row] for row in rows]
+    for name, most in zip(NAMES, _widths(cells, width), strict=True):
+        laid_out.add_column(name, no_wrap=True, overflow="ellipsis", width=most)
+    for name in ("age", "left"):
+        laid_out.add_column(name, no_wrap=True, min_width=SPAN_WIDTH)
     # An id is copied from here, and what is asked is what entries are told apart by: neither gives way to the others.
-    laid_out.add_column("entry", no_wrap=True, min_width=ID_WIDTH)
-    for name in ("namespace", "by", "model", "age", "left"):
-        laid_out.add_column(name, no_wrap=True, overflow="ellipsis")
-    laid_out.add_column("question", overflow="fold", min_width=MIN_PROMPT)
-    for entry in found:
-        by = f"{entry.source} {entry.writer}".rstrip()
+    laid_out.add_column("question and entry", overflow="fold", min_width=ID_WIDTH)
+    for entry, row in zip(found, cells, strict=True):
         laid_out.add_row(
-            *(Text(escaped(cell)) for cell in (entry.entry_id, entry.namespace, by, entry.model)),
+            *map(Text, row),
             seconds(max(now - entry.create_time.ToMicroseconds() / 1e6, 0.0)),
             seconds(max(entry.expire_time.ToMicroseconds() / 1e6 - now, 0.0)),
             _about(entry),
@@ -79,10 +90,20 @@ def view(found: list[cache_pb2.Entry], *, now: float) -> Table:
     return laid_out
 
 
+def _widths(rows: list[list[str]], width: int) -> list[int]:
+    """Of the first columns: what they need, or less where the line is too short; the widest gives way first."""
+    wanted = [max(map(cell_len, column)) for column in zip(NAMES, *rows, strict=True)]
+    room = width - ID_WIDTH - 2 * SPAN_WIDTH - 2 * (len(NAMES) + 3)
+    while sum(wanted) > room and max(wanted) > LEAST_WIDTH:
+        wanted[wanted.index(max(wanted))] -= 1
+    return wanted
+
+
 def _about(entry: cache_pb2.Entry) -> Text:
     line = " ".join(entry.prompt.split())
     tags = f" [{', '.join(entry.tags)}]" if entry.tags else ""
     about = Text(escaped((line if len(line) <= MOST_PROMPT else f"{line[: MOST_PROMPT - 1]}…") + tags))
+    about.append(f"\n{escaped(entry.entry_id)}", style="dim")
     if entry.HasField("quarantine"):
         about.append(f"\n{held(entry.quarantine)}", style="yellow")
     if entry.feedback:

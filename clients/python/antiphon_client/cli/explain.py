@@ -92,10 +92,7 @@ def _rows(response: cache_pb2.ExplainResponse) -> list[Row]:
         rows.append(("not served", ", ".join(decision.veto_reasons)))
     if response.HasField("quarantine"):
         rows.append(("its own", quarantined(response.quarantine)))
-    if response.HasField("threshold"):
-        asked = f"cosine {response.threshold:.3f}"
-        if response.HasField("score_threshold"):
-            asked += f", score {response.score_threshold:.3f}"
+    if asked := _asked(response):
         rows.append(("asks for", asked))
     return [
         *rows,
@@ -103,6 +100,14 @@ def _rows(response: cache_pb2.ExplainResponse) -> list[Row]:
         ("scope", f"{scope.namespace}, model {scope.model}, {scope.embedder} ({scope.hash})"),
         ("in scope", f"{scope.comparable_entries:,} comparable"),
     ]
+
+
+def _asked(of: cache_pb2.ExplainResponse | cache_pb2.Decision) -> str:
+    """What has to be reached; empty if nothing is compared."""
+    if not of.HasField("threshold"):
+        return ""
+    score = f", score {of.score_threshold:.3f}" if of.HasField("score_threshold") else ""
+    return f"cosine {of.threshold:.3f}{score}"
 
 
 def _candidates(response: cache_pb2.ExplainResponse) -> Table:
@@ -113,8 +118,11 @@ def _candidates(response: cache_pb2.ExplainResponse) -> Table:
     for candidate in response.candidates:
         decision = candidate.decision
         said = Text(escaped(_short(candidate.prompt)))
+        said.append(f"\n{escaped(candidate.entry_id)}", style="dim")
         if decision.veto_reasons:
             said.append(f"\n{', '.join(decision.veto_reasons)}", style="yellow")
+        if (own := _asked(decision)) and own != _asked(response):
+            said.append(f"\nit has to reach {own}, by its own record", style="yellow")
         if candidate.HasField("quarantine"):
             said.append(f"\n{quarantined(candidate.quarantine)}", style="yellow")
         if candidate.features:
