@@ -23,7 +23,7 @@ from antiphon.llm.v1 import llm_pb2
 from antiphon_client import AsyncCacheClient, AsyncCompletionClient
 from services.embedding.create import create
 from services.embedding.settings import EmbeddingSettings
-from tests.bench import crowded, hydrating, reading, searching
+from tests.bench import crowded, hydrating, meanwhile, reading, searching
 from tests.bench.crowded import echoing
 from tests.bench.echo import METHOD
 from tests.bench.flooded import beside_a_flood
@@ -32,7 +32,7 @@ from tests.bench.questions import COUNT, question, reworded
 from tests.suite_process import SuiteProcess, environment
 
 ROUNDS = 5
-ENTRIES = 10_000
+ENTRIES, MANY = 10_000, 100_000
 BATCH = 16
 NAMESPACE = "bench"
 LOOKUP = "/antiphon.cache.v1.CacheService/Lookup"
@@ -180,7 +180,8 @@ async def _run(rounds: int) -> dict[str, object]:
             flooded = await beside_a_flood(lookup_patiently, running.address("cache"), LOOKUP, rounds)
     with echoing() as echo_server:
         crowds = await crowded.measured(echo_server, rounds)
-    kept = await hydrating.measured(ENTRIES, rounds)
+    beside = await meanwhile.measured()
+    kept = {ENTRIES: await hydrating.measured(ENTRIES, rounds), MANY: await hydrating.measured(MANY, 1)}
     embedding, search = await _embedding_cpu(), _search_cpu()
     searches = await searching.measured(rounds)
     read = await reading.measured(rounds)
@@ -202,8 +203,11 @@ async def _run(rounds: int) -> dict[str, object]:
         median, name = min(latency.medians), f"Lookup EXACT, another connection: {kind}"
         print(f"{name:48}{median:10.0f}{median / idle:9.2f}{max(latency.worst):10.0f}")
     streams = reading.show(*read)
-    print(f"embedded store, {ENTRIES:,} entries")
-    stored = hydrating.show(kept)
+    waited = meanwhile.show(beside)
+    stored = {}
+    for count, figures in kept.items():
+        print(f"embedded store, {count:,} entries")
+        stored[f"{count:,}"] = hydrating.show(figures)
     return {
         "unit": "CPU microseconds per call, minimum of interleaved rounds",
         "rounds": rounds,
@@ -211,6 +215,7 @@ async def _run(rounds: int) -> dict[str, object]:
         "without embedding": shown,
         "embedding": round(embedding),
         "search": round(search),
+        "meanwhile": waited,
         "stored": stored,
         "streams": streams,
         "searches": {name: round(microseconds) for name, microseconds in searches.items()},
