@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from services.cache.entry import MICROSECONDS, Entry
+from services.cache.review import FeedbackSource
 from services.cache.scope import Address
 from services.cache.values import Decision, Policy
 from services.chassis.value import value
@@ -296,8 +297,13 @@ def decide(candidate: Candidate, verdict: Verdict, address: Address, rule: Rule,
 
 
 def rivals(entry: Entry, address: Address, rule: Rule) -> Set[str]:
-    """The entries that cast doubt on this one where they are near, too; none for the question it was stored under."""
+    """The entries that cast doubt on this one where they are near, too.
+
+    None for the question it was stored under, nor if an operator has looked at it and said that it is right.
+    """
     if rule.learned is None or entry.key == address.key:
+        return frozenset()
+    if any(one.right and one.source is FeedbackSource.OPERATOR for one in entry.review.said):
         return frozenset()
     return rule.learned.rivals(entry)
 

@@ -17,7 +17,7 @@ from services.cache.learning.ladder import of_presets
 from services.cache.learning.learner import Learner
 from services.cache.learning.rivals import Rivals
 from services.cache.learning.state import dumped, restore
-from services.cache.review import Quarantine, Review
+from services.cache.review import FeedbackSource, Quarantine, Review, Said
 from services.cache.values import LookupResult, Mode, Outcome, Policy
 from tests.unit.cache.cache_parts import TENANT, Bench, answer, ask
 from tests.unit.cache.learning.learning_parts import PRESETS, RATES, Literal, Scored, Shelf
@@ -118,6 +118,18 @@ async def test_a_rival_that_was_said_to_be_wrong_or_is_gone_says_nothing() -> No
             else:
                 assert bench.cache.entries.remove(rival)
             assert (await between(bench)).outcome is Outcome.SEMANTIC
+
+
+async def test_what_an_operator_calls_right_is_served_beside_its_rival() -> None:
+    async with learning(comparer=Erring(), judge=sure()) as bench:
+        await bench.put(ASKED, "by mail")
+        await filled(bench, RIVAL, "at the counter", 0.85, compared=1)
+        for source, outcome in ((FeedbackSource.USER, Outcome.MISS), (FeedbackSource.OPERATOR, Outcome.SEMANTIC)):
+            entry = bench.cache.entries.get(bench.cache.addresses.of(TENANT, ask(ASKED)))
+            assert entry is not None
+            review = Review(said=(Said(source, "by", "id", right=True, semantic=True, at_us=1),))
+            assert bench.cache.entries.amend(replace(entry, ver=entry.ver + 1, review=review))
+            assert (await between(bench)).outcome is outcome
 
 
 async def test_an_answer_that_was_put_right_has_no_rivals() -> None:
