@@ -308,14 +308,12 @@ def rivals(entry: Entry, address: Address, rule: Rule) -> Set[str]:
     return rule.learned.rivals(entry)
 
 
-def contested(best: Judged, near: Iterable[Judged], address: Address, rule: Rule) -> bool:
-    """Whether one of those that are near casts doubt on what would be served, so that neither is."""
-    names = rivals(best[0].entry, address, rule)
-    if rule.learned is None or not names:
-        return False
+def contested(best: Judged, beside: Iterable[Judged], rule: Rule) -> bool:
+    """Whether one of its `rivals` that are near casts doubt on what would be served, so that neither is."""
     # What was said to be wrong itself says nothing against another; what only answered others wrongly does.
-    beside = [one for one in near if one[0].entry.id in names and not one[0].entry.withheld(own=True)]
-    return rule.learned.contested(best, beside)
+    return rule.learned is not None and rule.learned.contested(
+        best, [one for one in beside if not one[0].entry.withheld(own=True)]
+    )
 
 
 def _differences(verdict: Verdict, bar: Bar) -> tuple[str, ...]:

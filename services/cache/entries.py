@@ -149,14 +149,12 @@ class Entries:
 
     def index(self, rows: Rows) -> None:
         """Let what is similar be found among these rows, but for those that are gone again."""
-        there = {row: vector for row, vector in rows.items() if row in self._by_row}
-        if there:
+        if there := self._there(rows):
             self.similarity.upsert(*self._indexed(there))
 
     async def index_beside(self, rows: Rows) -> None:
         """As `index`, on a thread: it is a fifth of what a start does."""
-        there = {row: vector for row, vector in rows.items() if row in self._by_row}
-        if there:
+        if there := self._there(rows):
             await self.similarity.upsert_beside(*self._indexed(there))
             # The index did not have them when they went meanwhile.
             self.similarity.remove([row for row in there if row not in self._by_row])
@@ -373,6 +371,9 @@ class Entries:
         self._by_row[slot.row] = slot
         self.room.add_vector(bucket.pool)
         return slot.row
+
+    def _there(self, rows: Rows) -> Rows:
+        return {row: vector for row, vector in rows.items() if row in self._by_row}
 
     def _indexed(self, rows: Rows) -> tuple[NDArray[np.uint64], NDArray[np.float32], list[int], list[float]]:
         entries = [entry for row in rows if (entry := self._by_row[row].entry) is not None]

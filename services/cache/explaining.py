@@ -7,17 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from services.cache.adapting import Adapting
-from services.cache.decision import (
-    Bar,
-    Choice,
-    Judge,
-    Rule,
-    Veto,
-    decide,
-    judge_exact,
-    judge_stale,
-    rule_for,
-)
+from services.cache.decision import Bar, Choice, Judge, Rule, Veto, decide, judge_exact, judge_stale, rule_for
 from services.cache.embeddings import Embeddings
 from services.cache.entries import Entries
 from services.cache.entry import Entry

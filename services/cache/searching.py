@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import Executor
 from dataclasses import replace
 from itertools import compress
@@ -110,33 +110,33 @@ class Searching:
         choices: list[Choice] = []
         for place, one in enumerate(searches):
             choice = await self._chosen(one, *listed[place], until)
-            if self._doubtful(one, choice):
+            if names := self._doubtful(one, choice):
                 # What is judged may begin where the nearest, which may not be served, end.
                 beside = (*near[place], *listed[place][0].candidates)
-                choice = await self._unless_contested(one, choice, beside, until)
+                choice = await self._unless_contested(one, choice, beside, names, until)
             choices.append(choice if choice.entry is not None else replace(choice, near=tuple(near[place])))
         return choices
 
     async def _unless_contested(
-        self, one: Search, choice: Choice, near: Sequence[Candidate], until: float | None
+        self, one: Search, choice: Choice, near: Sequence[Candidate], names: Set[str], until: float | None
     ) -> Choice:
-        """The choice, unless a rival of the chosen entry is near enough, too; then neither is served."""
-        names = rivals(choice.entry, one.address, one.rule) if choice.entry is not None else ()
+        """The choice, unless a rival of the chosen entry, of these `names`, is near enough; then neither is served."""
         there = [other for other in near if other.entry.id in names and in_scope(other.entry, one.address)]
         beside = tuple({other.entry.id: other for other in there}.values())
         judged = await self._judged(one.address, Shortlist(beside, None, whole=True), until)
         still = [pair for pair in zip(beside, judged, strict=True) if self._entries.current(pair[0].entry)]
-        if choice.best is None or not contested(choice.best, still, one.address, one.rule):
+        if choice.best is None or not contested(choice.best, still, one.rule):
             return choice
         return Choice(None, replace(choice.decision, vetoes=(Veto.CONTESTED,)))
 
-    def _doubtful(self, one: Search, choice: Choice) -> bool:
-        """Whether the chosen entry has rivals that are still there, or so many that to look costs as much."""
+    def _doubtful(self, one: Search, choice: Choice) -> Set[str]:
+        """The rivals of the chosen entry if one is still there, or if they are so many that to look costs as much."""
         if choice.entry is None:
-            return False
+            return frozenset()
         tenant, namespace = one.address.tenant, one.address.namespace
         names = rivals(choice.entry, one.address, one.rule)
-        return len(names) > FEW or any(self._entries.find(tenant, namespace, name) is not None for name in names)
+        there = len(names) > FEW or any(self._entries.find(tenant, namespace, name) is not None for name in names)
+        return names if there else frozenset()
 
     async def _chosen(self, one: Search, listed: Shortlist, now: float, until: float | None) -> Choice:
         if not listed.candidates and listed.nearest is None and self._entries.rows(one.address):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -34,6 +35,10 @@ class Pair:
     """Features."""
     opposed: bool
     """Whether they contradict each other, whatever the weights say."""
+
+    def said_same(self, weights: Mapping[str, float] = WEIGHTS) -> bool:
+        """What the comparer says with these weights."""
+        return not self.opposed and logit(self.of, weights) >= SAME
 
 
 def judge() -> VerifiedJudge:
@@ -95,8 +100,7 @@ def out_of_fold(known: list[Pair]) -> ComparerError:
         weights = fitted([pair for pair in known if pair.group % FOLDS != fold])
         for pair in known:
             if pair.group % FOLDS == fold:
-                same = not pair.opposed and logit(pair.of, weights) >= SAME
-                error = error.counted(agree=pair.agree, said_same=same)
+                error = error.counted(agree=pair.agree, said_same=pair.said_same(weights))
     return error
 
 

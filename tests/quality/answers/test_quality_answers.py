@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 
-from services.cache.comparing import ERROR, SAME, WEIGHTS, AnswerComparer, logit, numbers, plain
+from services.cache.comparing import ERROR, WEIGHTS, AnswerComparer, numbers, plain
 from services.embedding import create_batcher
 from services.embedding.settings import EmbeddingSettings
 from tests.quality.answers.fitting import Pair, fitted, judge, out_of_fold, pairs
@@ -33,7 +33,7 @@ def test_its_weights_are_fitted_on_all_pairs() -> None:
 
 
 def test_in_sample_it_errs_hardly_less_than_out_of_fold() -> None:
-    said = [(pair.agree, not pair.opposed and logit(pair.of) >= SAME) for pair in known()]
+    said = [(pair.agree, pair.said_same()) for pair in known()]
     alarms = sum(agree and not same for agree, same in said)
     missed = sum(same and not agree for agree, same in said)
     assert (alarms, missed) <= (ERROR.agreeing_missed, ERROR.differing_missed)
