@@ -8,8 +8,8 @@
                one of them must not be able to empty a cache. Which number, `ANTIPHON_CACHE_QUARANTINE_USERS` says.
 
 What is said about an answer to another question than its own says that the two do not belong together, not that the
-answer is wrong: the entry stays for its own question. A new answer to the question is a new entry, and nothing was said
-about that.
+answer is wrong: the entry stays for its own question. Another answer to the question is a new entry, and nothing was
+said about that; the same words once more are not.
 """
 
 from __future__ import annotations

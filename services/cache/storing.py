@@ -20,6 +20,7 @@ from services.cache.flight import Lease
 from services.cache.freshness import time_to_live
 from services.cache.outline import same, same_body
 from services.cache.ports import Tombstone, Write
+from services.cache.review import UNREVIEWED, Review
 from services.cache.room import Victim
 from services.cache.scope import Address, Addresses
 from services.cache.storable import NotStored, semantically, unfit
@@ -143,7 +144,7 @@ class Storing:
         if address.question.semantic and semantically(answer):
             within = min(PUT_SECONDS, deadline.remaining() - SPARE_SECONDS)
             draft = dataclasses.replace(draft, vector=(await self._embedding(address, within)).vector)
-        write = self._still_held(self._write(draft, answer, Source.PUT, writer))
+        write = self._write(draft, answer, Source.PUT, writer)
         reason = self._keep(write)
         if reason is NotStored.TOO_LARGE:
             raise _not_storable(reason)
@@ -154,16 +155,6 @@ class Storing:
             else:
                 self._writer.submit(write)
         return write.entry
-
-    def _still_held(self, write: Write) -> Write:
-        """Whoever stores once more what was said to be wrong has not said that it is right."""
-        entry = write.entry
-        known = self._entries.find(entry.tenant, entry.namespace, entry.id)
-        if known is None or known.review.quarantine is None:
-            return write
-        if not same_body(known.answer, entry.answer):
-            return write
-        return Write(dataclasses.replace(entry, review=known.review), write.vector)
 
     def adopt(self, stored: Sequence[Write | Tombstone]) -> None:
         """Take over what is in the store, wherever it is newer than what is here."""
@@ -230,8 +221,16 @@ class Storing:
             decided_by=self._version,
             writer=writer,
             origin=self._addresses.sealed(address.scope, address.origin),
+            review=self._still_said(address, answer),
         )
         return Write(entry, draft.vector if semantically(answer) else None)
+
+    def _still_said(self, address: Address, answer: Answer) -> Review:
+        """Whoever stores once more what was said to be wrong, a model too, has not said that it is right."""
+        known = self._entries.find(address.tenant, address.namespace, address.entry_id)
+        if known is None or known.review.quarantine is None or not same_body(known.answer, answer):
+            return UNREVIEWED
+        return known.review
 
     def _keep(self, write: Write) -> NotStored | None:
         if not self._entries.put(write.entry, write.vector):

@@ -122,6 +122,21 @@ async def test_a_new_answer_starts_anew(caches: Caches) -> None:
     assert await (await made(caches)).text(ASKED) == "a better one"
 
 
+async def test_the_same_words_from_a_model_once_more_stay_out_of_service(caches: Caches) -> None:
+    cache = await made(caches)
+    entry = await cache.put(ASKED, "wrong")
+    await say(cache, entry)
+    missed = await cache.look(ASKED, Policy())
+    assert isinstance(missed.fill, Granted)
+    await cache.commit(missed.fill.lease_id, answer("wrong"), durable=True)
+    assert await outcomes(cache) == (Outcome.MISS, Outcome.MISS)
+    await cache.die()
+    cache = await made(caches)
+    assert await outcomes(cache) == (Outcome.MISS, Outcome.MISS)
+    await say(cache, entry, right=True)
+    assert await outcomes(cache) == (Outcome.EXACT, Outcome.SEMANTIC)
+
+
 async def test_several_people_are_needed_and_heard_of_by_every_replica(caches: Caches) -> None:
     one = await made(caches)
     entry = await one.put(ASKED)

@@ -320,8 +320,9 @@ class CacheServiceServicer(object):
         otherwise. Of one person the latest verdict counts.
 
         What `judge`, `audit` and `users` say about an answer that was served to another question than its own
-        (`served` SEMANTIC) keeps it from other questions only: its own may still be answered with it. A new answer to the
-        same question is a new entry, of which nothing was said.
+        (`served` SEMANTIC) keeps it from other questions only: its own may still be answered with it. Another answer to
+        the same question is a new entry, of which nothing was said; the same words once more, from a fill or a `Put`, stay
+        quarantined.
 
         Durable. Idempotent: of the same source, key and `user` the same `feedback_id`, or if there is none `lookup_id`,
         counts once.

@@ -155,8 +155,9 @@ class CacheServiceStub:
       otherwise. Of one person the latest verdict counts.
 
     What `judge`, `audit` and `users` say about an answer that was served to another question than its own
-    (`served` SEMANTIC) keeps it from other questions only: its own may still be answered with it. A new answer to the
-    same question is a new entry, of which nothing was said.
+    (`served` SEMANTIC) keeps it from other questions only: its own may still be answered with it. Another answer to
+    the same question is a new entry, of which nothing was said; the same words once more, from a fill or a `Put`, stay
+    quarantined.
 
     Durable. Idempotent: of the same source, key and `user` the same `feedback_id`, or if there is none `lookup_id`,
     counts once.
@@ -351,8 +352,9 @@ class CacheServiceAsyncStub(CacheServiceStub):
       otherwise. Of one person the latest verdict counts.
 
     What `judge`, `audit` and `users` say about an answer that was served to another question than its own
-    (`served` SEMANTIC) keeps it from other questions only: its own may still be answered with it. A new answer to the
-    same question is a new entry, of which nothing was said.
+    (`served` SEMANTIC) keeps it from other questions only: its own may still be answered with it. Another answer to
+    the same question is a new entry, of which nothing was said; the same words once more, from a fill or a `Put`, stay
+    quarantined.
 
     Durable. Idempotent: of the same source, key and `user` the same `feedback_id`, or if there is none `lookup_id`,
     counts once.
@@ -628,8 +630,9 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
           otherwise. Of one person the latest verdict counts.
 
         What `judge`, `audit` and `users` say about an answer that was served to another question than its own
-        (`served` SEMANTIC) keeps it from other questions only: its own may still be answered with it. A new answer to the
-        same question is a new entry, of which nothing was said.
+        (`served` SEMANTIC) keeps it from other questions only: its own may still be answered with it. Another answer to
+        the same question is a new entry, of which nothing was said; the same words once more, from a fill or a `Put`, stay
+        quarantined.
 
         Durable. Idempotent: of the same source, key and `user` the same `feedback_id`, or if there is none `lookup_id`,
         counts once.
