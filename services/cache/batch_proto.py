@@ -11,7 +11,7 @@ from services.cache.values import Asked
 from services.chassis.errors import AntiphonError, Exhausted, InvalidRequest, Reason
 from services.chassis.status import part_status
 from services.chassis.unknown_enums import finder, refuse_unknown
-from services.llm.proto import invalid, missing
+from services.llm.fields import invalid, missing
 
 MAX_LOOKUPS = 256
 

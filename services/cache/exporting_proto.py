@@ -13,7 +13,8 @@ from antiphon.cache.v1 import transfer_pb2 as pb
 from services.cache.exporting import Exported, ExportPage
 from services.cache.portable import Portable
 from services.cache.proto import read_namespace, read_tags
-from services.llm.proto import invalid, missing, write_answer
+from services.llm.fields import invalid, missing
+from services.llm.writing import write_answer
 
 MAX_NAMESPACES = 100
 

@@ -10,7 +10,9 @@ from services.cache.entry import MICROSECONDS
 from services.cache.feedback import Feedback, Reviewed
 from services.cache.proto import read_namespace
 from services.cache.review import FeedbackSource, Quarantine, Review
-from services.llm.proto import invalid, missing, read_timestamp, write_timestamp
+from services.llm.fields import invalid, missing
+from services.llm.reading import read_timestamp
+from services.llm.writing import write_timestamp
 
 MAX_ID = 128
 """Characters of what callers call things."""

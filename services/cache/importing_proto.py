@@ -24,7 +24,8 @@ from services.cache.review import VOICES, FeedbackSource, Quarantine, Review, Sa
 from services.cache.values import Vector
 from services.chassis.errors import InvalidRequest
 from services.chassis.unknown_enums import finder, refuse_unknown
-from services.llm.proto import MAX_NAME, MAX_PARTS, invalid, is_blank, missing, read_answer
+from services.llm.fields import invalid, is_blank, missing
+from services.llm.reading import MAX_NAME, MAX_PARTS, read_answer
 from services.llm.values import TextPart
 
 MAX_LINES = 1_000

@@ -14,7 +14,8 @@ from services.cache.feedback_proto import write_counts, write_quarantine
 from services.cache.listing import Page, Place, Wanted
 from services.cache.proto import MATCHED_PROMPT, MAX_TAG, OUTCOMES, read_namespace, write_decision
 from services.cache.values import Decision
-from services.llm.proto import invalid, write_timestamp
+from services.llm.fields import invalid
+from services.llm.writing import write_timestamp
 
 SCOPE_DIGITS = 16
 

@@ -28,24 +28,20 @@ from services.cache.values import (
     Policy,
     Query,
 )
-from services.llm.proto import (
+from services.llm.fields import invalid, missing
+from services.llm.reading import read_answer, read_messages, read_options, read_tools
+from services.llm.values import Answer, Usage
+from services.llm.writing import (
     LARGEST,
     fill_answer,
     fill_cost,
     fill_microseconds,
     fill_usage,
-    invalid,
-    missing,
-    read_answer,
-    read_messages,
-    read_options,
-    read_tools,
     write_answer,
     write_timestamp,
     write_total,
     write_usage,
 )
-from services.llm.values import Answer, Usage
 
 DEFAULT_NAMESPACE = "default"
 DEFAULT_MODEL = "auto"

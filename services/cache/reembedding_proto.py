@@ -6,7 +6,8 @@ from antiphon.cache.v1 import reembedding_pb2 as pb
 from services.cache.entry import MICROSECONDS
 from services.cache.rotation.filling import Role
 from services.cache.rotation.plan import Choice, End, Phase, Plan
-from services.llm.proto import invalid, write_timestamp
+from services.llm.fields import invalid
+from services.llm.writing import write_timestamp
 
 ROLES = {
     Role.NONE: pb.REEMBEDDING_ROLE_UNSPECIFIED,

@@ -11,7 +11,8 @@ from antiphon.cache.v1 import cache_pb2 as pb
 from services.cache.entry import MICROSECONDS, Source
 from services.cache.proto import read_namespace, read_tags
 from services.cache.values import Action, ByIds, BySource, BySourceVersion, ByTags, ByWriter, Chosen, Selector
-from services.llm.proto import invalid, missing, read_timestamp
+from services.llm.fields import invalid, missing
+from services.llm.reading import read_timestamp
 
 MAX_IDS = 1_000
 

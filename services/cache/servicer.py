@@ -42,7 +42,8 @@ from services.chassis.call import Call
 from services.chassis.errors import InvalidRequest
 from services.chassis.handler import client_stream, server_stream, unary
 from services.chassis.random_ids import RandomIds
-from services.llm.proto import invalid, write_timestamp
+from services.llm.fields import invalid
+from services.llm.writing import write_timestamp
 
 DEADLINE = 5.0
 BATCH_DEADLINE = 30.0

@@ -33,7 +33,7 @@ from services.completion.settings import LEAST_HEARTBEAT, MOST_HEARTBEAT, MOST_P
 from services.completion.streaming.replaying import Replaying
 from services.completion.streaming.signs import Beat, Called
 from services.completion.streaming.view import TextEvents, View
-from services.llm.proto import invalid, missing
+from services.llm.fields import invalid, missing
 
 COMPLETE_DEADLINE = 60.0
 STREAM_DEADLINE = 600.0

@@ -1,4 +1,4 @@
-"""The plain values of `antiphon.llm.v1` (messages, tools, options, usage, cost) and their translation to protobuf.
+"""The plain values of `antiphon.llm.v1` (messages, tools, options, usage, cost), read and written.
 
-`values` is pure; `proto` is the only module here that imports generated code.
+`values` is pure; `reading`, which validates what callers send, and `writing` know the generated code.
 """

@@ -7,17 +7,9 @@ from google.protobuf.duration_pb2 import Duration
 from antiphon.router.v1 import router_pb2
 from services.catalogue.decision_ids import EXPLICIT_POLICY
 from services.catalogue.values import Capability, Model, Tier
-from services.llm.proto import (
-    invalid,
-    missing,
-    read_cost,
-    read_messages,
-    read_options,
-    read_tools,
-    read_usage,
-    refuse_unsupported,
-    write_cost,
-)
+from services.llm.fields import invalid, missing, refuse_unsupported
+from services.llm.reading import read_cost, read_messages, read_options, read_tools, read_usage
+from services.llm.writing import write_cost
 from services.router.outcomes import CallStatus, Outcome, OutcomeKind, Verdict
 from services.router.values import Candidate, Constraints, Decision, Objective, RouteRequest
 

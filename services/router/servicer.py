@@ -12,7 +12,7 @@ from services.chassis.call import Call
 from services.chassis.errors import AntiphonError
 from services.chassis.handler import unary
 from services.chassis.status import part_status
-from services.llm.proto import invalid, missing
+from services.llm.fields import invalid, missing
 from services.router.decisions import DecisionLog
 from services.router.metrics import RouterMetrics
 from services.router.outcomes import OutcomeLog

@@ -26,8 +26,9 @@ from services.completion.ports import (
 from services.completion.proto.durations import read_duration, write_duration
 from services.completion.proto.words import MODE_NUMBERS, OUTCOMES, SOURCE_NUMBERS
 from services.completion.request import CachePolicy, Question
-from services.llm import proto as llm
+from services.llm.reading import read_answer, read_cost, read_usage
 from services.llm.values import Answer
+from services.llm.writing import write_answer, write_message, write_options, write_timestamp, write_tool
 
 T = TypeVar("T")
 
@@ -76,7 +77,7 @@ class GrpcCache:
 
     async def commit(self, caller: Caller, lease_id: str, answer: Answer, *, timeout: float) -> Committed:
         """Store the answer of a granted fill; `Aborted` or `NotFound` if the lease is lost."""
-        request = cache_pb2.CommitRequest(lease_id=lease_id, answer=llm.write_answer(answer))
+        request = cache_pb2.CommitRequest(lease_id=lease_id, answer=write_answer(answer))
         response = await _call(self._client.commit(request, timeout=timeout, metadata=served(caller)))
         return Committed(response.entry_id, response.stored, response.not_stored_reason)
 
@@ -89,7 +90,7 @@ class GrpcCache:
         self, caller: Caller, question: Question, answer: Answer, policy: CachePolicy, *, timeout: float
     ) -> str:
         """Store an answer without a lease; the id of its entry."""
-        request = cache_pb2.PutRequest(query=_query(question), answer=llm.write_answer(answer), policy=_policy(policy))
+        request = cache_pb2.PutRequest(query=_query(question), answer=write_answer(answer), policy=_policy(policy))
         return (await _call(self._client.put(request, timeout=timeout, metadata=served(caller)))).entry_id
 
     async def feedback(self, caller: Caller, verdict: EntryVerdict, *, timeout: float) -> bool:
@@ -102,14 +103,14 @@ class GrpcCache:
             served=cache_pb2.OUTCOME_SEMANTIC if verdict.semantic else cache_pb2.OUTCOME_EXACT,
             feedback_id=verdict.completion_id,
             user=verdict.user,
-            answer_create_time=llm.write_timestamp(verdict.answered_at) if verdict.answered_at > 0 else None,
+            answer_create_time=write_timestamp(verdict.answered_at) if verdict.answered_at > 0 else None,
         )
         call = self._client.feedback(request, timeout=timeout, metadata=served(caller))
         return (await translated(call, unavailable=Reason.CACHE_UNAVAILABLE, prefixes=_VERDICT_PREFIXES)).recorded
 
     async def report_audit(self, caller: Caller, audit_id: str, answer: Answer, *, timeout: float) -> None:
         """Report the fresh answer of an audit; the cache compares it with what it served."""
-        request = cache_pb2.ReportAuditRequest(audit_id=audit_id, answer=llm.write_answer(answer))
+        request = cache_pb2.ReportAuditRequest(audit_id=audit_id, answer=write_answer(answer))
         await _call(self._client.report_audit(request, timeout=timeout, metadata=served(caller)))
 
     async def store_healthy(self, *, timeout: float) -> bool:
@@ -126,9 +127,9 @@ def _query(question: Question) -> cache_pb2.Query:
     return cache_pb2.Query(
         namespace=question.namespace,
         model=question.model,
-        messages=[llm.write_message(message) for message in question.messages],
-        options=llm.write_options(question.options),
-        tools=[llm.write_tool(tool) for tool in question.tools],
+        messages=[write_message(message) for message in question.messages],
+        options=write_options(question.options),
+        tools=[write_tool(tool) for tool in question.tools],
         objective=question.objective,
     )
 
@@ -153,7 +154,7 @@ def _lease(lease: cache_pb2.Lease) -> Lease:
 
 def _answer(answer: llm_pb2.Answer) -> Answer:
     try:
-        return llm.read_answer(answer)
+        return read_answer(answer)
     except InvalidRequest:
         # Not the caller's mistake: the cache holds something that it should not.
         raise Unavailable("the cache sent an answer that is none", reason=Reason.CACHE_UNAVAILABLE) from None
@@ -206,4 +207,4 @@ def _decision(decision: cache_pb2.Decision) -> Decision:
 
 
 def _served_from(served: cache_pb2.ServedFrom) -> ServedFrom:
-    return ServedFrom(llm.read_usage(served.usage), llm.read_cost(served.cost_saved))
+    return ServedFrom(read_usage(served.usage), read_cost(served.cost_saved))

@@ -30,7 +30,7 @@ from services.completion.proto.words import (
     STATUS_NUMBERS,
 )
 from services.completion.request import Constraints, Request
-from services.llm import proto as llm
+from services.llm.writing import write_cost, write_message, write_options, write_tool, write_usage
 
 T = TypeVar("T")
 
@@ -48,9 +48,9 @@ class GrpcRouter:
         """Rank the models for a request; `InvalidRequest` or `FailedPrecondition` if none can take it."""
         question = request.question
         asked = router_pb2.RouteRequest(
-            messages=[llm.write_message(message) for message in question.messages],
-            tools=[llm.write_tool(tool) for tool in question.tools],
-            options=llm.write_options(question.options),
+            messages=[write_message(message) for message in question.messages],
+            tools=[write_tool(tool) for tool in question.tools],
+            options=write_options(question.options),
             query_embedding=b"" if embedding is None else embedding.vector,
             embedder="" if embedding is None else embedding.embedder,
             constraints=_constraints(request.constraints),
@@ -97,8 +97,8 @@ def _report(report: Report) -> router_pb2.RecordOutcomeRequest:
         kind=router_pb2.OUTCOME_KIND_USAGE,
         source=report.source,
         model=report.model,
-        usage=llm.write_usage(report.usage),
-        cost=llm.write_cost(report.cost),
+        usage=write_usage(report.usage),
+        cost=write_cost(report.cost),
         latency=write_duration(report.latency),
         time_to_first_token=None if first is None else write_duration(first),
         status=STATUS_NUMBERS[report.status],

@@ -6,7 +6,7 @@ from antiphon.cache.v1 import cache_pb2
 from antiphon.completion.v1 import completion_pb2
 from services.completion.feedback import Submitted
 from services.completion.proto.words import SOURCES
-from services.llm.proto import invalid, missing
+from services.llm.fields import invalid, missing
 
 MAX_ID = 128
 """Characters."""

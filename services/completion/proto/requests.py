@@ -29,8 +29,8 @@ from services.completion.request import (
     Request,
 )
 from services.completion.resilience.policy import MOST_TRIES, AttemptPolicy
-from services.llm import proto as llm
-from services.llm.proto import invalid, is_blank, missing, refuse_unsupported
+from services.llm.fields import invalid, is_blank, missing, refuse_unsupported
+from services.llm.reading import read_messages, read_options, read_tools
 from services.llm.values import Message, Role, TextPart
 
 DEFAULT_NAMESPACE = "default"
@@ -76,8 +76,8 @@ def read_request(
             messages=_messages(request, path),
             model=model,
             namespace=namespace,
-            options=llm.read_options(request.options, f"{path}options"),
-            tools=llm.read_tools(request.tools, f"{path}tools"),
+            options=read_options(request.options, f"{path}options"),
+            tools=read_tools(request.tools, f"{path}tools"),
             objective=scope(objective, constraints, request.routing_policy),
         ),
         caller=caller,
@@ -134,7 +134,7 @@ def _must_ask(request: completion_pb2.CompleteRequest, path: str) -> None:
 
 def _messages(request: completion_pb2.CompleteRequest, path: str) -> tuple[Message, ...]:
     if request.messages:
-        return llm.read_messages(request.messages, f"{path}messages")
+        return read_messages(request.messages, f"{path}messages")
     return (Message(Role.USER, (TextPart(request.prompt),)),)
 
 

@@ -11,7 +11,7 @@ from services.completion.ports import Decision, Routing, ServedFrom
 from services.completion.proto.durations import write_duration
 from services.completion.proto.words import COMPLEXITY_NUMBERS, OUTCOME_NUMBERS
 from services.completion.result import Attempt, CachePart, Delivered
-from services.llm.proto import write_answer, write_cost, write_finish_reason, write_timestamp, write_usage
+from services.llm.writing import write_answer, write_cost, write_finish_reason, write_timestamp, write_usage
 
 
 def write_response(

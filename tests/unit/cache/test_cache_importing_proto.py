@@ -20,7 +20,7 @@ from services.cache.portable import Portable
 from services.cache.review import FeedbackSource, Quarantine, Review, Said
 from services.cache.values import Vector
 from services.chassis.errors import InvalidRequest
-from services.llm.proto import is_blank
+from services.llm.fields import is_blank
 from tests.unit.cache.cache_parts import answer
 
 DIM = 8

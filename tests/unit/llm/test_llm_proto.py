@@ -12,7 +12,21 @@ from hypothesis import strategies as st
 
 from antiphon.llm.v1 import llm_pb2
 from services.chassis.errors import InvalidRequest, Reason
-from services.llm import proto
+from services.llm.fields import is_blank
+from services.llm.reading import (
+    MAX_MESSAGES,
+    MAX_PIECES,
+    MAX_TOOLS,
+    MOST_NANO_USD,
+    MOST_TOKENS,
+    read_answer,
+    read_cost,
+    read_messages,
+    read_options,
+    read_tools,
+    read_usage,
+)
+from services.llm.structs import MAX_VALUES, json_to_struct, struct_to_json
 from services.llm.values import (
     Answer,
     Cost,
@@ -26,6 +40,7 @@ from services.llm.values import (
     ToolCall,
     Usage,
 )
+from services.llm.writing import write_answer, write_message, write_options, write_tool
 
 TEXT = st.text(max_size=20)
 COUNT = st.integers(0, 2**53)
@@ -49,15 +64,15 @@ JSON = st.recursive(
 @given(st.dictionaries(TEXT, JSON, max_size=4))
 def test_json_survives_the_wire(value: dict[str, Any]) -> None:
     there = llm_pb2.GenerationOptions()
-    there.extra.CopyFrom(proto.json_to_struct(value))
+    there.extra.CopyFrom(json_to_struct(value))
     back = llm_pb2.GenerationOptions.FromString(there.SerializeToString())
-    assert proto.struct_to_json(back.extra, "extra") == value
+    assert struct_to_json(back.extra, "extra") == value
 
 
 def test_whole_numbers_of_a_struct_are_integers() -> None:
     options = llm_pb2.GenerationOptions()
     options.extra.update({"top_k": 40, "min_p": 0.05, "big": 1e300})
-    extra = proto.read_options(options).extra
+    extra = read_options(options).extra
     assert extra == {"top_k": 40, "min_p": 0.05, "big": 1e300}
     assert isinstance(extra["top_k"], int)
 
@@ -71,15 +86,15 @@ def test_whole_numbers_of_a_struct_are_integers() -> None:
         upstream=TEXT,
         tool_calls=st.lists(st.builds(ToolCall, TEXT, TEXT, TEXT), max_size=2).map(tuple),
         refusal=TEXT,
-        usage=st.builds(Usage, *[st.integers(0, proto.MOST_TOKENS)] * 5, st.booleans()),
-        cost=st.builds(Cost, st.integers(0, proto.MOST_NANO_USD), TEXT),
+        usage=st.builds(Usage, *[st.integers(0, MOST_TOKENS)] * 5, st.booleans()),
+        cost=st.builds(Cost, st.integers(0, MOST_NANO_USD), TEXT),
         created_at=st.integers(0, 2**31 * 10**6).map(lambda us: us / 1e6),
     )
 )
 @example(Answer("", FinishReason.STOP, "m", created_at=1152921505.25))  # its nanoseconds are no float
 def test_an_answer_survives_the_wire(answer: Answer) -> None:
-    wire = proto.write_answer(answer).SerializeToString()
-    assert proto.read_answer(llm_pb2.Answer.FromString(wire)) == answer
+    wire = write_answer(answer).SerializeToString()
+    assert read_answer(llm_pb2.Answer.FromString(wire)) == answer
 
 
 def test_a_conversation_survives_the_wire() -> None:
@@ -89,7 +104,7 @@ def test_a_conversation_survives_the_wire() -> None:
         Message(Role.ASSISTANT, tool_calls=(ToolCall("c1", "look", '{"x": 1}'),)),
         Message(Role.TOOL, (TextPart("a cat"),), tool_call_id="c1"),
     )
-    assert proto.read_messages([proto.write_message(m) for m in messages]) == messages
+    assert read_messages([write_message(m) for m in messages]) == messages
 
 
 def test_options_and_tools_survive_the_wire() -> None:
@@ -108,9 +123,9 @@ def test_options_and_tools_survive_the_wire() -> None:
         extra={"top_k": 1},
     )
     tools = (Tool("look", "looks", {"type": "object", "properties": {"x": {"type": "integer"}}}), Tool("stop"))
-    assert proto.read_options(proto.write_options(options)) == options
-    assert proto.read_options(proto.write_options(GenerationOptions())) == GenerationOptions()
-    assert proto.read_tools([proto.write_tool(t) for t in tools]) == tools
+    assert read_options(write_options(options)) == options
+    assert read_options(write_options(GenerationOptions())) == GenerationOptions()
+    assert read_tools([write_tool(t) for t in tools]) == tools
 
 
 def options(**fields: Any) -> llm_pb2.GenerationOptions:
@@ -138,7 +153,7 @@ def options(**fields: Any) -> llm_pb2.GenerationOptions:
 )
 def test_wrong_options_name_their_field(wrong: llm_pb2.GenerationOptions, field: str, reason: Reason) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        proto.read_options(wrong)
+        read_options(wrong)
     assert (caught.value.field, caught.value.reason) == (field, reason)
 
 
@@ -148,7 +163,7 @@ def test_wrong_options_name_their_field(wrong: llm_pb2.GenerationOptions, field:
         ([], "messages"),
         ([user("")], "messages[0].parts"),
         ([user(" \n\t")], "messages[0].parts"),
-        ([user("a")] * (proto.MAX_MESSAGES + 1), "messages"),
+        ([user("a")] * (MAX_MESSAGES + 1), "messages"),
         ([llm_pb2.Message(parts=[llm_pb2.ContentPart(text="a")])], "messages[0].role"),
         ([llm_pb2.Message(role=llm_pb2.ROLE_USER)], "messages[0].parts"),
         ([llm_pb2.Message(role=llm_pb2.ROLE_USER, parts=[llm_pb2.ContentPart()])], "messages[0].parts[0].part"),
@@ -178,7 +193,7 @@ def test_wrong_options_name_their_field(wrong: llm_pb2.GenerationOptions, field:
 )
 def test_wrong_messages_name_their_field(messages: list[llm_pb2.Message], field: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        proto.read_messages(messages)
+        read_messages(messages)
     assert caught.value.field == field
 
 
@@ -188,21 +203,21 @@ def test_wrong_messages_name_their_field(messages: list[llm_pb2.Message], field:
         ([llm_pb2.Tool(name="")], "tools[0].name"),
         ([llm_pb2.Tool(name="a b")], "tools[0].name"),
         ([llm_pb2.Tool(name="a"), llm_pb2.Tool(name="a")], "tools[1].name"),
-        ([llm_pb2.Tool(name="a")] * (proto.MAX_TOOLS + 1), "tools"),
+        ([llm_pb2.Tool(name="a")] * (MAX_TOOLS + 1), "tools"),
     ],
 )
 def test_wrong_tools_name_their_field(tools: list[llm_pb2.Tool], field: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        proto.read_tools(tools)
+        read_tools(tools)
     assert caught.value.field == field
 
 
 def test_an_answer_must_say_why_it_ended_and_whose_it_is() -> None:
     with pytest.raises(InvalidRequest) as caught:
-        proto.read_answer(llm_pb2.Answer(model="m"))
+        read_answer(llm_pb2.Answer(model="m"))
     assert caught.value.field == "answer.finish_reason"
     with pytest.raises(InvalidRequest) as caught:
-        proto.read_answer(llm_pb2.Answer(finish_reason=llm_pb2.FINISH_REASON_STOP))
+        read_answer(llm_pb2.Answer(finish_reason=llm_pb2.FINISH_REASON_STOP))
     assert caught.value.field == "answer.model"
 
 
@@ -211,47 +226,47 @@ def test_an_answer_must_say_why_it_ended_and_whose_it_is() -> None:
 
 def test_every_character_that_shows_nothing_is_blank() -> None:
     hidden = [c for c in map(chr, range(sys.maxunicode + 1)) if c.isspace() or unicodedata.category(c) in {"Cc", "Cf"}]
-    assert [c for c in hidden if not proto.is_blank(c)] == []
-    assert proto.is_blank("".join(hidden))
-    assert not proto.is_blank("".join(hidden) + "a")
-    assert not any(map(proto.is_blank, "a.\u0301\u4e00\U0001f600"))
+    assert [c for c in hidden if not is_blank(c)] == []
+    assert is_blank("".join(hidden))
+    assert not is_blank("".join(hidden) + "a")
+    assert not any(map(is_blank, "a.\u0301\u4e00\U0001f600"))
 
 
 def test_a_conversation_has_so_many_parts_and_calls() -> None:
     part, call = llm_pb2.ContentPart(text="a"), llm_pb2.ToolCall(id="i", name="n")
-    full = [llm_pb2.Message(role=llm_pb2.ROLE_USER, parts=[part] * 256)] * (proto.MAX_PIECES // 256)
-    assert len(proto.read_messages(full)) == len(full)
+    full = [llm_pb2.Message(role=llm_pb2.ROLE_USER, parts=[part] * 256)] * (MAX_PIECES // 256)
+    assert len(read_messages(full)) == len(full)
     calls = llm_pb2.Message(role=llm_pb2.ROLE_ASSISTANT, tool_calls=[call])
     for more in (user("a"), calls):
         with pytest.raises(InvalidRequest, match="messages: at most 4096 parts and tool calls in all"):
-            proto.read_messages([*full, more])
+            read_messages([*full, more])
 
 
 def test_json_objects_have_so_many_values() -> None:
     options = llm_pb2.GenerationOptions()
-    options.extra.update({"list": [{"a": 1}] * ((proto.MAX_VALUES - 1) // 2)})
-    assert proto.read_options(options).extra
+    options.extra.update({"list": [{"a": 1}] * ((MAX_VALUES - 1) // 2)})
+    assert read_options(options).extra
     options.extra.update({"b": 1, "c": 1})
     with pytest.raises(InvalidRequest, match=r"options\.extra: at most 8192 values in all"):
-        proto.read_options(options)
+        read_options(options)
 
 
 def test_all_tools_together_have_so_many_values() -> None:
     tools = [llm_pb2.Tool(name="a"), llm_pb2.Tool(name="b")]
     for tool in tools:
-        tool.json_schema.update({"list": [1] * (proto.MAX_VALUES // 2)})
-    assert proto.read_tools(tools[:1])
+        tool.json_schema.update({"list": [1] * (MAX_VALUES // 2)})
+    assert read_tools(tools[:1])
     with pytest.raises(InvalidRequest, match="tools: at most 8192 values in all"):
-        proto.read_tools(tools)
+        read_tools(tools)
 
 
-@pytest.mark.parametrize(("said", "read"), [(-1, 0), (0, 0), (7, 7), (2**63 - 1, proto.MOST_TOKENS)])
+@pytest.mark.parametrize(("said", "read"), [(-1, 0), (0, 0), (7, 7), (2**63 - 1, MOST_TOKENS)])
 def test_counts_that_no_call_can_have_become_the_nearest_ones(said: int, read: int) -> None:
     names = ("input_tokens", "cached_input_tokens", "cache_write_input_tokens", "output_tokens", "reasoning_tokens")
-    usage = proto.read_usage(llm_pb2.Usage(**dict.fromkeys(names, said)))
+    usage = read_usage(llm_pb2.Usage(**dict.fromkeys(names, said)))
     assert usage == Usage(*[read] * 5)
 
 
-@pytest.mark.parametrize(("said", "read"), [(-1, 0), (7, 7), (2**63 - 1, proto.MOST_NANO_USD)])
+@pytest.mark.parametrize(("said", "read"), [(-1, 0), (7, 7), (2**63 - 1, MOST_NANO_USD)])
 def test_so_do_costs(said: int, read: int) -> None:
-    assert proto.read_cost(llm_pb2.Cost(nano_usd=said, price_version="p")) == Cost(read, "p")
+    assert read_cost(llm_pb2.Cost(nano_usd=said, price_version="p")) == Cost(read, "p")
