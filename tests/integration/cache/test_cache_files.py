@@ -21,7 +21,7 @@ from antiphon_client.errors import InvalidArgumentError
 from tests.integration.cache.cache_process import CacheProcess, until
 from tests.integration.tenants.methods import query
 
-OK, USAGE, DATA, CANNOT_WRITE = 0, 2, 65, 73
+OK, FAILED, USAGE, DATA, CANNOT_WRITE = 0, 1, 2, 65, 73
 SECONDS = 100.0
 
 
@@ -169,10 +169,15 @@ def test_what_is_out_of_date_is_invalidated(start: Callable[..., CacheProcess]) 
     )
     assert antiphon(cache, "invalidate", "--tag", "a", "--dry-run")[1] == "would invalidate 2 entries\n"
     assert count(cache) == 2
-    assert antiphon(cache, "invalidate", "--all", "--dry-run")[1] == "would invalidate 2 entries\n"
-    assert antiphon(cache, "invalidate", "--all")[1] == "invalidated 2 entries\n"
+    with CacheClient(cache.address) as client:
+        first, _ = client.list_entries(pb.ListEntriesRequest(), timeout=SECONDS).entries
+    elsewhere = antiphon(cache, "invalidate", "--entry", first.entry_id, "--namespace", "b")
+    assert elsewhere == (FAILED, "", "error: an entry does not exist (ENTRY_NOT_FOUND)\n")
+    assert antiphon(cache, "invalidate", "--entry", first.entry_id)[1] == "invalidated 1 entry\n"
+    assert antiphon(cache, "invalidate", "--all", "--dry-run")[1] == "would invalidate 1 entry\n"
+    assert antiphon(cache, "invalidate", "--all")[1] == "invalidated 1 entry\n"
     assert count(cache) == 0
-    for words in ((), ("--all", "--tag", "x"), ("--all", "--namespace", "x")):
+    for words in ((), ("--all", "--tag", "x"), ("--entry", "x", "--tag", "x"), ("--all", "--namespace", "x")):
         assert antiphon(cache, "invalidate", *words)[0] == USAGE
 
 

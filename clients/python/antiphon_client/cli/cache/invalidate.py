@@ -17,10 +17,9 @@ WRITTEN = ("fill", "put")
 
 
 @click.command()
+@click.option("--entry", "entries", multiple=True, metavar="ID", help="The entry with this id; may be repeated.")
 @click.option("--tag", "tags", multiple=True, help="What has this tag; may be repeated.")
-@click.option(
-    "--namespace", default="", help="Everything in this namespace, or with --tag or --source-version only there."
-)
+@click.option("--namespace", default="", help="Everything in this namespace, or what else is named only there.")
 @click.option(
     "--source-version",
     "source",
@@ -32,15 +31,24 @@ WRITTEN = ("fill", "put")
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @click.option("--json", "as_json_", is_flag=True, help="Print one JSON object.")
 def invalidate(
-    *, tags: tuple[str, ...], namespace: str, source: str, all_: bool, dry_run: bool, as_json_: bool
+    *,
+    entries: tuple[str, ...],
+    tags: tuple[str, ...],
+    namespace: str,
+    source: str,
+    all_: bool,
+    dry_run: bool,
+    as_json_: bool,
 ) -> None:
-    """Delete what has a tag, was made from a version of a source, or is in a namespace; or everything.
+    """Delete entries by id, what has a tag, was made from a version of a source, or is in a namespace; or everything.
 
-    Tags and source versions are looked for in every namespace, unless one is named. A namespace as a whole is cleared,
-    which also keeps answers away that are being made now. Try it with --dry-run first.
+    Ids (`antiphon entries` shows them), tags and source versions are looked for in every namespace, unless one is
+    named. A namespace as a whole is cleared, which also keeps answers away that are being made now. Try it with
+    --dry-run first.
     """
-    if bool(tags) + bool(source) + all_ > 1 or not (tags or source or all_ or namespace):
-        raise click.UsageError("give one of --tag, --source-version, --namespace, --all")
+    named = bool(entries) + bool(tags) + bool(source) + all_
+    if named > 1 or not (named or namespace):
+        raise click.UsageError("give one of --entry, --tag, --source-version, --namespace, --all")
     if all_ and namespace:
         raise click.UsageError("give either --namespace or --all")
 
@@ -49,25 +57,33 @@ def invalidate(
             if all_:
                 each = [cache_pb2.DeleteRequest(source=way, all_namespaces=True, dry_run=dry_run) for way in WRITTEN]
                 count = sum([(await client.delete(request)).deleted for request in each])
-            elif tags or source:
-                count = await _deleted(client, tags, source, namespace, dry_run=dry_run)
+            elif named:
+                count = await _deleted(client, entries, tags, source, namespace, dry_run=dry_run)
             else:
                 request = cache_pb2.ClearRequest(namespace=namespace, dry_run=dry_run)
                 count = (await client.clear(request)).cleared
         if as_json_:
             click.echo(json.dumps({"invalidated": count, "dry_run": dry_run}))
         else:
-            entries = "entry" if count == 1 else "entries"
-            click.echo(f"{'would invalidate' if dry_run else 'invalidated'} {count:,} {entries}")
+            what = "entry" if count == 1 else "entries"
+            click.echo(f"{'would invalidate' if dry_run else 'invalidated'} {count:,} {what}")
 
     run(body, CACHE, role=OPERATOR)
 
 
 async def _deleted(
-    client: AsyncCacheClient, tags: tuple[str, ...], source: str, namespace: str, *, dry_run: bool
+    client: AsyncCacheClient,
+    entries: tuple[str, ...],
+    tags: tuple[str, ...],
+    source: str,
+    namespace: str,
+    *,
+    dry_run: bool,
 ) -> int:
     request = cache_pb2.DeleteRequest(namespace=namespace, all_namespaces=not namespace, dry_run=dry_run)
-    if tags:
+    if entries:
+        request.entry_ids.ids.extend(entries)
+    elif tags:
         request.tags.tags.extend(tags)
     else:
         request.source_version.name, _, request.source_version.version = source.partition("=")
