@@ -35,11 +35,11 @@ def say(text: str) -> None:
 
 async def ask_all(clients: Clients, what: Material, presets: list[str]) -> Found:
     """Streams side by side, each once for every preset; then pairs."""
-    chosen = {name: what.presets[name] for name in presets}
+    rates = what.rates()
     found = Found(stated={name: [] for name in presets})
 
     async def one_stream(name: str, one: Stream, preset: str) -> None:
-        counts, stated = await asking.stream(clients, what, one, f"{one.name}-{preset}", chosen[preset])
+        counts, stated = await asking.stream(clients, what, one, f"{one.name}-{preset}", rates[preset])
         found.streams.setdefault(name, {})[preset] = counts
         found.stated[preset] += stated
         say(f"{name}, {preset}")
@@ -51,14 +51,14 @@ async def ask_all(clients: Clients, what: Material, presets: list[str]) -> Found
                 group.create_task(one_stream(name, one, preset))
     for name, rows in what.sets.items():
         if isinstance(rows, Pairs):
-            found.pairs[name] = await asking.pairs(clients, what, rows, chosen)
+            found.pairs[name] = await asking.pairs(clients, what, rows, presets)
             say(name)
     return found
 
 
 async def evaluate(what: Material, presets: list[str], scratch: Path) -> Found:
     """Start the services, ask, and stop them."""
-    loosest = max(what.presets, key=lambda name: what.presets[name].max_error_rate)
+    loosest = what.loosest(what.rates())
     with tempfile.TemporaryDirectory(prefix="antiphon-eval-") as work:
         async with fleet(what.verifiers, preset=loosest, scratch=scratch, work=Path(work)) as clients:
             say(f"{len(clients)} services are ready")
@@ -85,7 +85,7 @@ def main() -> None:
     arguments = parser.parse_args()
     begun = time.monotonic()
     what = material.read(arguments.data, arguments.folds, chosen=set(arguments.sets))
-    presets = [name for name in what.presets if name in arguments.presets or not arguments.presets]
+    presets = [name for name in what.rates() if name in arguments.presets or not arguments.presets]
     vectors = embedded(arguments.scratch, what.texts())
     say(f"{len(what.sets)} sets are embedded")
     found = asyncio.run(evaluate(what, presets, arguments.scratch))
@@ -99,8 +99,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     content = {"judged": what.judged, "figures": figures, "goals": goals, "stated": stated}
     (arguments.out / "eval.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    loosest = max(presets, key=lambda name: what.presets[name].max_error_rate)
-    plots.write(arguments.out, figures, beside, found.stated[loosest])
+    plots.write(arguments.out, figures, beside, found.stated[what.loosest(presets)])
     print(report.table(figures, what.judged))
     for name, row in stated.items():
         print(f"{name}: {row['semantic_hits']:.0f} semantic hits of streams, {row['wrong']:.1f} % wrong", end=" ")

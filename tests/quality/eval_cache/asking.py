@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from antiphon.cache.v1 import cache_pb2 as pb
@@ -84,11 +84,11 @@ def percent(part: float, whole: float) -> float:
 
 
 async def stream(
-    clients: Clients, material: Material, one: Stream, name: str, preset: Preset
+    clients: Clients, material: Material, one: Stream, name: str, max_error_rate: float
 ) -> tuple[Counts, list[Stated]]:
     """Look up in the order of arrival, and store on a miss. The answer that is stored names the class."""
     counts, stated = Counts(), []
-    policy = pb.CachePolicy(mode=pb.CACHE_MODE_ONLY_IF_CACHED, max_error_rate=preset.max_error_rate)
+    policy = pb.CachePolicy(mode=pb.CACHE_MODE_ONLY_IF_CACHED, max_error_rate=max_error_rate)
     stored: set[str] = set()
     for text, cls in zip(one.text, one.cls, strict=True):
         query = _query(name, text)
@@ -105,28 +105,27 @@ async def stream(
     return counts, stated
 
 
-async def pairs(
-    clients: Clients, material: Material, one: Pairs, presets: Mapping[str, Preset]
-) -> dict[str, PairCounts]:
+async def pairs(clients: Clients, material: Material, one: Pairs, presets: Sequence[str]) -> dict[str, PairCounts]:
     """Each pair in a namespace of its own, asked once; the presets differ only in what they ask of the same decision.
 
     The services run with the loosest preset; that this one serves what the decision says is checked pair by pair.
     """
     counts = {preset: PairCounts() for preset in presets}
-    loosest = max(material.presets.values(), key=lambda preset: preset.max_error_rate)
+    loosest = material.loosest(material.rates())
     policy = pb.CachePolicy(mode=pb.CACHE_MODE_ONLY_IF_CACHED)
     places = asyncio.Semaphore(AT_ONCE)
 
     async def ask(at: int) -> None:
-        client, namespace = clients[material.judge(one.b[at])], f"{one.name}-{at}"
+        judge, namespace = material.judge(one.b[at]), f"{one.name}-{at}"
+        client, own = clients[judge], material.presets[judge]
         async with places:
             put = pb.PutRequest(query=_query(namespace, one.a[at]), answer=_answer("!"))
             await client.put(put, timeout=SECONDS)
             found = await _lookup(client, _query(namespace, one.b[at]), policy)
-        if passes(found, loosest) != (found.outcome in SERVED):
+        if passes(found, own[loosest]) != (found.outcome in SERVED):
             raise RuntimeError(f"{one.name}: pair {at} was not served as its decision says")
-        for name, preset in presets.items():
-            counts[name].add(label=one.label[at], served=passes(found, preset))
+        for name in presets:
+            counts[name].add(label=one.label[at], served=passes(found, own[name]))
 
     async with asyncio.TaskGroup() as group:
         for start in range(0, len(one.a), AT_ONCE):

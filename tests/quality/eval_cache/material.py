@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,15 @@ ROOT = HERE.parents[2]
 
 @dataclass(frozen=True)
 class Preset:
-    """What an entry has to reach, and the error rate by which a caller asks for it."""
+    """What an entry has to reach with one verifier, and the error rate by which a caller asks for it."""
 
     score: float
     cosine: float
     max_error_rate: float
+
+
+Presets = dict[str, Preset]
+"""By name, the strictest first."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +43,23 @@ class Material:
     sets: dict[str, Pairs | Stream]
     judged: dict[str, str]
     verifiers: dict[str, Path | None]
-    presets: dict[str, Preset]
+    presets: dict[str, Presets]
+    """Of each verifier its own: another machine fits another threshold than the packaged one has."""
     folds: dict[str, int]
 
     def judge(self, text: str) -> str:
         """The verifier for a question."""
         fold = self.folds.get(hashlib.sha256(text.encode()).hexdigest())
         return PACKAGED if fold is None else f"fold-{fold}"
+
+    def rates(self) -> dict[str, float]:
+        """The error rate of each preset, the same whatever the verifier."""
+        (presets, *_) = self.presets.values()
+        return {name: preset.max_error_rate for name, preset in presets.items()}
+
+    def loosest(self, presets: Collection[str]) -> str:
+        """Of some presets the one that serves most."""
+        return max(presets, key=self.rates().__getitem__)
 
     def texts(self) -> list[str]:
         """All texts of all sets."""
@@ -54,7 +69,8 @@ class Material:
 
 def read(data: Path, folds: Path | None, *, chosen: set[str]) -> Material:
     """Read the sets of a folder and the project's own; `chosen` names some, or is empty for all."""
-    packaged = json.loads((ROOT / "services" / "cache" / "verifier" / SHIPPED).read_text("utf-8"))
+    shipped = ROOT / "services" / "cache" / "verifier" / SHIPPED
+    packaged = json.loads(shipped.read_text("utf-8"))
     known = {} if folds is None else json.loads((folds / "folds.json").read_text("utf-8"))
     pairs, streams = sets.read(data)
     found: dict[str, Pairs | Stream] = {f"{one.name} pairs": one for one in [*pairs, _own()]}
@@ -62,7 +78,7 @@ def read(data: Path, folds: Path | None, *, chosen: set[str]) -> Material:
     found = {name: one for name, one in found.items() if not chosen or chosen & {name, name.split()[0]}}
     digests = sets.digests(data)
     fitted = {name for name, digest in digests.items() if packaged["fitted"]["on"].get(name) == digest}
-    material = Material(found, {}, {}, _presets(packaged), known)
+    material = Material(found, {}, {}, {}, known)
     for name, one in found.items():
         file = f"{name.replace(' ', '.')}.jsonl.gz"
         queries = one.text if isinstance(one, Stream) else one.b
@@ -72,6 +88,8 @@ def read(data: Path, folds: Path | None, *, chosen: set[str]) -> Material:
             material.judged[name] = "out of fold"
         else:
             material.judged[name] = "IN SAMPLE" if file in fitted else "not fitted on"
+    for judge, path in material.verifiers.items():
+        material.presets[judge] = _presets(json.loads((path or shipped).read_text("utf-8")))
     return material
 
 
@@ -79,7 +97,7 @@ def _fold(folds: Path | None, judge: str) -> Path | None:
     return None if folds is None else folds / f"{judge}.json"
 
 
-def _presets(verifier: dict[str, Any]) -> dict[str, Preset]:
+def _presets(verifier: dict[str, Any]) -> Presets:
     rates = {row["preset"]: float(row["max_error_rate"]) for row in verifier["error_rates"]}
     return {name: Preset(bar["v"], bar["cosine"], rates[name]) for name, bar in verifier["presets"].items()}
 
