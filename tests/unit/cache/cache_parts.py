@@ -19,13 +19,14 @@ from services.cache.adapting import Setup
 from services.cache.cache import Cache
 from services.cache.decision import Judge, Verdict
 from services.cache.entry import Entry
+from services.cache.fill_values import Granted
 from services.cache.judges import GuardedJudge
 from services.cache.outside import Limits, Outside
 from services.cache.ports import Epoch, Head, Sealed, Tombstone, Write
 from services.cache.rotation.plan import Choice, End
 from services.cache.rotation.sides import Side, Sides
 from services.cache.similarity import Similarity
-from services.cache.values import Asked, LookupResult, Policy, Query, Vector
+from services.cache.values import Asked, LookupResult, Mode, Policy, Query, Vector
 from services.chassis.deadline import Deadline
 from services.chassis.errors import AntiphonError, Reason, Unavailable
 from services.llm.values import Answer, Cost, FinishReason, Message, Role, TextPart, Usage
@@ -34,6 +35,9 @@ TENANT = "default"
 DIM = 64
 KEY = bytes(range(32))
 START = 1_800_000_000.0
+ASKED = "How do I reset my password?"
+REWORDED = "How can I reset my password?"
+ONLY = Policy(mode=Mode.ONLY_IF_CACHED)
 
 
 class Clock:
@@ -274,3 +278,10 @@ def answer(text: str = "an answer", **fields: object) -> Answer:
         **fields,
     }
     return Answer(text=text, **values)  # type: ignore[arg-type]
+
+
+def lease(result: object) -> str:
+    """The lease that was granted, by a lookup or with a wait."""
+    fill = result.fill if isinstance(result, LookupResult) else result
+    assert isinstance(fill, Granted), result
+    return fill.lease_id
