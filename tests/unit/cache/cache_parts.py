@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from antiphon.cache.v1 import cache_pb2 as pb
 from services.cache import clock, feedback
 from services.cache import similarity as similarity_module
 from services.cache.adapters.disk_queue import NoQueue
@@ -23,6 +24,7 @@ from services.cache.fill_values import Granted
 from services.cache.judges import GuardedJudge
 from services.cache.outside import Limits, Outside
 from services.cache.ports import Epoch, Head, Sealed, Tombstone, Write
+from services.cache.proto import write_report
 from services.cache.rotation.plan import Choice, End
 from services.cache.rotation.sides import Side, Sides
 from services.cache.similarity import Similarity
@@ -285,3 +287,8 @@ def lease(result: object) -> str:
     fill = result.fill if isinstance(result, LookupResult) else result
     assert isinstance(fill, Granted), result
     return fill.lease_id
+
+
+async def told(bench: Bench, tenant: str = TENANT, namespace: str | None = None) -> pb.GetStatsResponse:
+    """What a tenant is told of its cache."""
+    return write_report(await bench.cache.report(tenant, namespace))
