@@ -28,9 +28,9 @@ from services.cache.values import Action, Asked, ByIds, Chosen, LookupResult, Mo
 from services.chassis.deadline import Deadline
 from services.chassis.errors import FailedPrecondition, Reason
 from services.storage import Connection
-from tests.integration.cache.stored_cache import GUARD_S, ONLY, place_of
+from tests.integration.cache.stored_cache import GUARD_S, place_of
 from tests.integration.edgestore.store_process import StoreProcess
-from tests.unit.cache.cache_parts import KEY, TENANT, KnownEmbedder, Trusting, answer, ask
+from tests.unit.cache.cache_parts import KEY, ONLY, TENANT, KnownEmbedder, Trusting, answer, ask
 
 ONE, TWO = Choice("one"), Choice("two")
 DIMS = {"one": 64, "two": 32}
