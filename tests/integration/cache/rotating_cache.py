@@ -229,3 +229,12 @@ def embedded(cache: RotatingCache, name: str = "two") -> list[str]:
 
 def questions(count: int) -> list[str]:
     return [f"What is the meaning of number {place}?" for place in range(count)]
+
+
+async def heads_of(cache: RotatingCache, name: str) -> list[object]:
+    """What the store has under this embedder."""
+    reader = RotatingCache(cache._store)
+    heads = reader.workshop.store(reader.workshop.end(Choice(name))).heads(since_us=None)
+    found = [head async for page in heads for head in page]
+    await reader.connection.aclose()
+    return found  # type: ignore[return-value]
