@@ -20,9 +20,9 @@ from services.cache.hot import ALL_HOT
 from services.cache.values import Asked, LookupResult, Outcome
 from services.chassis.deadline import Deadline
 from tests.bench.questions import question
-from tests.integration.cache.stored_cache import ONLY, StoredCache
+from tests.integration.cache.stored_cache import StoredCache
 from tests.integration.edgestore.store_process import StoreProcess
-from tests.unit.cache.cache_parts import TENANT, ask
+from tests.unit.cache.cache_parts import ONLY, TENANT, ask
 
 QUESTIONS = 1_024
 TOGETHER = 64

@@ -65,6 +65,13 @@ latency = {{ first_token_seconds = 0.1, tokens_per_second = 100 }}
 quality = {{ tier = "complex" }}
 """
 
+TIMEOUTS = {
+    "no_token": "first_token_timeout_seconds = 0.5",
+    "no_headers": "first_token_timeout_seconds = 0.5",
+    "stall": "idle_timeout_seconds = 0.5",
+}
+"""Of the primary, for faults of servers that never come back; tests of these wait for no other time to pass."""
+
 
 @dataclass
 class World:
@@ -168,3 +175,8 @@ async def world(
         stack.push_async_callback(server.stop, 0)
         client = await stack.enter_async_context(AsyncCompletionClient(f"127.0.0.1:{port}"))
         yield World(primary, fallback, service, cache, router, client, telemetry, f"127.0.0.1:{port}")
+
+
+def text(events: list[completion_pb2.StreamCompleteResponse]) -> str:
+    """All that was delivered."""
+    return "".join(event.delta.text for event in events)

@@ -8,9 +8,9 @@ from services.cache.entry import Entry
 from services.cache.ports import Sealed, Tombstone, Write
 from services.cache.values import Asked, LookupResult
 from services.chassis.deadline import Deadline
-from tests.integration.cache.stored_cache import ONLY, StoredCache
+from tests.integration.cache.stored_cache import StoredCache
 from tests.integration.edgestore.store_process import StoreProcess
-from tests.unit.cache.cache_parts import TENANT, ask
+from tests.unit.cache.cache_parts import ONLY, TENANT, ask
 
 Caches = Callable[..., StoredCache]
 ASKED = "How do I reset my password?"

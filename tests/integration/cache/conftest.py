@@ -14,6 +14,8 @@ from tests.integration.cache.rotating_cache import RotatingCache
 from tests.integration.cache.stored_cache import StoredCache
 from tests.integration.edgestore.store_process import StoreProcess
 
+OTHER_KEY = bytes(range(1, 33))
+
 
 @pytest.fixture(scope="module")
 def store_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreProcess]:
@@ -98,3 +100,44 @@ async def make(store: StoreProcess) -> AsyncIterator[Callable[..., RotatingCache
     for cache in made:
         if cache.running:
             await cache.die()
+
+
+@pytest.fixture(scope="module")
+def second_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreProcess]:
+    """The store of the suite that imports."""
+    process = StoreProcess(tmp_path_factory.mktemp("second") / "state")
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def second(second_process: StoreProcess) -> StoreProcess:
+    return emptied(second_process)
+
+
+@pytest.fixture
+async def fresh(second: StoreProcess) -> AsyncIterator[Callable[..., StoredCache]]:
+    """Makes caches over the second store, with another key."""
+    made: list[StoredCache] = []
+
+    def make(**how: object) -> StoredCache:
+        made.append(StoredCache(second, **{"key": OTHER_KEY, **how}))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for cache in made:
+        await cache.stop()
+
+
+@pytest.fixture
+def start_second(second: StoreProcess) -> Iterator[Callable[[], CacheProcess]]:
+    started: list[CacheProcess] = []
+
+    def starter() -> CacheProcess:
+        started.append(CacheProcess(second.state_dir))
+        return started[-1]
+
+    yield starter
+    for cache in started:
+        cache.end(signal.SIGKILL)
+    (second.state_dir / "fingerprint.key").unlink(missing_ok=True)

@@ -28,9 +28,9 @@ from services.cache.values import Action, Asked, ByIds, Chosen, LookupResult, Mo
 from services.chassis.deadline import Deadline
 from services.chassis.errors import FailedPrecondition, Reason
 from services.storage import Connection
-from tests.integration.cache.stored_cache import GUARD_S, ONLY, place_of
+from tests.integration.cache.stored_cache import GUARD_S, place_of
 from tests.integration.edgestore.store_process import StoreProcess
-from tests.unit.cache.cache_parts import KEY, TENANT, KnownEmbedder, Trusting, answer, ask
+from tests.unit.cache.cache_parts import KEY, ONLY, TENANT, KnownEmbedder, Trusting, answer, ask
 
 ONE, TWO = Choice("one"), Choice("two")
 DIMS = {"one": 64, "two": 32}
@@ -229,3 +229,12 @@ def embedded(cache: RotatingCache, name: str = "two") -> list[str]:
 
 def questions(count: int) -> list[str]:
     return [f"What is the meaning of number {place}?" for place in range(count)]
+
+
+async def heads_of(cache: RotatingCache, name: str) -> list[object]:
+    """What the store has under this embedder."""
+    reader = RotatingCache(cache._store)
+    heads = reader.workshop.store(reader.workshop.end(Choice(name))).heads(since_us=None)
+    found = [head async for page in heads for head in page]
+    await reader.connection.aclose()
+    return found  # type: ignore[return-value]

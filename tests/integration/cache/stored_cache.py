@@ -18,18 +18,18 @@ from services.cache.clock import Clock
 from services.cache.decision import Judge
 from services.cache.entry import Entry
 from services.cache.feedback import Verdict
+from services.cache.fill_values import Granted
 from services.cache.outside import Limits, Outside
 from services.cache.ports import LearningStore
 from services.cache.scope import verifier
-from services.cache.values import Asked, CommitResult, LookupResult, Mode, Policy, Query
+from services.cache.values import Asked, CommitResult, LookupResult, Policy, Query
 from services.chassis.deadline import Deadline
 from services.chassis.errors import Reason, Unavailable
 from services.llm.values import Answer
 from services.storage import Connection, Place
 from tests.integration.edgestore.store_process import StoreProcess
-from tests.unit.cache.cache_parts import DIM, KEY, TENANT, KnownEmbedder, Trusting, answer, ask
+from tests.unit.cache.cache_parts import ASKED, DIM, KEY, ONLY, TENANT, KnownEmbedder, Trusting, answer, ask
 
-ONLY = Policy(mode=Mode.ONLY_IF_CACHED)
 GUARD_S = 30.0
 
 
@@ -157,6 +157,13 @@ class StoredCache:
 
     async def clear(self, namespace: str = "default", *, dry_run: bool = False) -> tuple[int, int]:
         return await self.cache.clear(TENANT, namespace, dry_run=dry_run)
+
+
+async def lease(cache: StoredCache, text: str = ASKED, policy: Policy | None = None) -> str:
+    """The lease of a miss."""
+    missed = await cache.look(text, policy or Policy())
+    assert isinstance(missed.fill, Granted)
+    return missed.fill.lease_id
 
 
 def place_of(store: StoreProcess) -> Place:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from antiphon.cache.v1 import cache_pb2
 from antiphon.cache.v1 import transfer_pb2 as pb
 from antiphon_client import AsyncCacheClient
 from services.cache.exporting import Exported
@@ -55,3 +56,9 @@ def by_question(entries: Sequence[pb.PortableEntry]) -> dict[tuple[str, str, str
     }
     assert len(found) == len(entries)
     return found
+
+
+async def sizes(client: AsyncCacheClient) -> tuple[int, ...]:
+    """What the statistics tell of all that is stored; the last is what waits for its embedding."""
+    stats = await client.get_stats(cache_pb2.GetStatsRequest())
+    return stats.entries_total, stats.entries_valid, stats.entries_quarantined, stats.bytes, stats.embeddings_waiting

@@ -225,3 +225,23 @@ class Details:
                 detail.Unpack(found)
                 return found
         return None
+
+
+class PanicException(BaseException):
+    """Has the base and the name of what a Rust panic becomes (`pyo3_runtime.PanicException`)."""
+
+
+def raising(error: BaseException) -> Any:
+    async def body(_request: Any, _call: Any) -> Any:
+        raise error
+
+    return body
+
+
+async def drained(stream: Any) -> list[bytes]:
+    return [message async for message in stream]
+
+
+async def still_serves(channel: Any) -> bool:
+    answer = await channel.unary_unary(ECHO)(Ping(text="still here").SerializeToString(), timeout=GUARD_SECONDS)
+    return bool(Ping.FromString(answer).text == "still here")

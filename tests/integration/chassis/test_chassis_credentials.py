@@ -48,12 +48,6 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         yield running
 
 
-@pytest.fixture
-async def channel(bench: Bench) -> AsyncIterator[Any]:
-    async with connected(bench.server.address) as connection:
-        yield connection
-
-
 async def echo(channel: Any, metadata: Any = ()) -> Any:
     return Ping.FromString(await channel.unary_unary(ECHO)(PING, timeout=GUARD_SECONDS, metadata=metadata))
 

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from h2.errors import ErrorCodes
 
 from tests.http2_flood import Kind, flood
-from tests.integration.chassis.probe import ECHO, Bench, connected, serving
+from tests.integration.chassis.probe import ECHO, Bench, connected
 
 GUARD_SECONDS = 60.0
 CALLS = 1_000
 FRAMES = 5_000
 FLOODS = 3
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with serving(tmp_path) as running:
-        yield running
 
 
 @pytest.mark.fault(11)

@@ -28,18 +28,6 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with serving(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-async def channel(bench: Bench) -> AsyncIterator[Any]:
-    async with connected(bench.server.address) as connection:
-        yield connection
-
-
 async def check(channel: Any, name: str) -> int:
     stub: Any = health_pb2_grpc.HealthStub(channel)
     response = await stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=GUARD_SECONDS)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from antiphon.cache.v1 import cache_pb2 as pb
 from services.cache import clock, feedback
 from services.cache import similarity as similarity_module
 from services.cache.adapters.disk_queue import NoQueue
@@ -19,13 +20,15 @@ from services.cache.adapting import Setup
 from services.cache.cache import Cache
 from services.cache.decision import Judge, Verdict
 from services.cache.entry import Entry
+from services.cache.fill_values import Granted
 from services.cache.judges import GuardedJudge
 from services.cache.outside import Limits, Outside
 from services.cache.ports import Epoch, Head, Sealed, Tombstone, Write
+from services.cache.proto import write_report
 from services.cache.rotation.plan import Choice, End
 from services.cache.rotation.sides import Side, Sides
 from services.cache.similarity import Similarity
-from services.cache.values import Asked, LookupResult, Policy, Query, Vector
+from services.cache.values import Asked, LookupResult, Mode, Policy, Query, Vector
 from services.chassis.deadline import Deadline
 from services.chassis.errors import AntiphonError, Reason, Unavailable
 from services.llm.values import Answer, Cost, FinishReason, Message, Role, TextPart, Usage
@@ -34,6 +37,9 @@ TENANT = "default"
 DIM = 64
 KEY = bytes(range(32))
 START = 1_800_000_000.0
+ASKED = "How do I reset my password?"
+REWORDED = "How can I reset my password?"
+ONLY = Policy(mode=Mode.ONLY_IF_CACHED)
 
 
 class Clock:
@@ -274,3 +280,15 @@ def answer(text: str = "an answer", **fields: object) -> Answer:
         **fields,
     }
     return Answer(text=text, **values)  # type: ignore[arg-type]
+
+
+def lease(result: object) -> str:
+    """The lease that was granted, by a lookup or with a wait."""
+    fill = result.fill if isinstance(result, LookupResult) else result
+    assert isinstance(fill, Granted), result
+    return fill.lease_id
+
+
+async def told(bench: Bench, tenant: str = TENANT, namespace: str | None = None) -> pb.GetStatsResponse:
+    """What a tenant is told of its cache."""
+    return write_report(await bench.cache.report(tenant, namespace))

@@ -19,15 +19,12 @@ from services.cache.fill_values import Granted, InProgress
 from services.cache.values import Asked, BypassReason, LookupResult, Mode, Outcome, Policy, Vector
 from services.chassis.errors import Reason, Unavailable
 from simcore import IndexPoisoned
-from tests.unit.cache.cache_parts import Bench, ask, benched, searches_held, user
+from tests.unit.cache.cache_parts import ASKED, ONLY, REWORDED, Bench, ask, benched, searches_held, user
 
-ASKED = "How do I reset my password?"
-REWORDED = "How can I reset my password?"
 NEAR = "Where do I reset a password?"
 OTHER = "What does the planet Saturn weigh?"
 FAR = "Who resets passwords?"
 COSINES = {REWORDED: 0.955, NEAR: 0.925, FAR: 0.6, **{f"old {number}": 0.99 - number / 1_000 for number in range(6)}}
-ONLY = Policy(mode=Mode.ONLY_IF_CACHED)
 
 texts = st.sampled_from([ASKED, REWORDED, NEAR, FAR, OTHER])
 policies = st.sampled_from(
@@ -104,13 +101,6 @@ class Counting:
     def search(self, queries: Vector, k: int, *, groups: Any, **how: Any) -> Any:
         self.searches.append((len(queries), groups.tolist()))
         return self._index.search(queries, k, groups=groups, **how)
-
-
-@pytest.fixture
-async def bench():
-    async with benched() as made:
-        made.embedder.alike(REWORDED, ASKED, 0.95)
-        yield made
 
 
 async def test_a_batch_over_several_scopes_is_one_search(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from services.cache.recovery import Phase
 from services.cache.values import Mode, Outcome, Policy, Query
 from services.chassis.errors import Reason, Unavailable
 from tests.unit.cache.cache_parts import TENANT, Bench, ask, benched, user
-from tests.unit.cache.test_cache_decision import Scripted
+from tests.unit.cache.judge_parts import Scripted
 
 ASKED = "How do I reset my password?"
 ONLY = Policy(mode=Mode.ONLY_IF_CACHED)

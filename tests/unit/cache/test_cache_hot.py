@@ -92,12 +92,6 @@ class Memory:
                 assert bucket.slots[name].entry is entry
 
 
-@pytest.fixture(scope="module")
-def executor() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(1) as pool:
-        yield pool
-
-
 def test_who_was_served_longest_ago_goes_first(executor: ThreadPoolExecutor) -> None:
     memory = Memory(executor, 3)
     a, *_ = [memory.put(name) for name in "abc"]

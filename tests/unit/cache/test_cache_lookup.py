@@ -1,4 +1,4 @@
-"""What a lookup promises, over the real index and without a store: the cache serves from memory then."""
+"""What a lookup finds and counts, over the real index and without a store: the cache serves from memory then."""
 
 from __future__ import annotations
 
@@ -9,35 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.cache import similarity as similarity_module
-from services.cache.fill_values import Filled, Granted, InProgress
 from services.cache.freshness import time_to_live
-from services.cache.recovery import Phase
-from services.cache.room import Capacity, Eviction
-from services.cache.values import BypassReason, LookupResult, Mode, Outcome, Policy, Query
-from services.chassis.errors import Aborted, InvalidRequest, NotFound, Reason, Unavailable
+from services.cache.values import Mode, Outcome, Policy, Query
 from services.llm.values import FinishReason, GenerationOptions, Message, Role, TextPart, Tool, ToolCall
-from simcore import IndexPoisoned
-from tests.unit.cache.cache_parts import TENANT, Bench, answer, ask, benched, searches_held, user
+from tests.unit.cache.cache_parts import ASKED, ONLY, REWORDED, TENANT, Bench, answer, ask, benched, lease, user
 
-ASKED = "How do I reset my password?"
-REWORDED = "How can I reset my password?"
-ONLY = Policy(mode=Mode.ONLY_IF_CACHED)
-
-
-@pytest.fixture
-async def bench():
-    async with benched() as made:
-        made.embedder.alike(REWORDED, ASKED, 0.95)
-        yield made
-
-
-def lease(result: LookupResult) -> str:
-    assert isinstance(result.fill, Granted)
-    return result.fill.lease_id
-
-
-# --- tiers -----------------------------------------------------------------------------------------------------------
+# --- tiers ------------------------------------------------------------------------------------------------------------
 
 
 async def test_an_equal_question_is_served_without_an_embedding(bench: Bench) -> None:
@@ -163,7 +140,7 @@ async def test_a_tool_result_never_hits_semantically(bench: Bench) -> None:
     assert bench.embedder.calls == []
 
 
-# --- scope -----------------------------------------------------------------------------------------------------------
+# --- scope ------------------------------------------------------------------------------------------------------------
 
 system = st.sampled_from([(), (Message(Role.SYSTEM, (TextPart("a"),)),), (Message(Role.SYSTEM, (TextPart("b"),)),)])
 queries = st.builds(
@@ -217,7 +194,7 @@ async def test_a_row_of_another_scope_is_not_served_even_if_the_index_returns_it
     assert missed.decision.similarity is None
 
 
-# --- freshness -------------------------------------------------------------------------------------------------------
+# --- freshness --------------------------------------------------------------------------------------------------------
 
 
 @given(st.none() | st.floats(0.001, 1e9), st.floats(1, 1e9), st.floats(0, 0.999999))
@@ -253,228 +230,7 @@ async def test_age_counts_from_when_the_answer_was_made(bench: Bench) -> None:
     assert (await bench.look(query, dataclasses.replace(ONLY, max_age=60.0))).outcome is Outcome.MISS
 
 
-# --- fills -----------------------------------------------------------------------------------------------------------
-
-
-async def test_equal_questions_at_once_cost_one_fill_and_one_embedding(bench: Bench) -> None:
-    results = await asyncio.gather(*(bench.look(ASKED) for _ in range(200)))
-    leases = [result.fill for result in results]
-    assert sum(isinstance(fill, Granted) for fill in leases) == 1
-    assert sum(isinstance(fill, InProgress) for fill in leases) == 199
-    assert bench.embedder.calls == [ASKED]
-    later = await bench.look(ASKED)
-    assert isinstance(later.fill, InProgress)
-    assert bench.embedder.calls == [ASKED]
-    assert sum(result.embedding_tokens for result in results) == len(ASKED.split()), "bought once, billed once"
-
-
-async def test_an_answer_that_comes_while_a_question_is_embedded_is_served(bench: Bench) -> None:
-    bench.embedder.gate.clear()
-    looking = asyncio.create_task(bench.look(ASKED))
-    while not bench.embedder.calls:  # noqa: ASYNC110 -- what is awaited has no event
-        await asyncio.sleep(0)
-    # Without the embedder, by a caller who needs none.
-    other = await bench.look(ASKED, Policy(max_error_rate=0.01))
-    bench.embedder.gate.set()
-    await bench.cache.commit(TENANT, lease(other), answer(), durable=False)
-    assert (await looking).outcome is Outcome.EXACT
-
-
-async def test_a_commit_is_found_and_is_idempotent(bench: Bench) -> None:
-    missed = await bench.look(ASKED)
-    first = await bench.cache.commit(TENANT, lease(missed), answer("first"), durable=False)
-    assert await bench.cache.commit(TENANT, lease(missed), answer("second"), durable=False) == first
-    assert (await bench.look(ASKED)).entry.answer.text == "first"
-    assert (await bench.look(REWORDED, ONLY)).outcome is Outcome.SEMANTIC
-
-
-@pytest.mark.parametrize(
-    ("made", "policy", "reason"),
-    [
-        (answer(finish_reason=FinishReason.LENGTH), Policy(), "finish_reason"),
-        (answer(finish_reason=FinishReason.CONTENT_FILTER), Policy(), "finish_reason"),
-        (answer(" \n"), Policy(), "empty"),
-        (answer(refusal="No."), Policy(), "refusal"),
-        (answer("x" * 300_000), Policy(), "too_large"),
-        (answer("é" * 140_000), Policy(), "too_large"),
-        (answer(), Policy(no_store=True), "no_store"),
-    ],
-)
-async def test_what_must_not_be_stored_still_reaches_who_waits(
-    bench: Bench, made: object, policy: Policy, reason: str
-) -> None:
-    missed = await bench.look(ASKED, policy)
-    waiting = asyncio.create_task(bench.cache.wait(TENANT, lease(missed), "", bench.deadline()))
-    await asyncio.sleep(0)
-    result = await bench.cache.commit(TENANT, lease(missed), made, durable=False)
-    assert (result.stored, result.not_stored, result.entry_id) == (False, reason, "")
-    assert await waiting == Filled(made, "")
-    assert (await bench.look(ASKED, ONLY)).outcome is Outcome.MISS
-    assert len(bench.cache.entries) == 0
-
-
-async def test_a_put_of_such_an_answer_is_refused(bench: Bench) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        await bench.put(ASKED, "")
-    assert caught.value.field == "answer"
-
-
-async def test_modes(bench: Bench) -> None:
-    await bench.put(ASKED, "old")
-    bypassed = await bench.look(ASKED, Policy(mode=Mode.BYPASS))
-    assert (bypassed.outcome, bypassed.bypass_reason, bypassed.fill) == (Outcome.BYPASS, BypassReason.POLICY, None)
-    only = await bench.look("something else entirely", ONLY)
-    assert (only.outcome, only.fill) == (Outcome.MISS, None)
-    refresh = await bench.look(ASKED, Policy(mode=Mode.REFRESH))
-    assert refresh.outcome is Outcome.MISS
-    assert (await bench.look(ASKED)).entry.answer.text == "old", "served until it is replaced"
-    await bench.cache.commit(TENANT, lease(refresh), answer("new"), durable=False)
-    assert (await bench.look(ASKED)).entry.answer.text == "new"
-    assert (await bench.look(REWORDED, ONLY)).entry.answer.text == "new"
-    assert len(bench.cache.entries) == 1
-
-
-async def test_another_tenants_lease_is_not_known(bench: Bench) -> None:
-    missed = await bench.look(ASKED)
-    for call in (
-        bench.cache.commit("other", lease(missed), answer(), durable=False),
-        bench.cache.wait("other", lease(missed), "", bench.deadline()),
-    ):
-        with pytest.raises(NotFound):
-            await call
-    with pytest.raises(NotFound):
-        bench.cache.renew("other", lease(missed))
-    assert not bench.cache.abort("other", lease(missed))
-    assert bench.cache.renew(TENANT, lease(missed)).lease_id == lease(missed)
-
-
-async def test_a_lost_lease_stores_nothing(bench: Bench) -> None:
-    missed = await bench.look(ASKED)
-    bench.clock.advance(60)
-    successor = await bench.look(ASKED)
-    with pytest.raises(Aborted):
-        await bench.cache.commit(TENANT, lease(missed), answer("late"), durable=False)
-    await bench.cache.commit(TENANT, lease(successor), answer("right"), durable=False)
-    assert (await bench.look(ASKED)).entry.answer.text == "right"
-
-
-# --- when a part is slow or down -------------------------------------------------------------------------------------
-
-
-async def test_without_the_embedder_the_exact_tier_goes_on(bench: Bench) -> None:
-    await bench.put(ASKED)
-    bench.embedder.error = Unavailable("down", reason=Reason.EMBEDDER_UNAVAILABLE)
-    assert (await bench.look(ASKED)).outcome is Outcome.EXACT
-    bypassed = await bench.look("a new question, not seen before")
-    assert bypassed.bypass_reason is BypassReason.EMBEDDER_UNAVAILABLE
-    assert bypassed.fill is None
-    entry = await bench.put("a new question, not seen before")
-    assert (await bench.look("a new question, not seen before")).entry is entry
-    bench.embedder.error = None
-    await bench.put("a new question, not seen before", "anew")
-    bench.embedder.alike("reworded so far", "a new question, not seen before", 0.95)
-    assert (await bench.look("reworded so far", ONLY)).entry.answer.text == "anew"
-
-
-async def test_a_text_that_the_embedder_cannot_read_is_exact_only(bench: Bench) -> None:
-    bench.embedder.error = InvalidRequest("too long", reason=Reason.CONTEXT_TOO_LONG)
-    missed = await bench.look(ASKED)
-    assert missed.outcome is Outcome.MISS
-    await bench.cache.commit(TENANT, lease(missed), answer(), durable=False)
-    assert (await bench.look(ASKED)).outcome is Outcome.EXACT
-
-
-async def test_a_slow_embedding_bypasses_and_is_there_next_time(bench: Bench) -> None:
-    bench.embedder.gate.clear()
-    bench.embedder.passes = 1
-    bypassed = await bench.look(ASKED)
-    assert bypassed.bypass_reason is BypassReason.EMBEDDING_TIMEOUT
-    bench.embedder.gate.set()
-    async with asyncio.timeout(10):
-        while (await bench.look(ASKED, ONLY)).outcome is Outcome.BYPASS:  # noqa: ASYNC110 -- what is awaited has no event
-            await asyncio.sleep(0)
-    assert bench.embedder.calls == [ASKED]
-
-
-async def test_a_search_beyond_its_budget_bypasses(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with benched(decision_budget=0.01) as bench:
-        await bench.put(ASKED)
-        with searches_held(bench.cache.entries.similarity, monkeypatch):
-            assert (await bench.look(REWORDED)).bypass_reason is BypassReason.DECISION_TIMEOUT
-
-
-async def test_while_what_is_stored_is_read_lookups_bypass(bench: Bench) -> None:
-    bench.cache.recovery.phase = Phase.HYDRATING
-    assert (await bench.look(ASKED)).bypass_reason is BypassReason.HYDRATING
-    with pytest.raises(Unavailable):
-        await bench.cache.clear(TENANT, "default", dry_run=False)
-
-
-async def test_too_many_fills_bypass() -> None:
-    async with benched(max_fills=1) as bench:
-        await bench.look(ASKED)
-        assert (await bench.look("another thing to ask")).bypass_reason is BypassReason.OVERLOADED
-
-
-async def test_a_fault_of_the_index_is_told_once_and_costs_the_semantic_tier_only(bench: Bench) -> None:
-    await bench.put(ASKED)
-    bench.cache.entries.similarity._index._inject_panic()
-    with pytest.raises(IndexPoisoned):
-        await bench.look(REWORDED)
-    assert bench.cache.entries.similarity.broken.is_set()
-    assert (await bench.look(REWORDED)).bypass_reason is BypassReason.HYDRATING
-    assert (await bench.look(ASKED)).outcome is Outcome.EXACT
-    await bench.put("stored in the meantime")
-    assert (await bench.look("stored in the meantime")).outcome is Outcome.EXACT
-
-
-async def test_a_large_scope_is_searched_off_the_loop(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(similarity_module, "INLINE_ROWS", 3)
-    monkeypatch.setattr(similarity_module, "MOST_INLINE_ROWS", 3)
-    for number in range(10):
-        await bench.put(f"a question with the number {number}", str(number))
-    bench.embedder.alike(REWORDED, "a question with the number 7", 0.95)
-    assert (await bench.look(REWORDED)).entry.answer.text == "7"
-
-
-async def test_room_is_made_by_what_was_hit_least() -> None:
-    async with benched(capacity=Capacity(3)) as bench:
-        for number in range(3):
-            await bench.put(f"the question number {number}")
-        for number in (0, 2):
-            assert (await bench.look(f"the question number {number}", ONLY)).outcome is Outcome.EXACT
-        await bench.put("the question number 3")
-        left = [(await bench.look(f"the question number {number}", ONLY)).outcome for number in range(4)]
-        assert left == [Outcome.EXACT, Outcome.MISS, Outcome.EXACT, Outcome.EXACT]
-        assert (await bench.cache.report(TENANT, None)).tally.evictions == {Eviction.ENTRIES: 1}
-
-
-async def test_what_is_too_large_for_its_namespace_is_not_stored() -> None:
-    async with benched(capacity=Capacity(namespace_bytes=2_000)) as bench:
-        await bench.put("the question number 0")
-        with pytest.raises(InvalidRequest, match="too_large"):
-            await bench.put("the question number 1", "x" * 3_000)
-        missed = await bench.look("the question number 2")
-        committed = await bench.cache.commit(TENANT, lease(missed), answer("x" * 3_000), durable=False)
-        assert committed.not_stored == "too_large"
-        assert (await bench.look("the question number 0", ONLY)).outcome is Outcome.EXACT
-
-
-async def test_room_is_made_first_by_what_has_expired() -> None:
-    async with benched(capacity=Capacity(3)) as bench:
-        await bench.put("the question number 0", policy=Policy(ttl=10.0))
-        for number in (1, 2):
-            await bench.put(f"the question number {number}")
-        for _ in range(5):
-            await bench.look("the question number 0", ONLY)
-        bench.clock.advance(11)
-        await bench.put("the question number 3")
-        left = [(await bench.look(f"the question number {number}", ONLY)).outcome for number in range(4)]
-        assert left == [Outcome.MISS, Outcome.EXACT, Outcome.EXACT, Outcome.EXACT]
-        assert (await bench.cache.report(TENANT, None)).tally.evictions == {Eviction.EXPIRED: 1}
-
-
-# --- statistics ------------------------------------------------------------------------------------------------------
+# --- statistics -------------------------------------------------------------------------------------------------------
 
 
 async def test_statistics_tell_what_happened(bench: Bench) -> None:
@@ -498,28 +254,3 @@ async def test_statistics_tell_what_happened(bench: Bench) -> None:
     assert both.bytes > one.bytes > len(ASKED) + len("an answer")
     nobody = await bench.cache.report("other tenant", None)
     assert (nobody.entries_total, nobody.bytes, sum(nobody.tally.outcomes.values())) == (0, 0, 0)
-
-
-# --- another tenant's fills ------------------------------------------------------------------------------------------
-
-
-async def test_a_token_or_a_lease_of_another_tenant_is_worth_nothing(bench: Bench) -> None:
-    """Equal questions, equal tokens: two tenants, two leases, and neither knows the other's."""
-    mine = await bench.look(ASKED, token="guessed")
-    theirs = await bench.look(ASKED, token="guessed", tenant="other")
-    assert isinstance(mine.fill, Granted)
-    assert isinstance(theirs.fill, Granted)
-    assert mine.fill.lease_id != theirs.fill.lease_id
-    assert len(mine.fill.lease_id) >= 24, "144 random bits"
-    for call in (
-        bench.cache.wait("other", lease(mine), "guessed", bench.deadline()),
-        bench.cache.commit("other", lease(mine), answer("forged"), durable=False),
-    ):
-        with pytest.raises(NotFound):
-            await call
-    with pytest.raises(NotFound):
-        bench.cache.renew("other", lease(mine))
-    assert not bench.cache.abort("other", lease(mine))
-    assert bench.cache.renew(TENANT, lease(mine)).lease_id == lease(mine)
-    assert (await bench.cache.commit(TENANT, lease(mine), answer("right"), durable=False)).stored
-    assert (await bench.look(ASKED, ONLY, tenant="other")).outcome is Outcome.MISS

@@ -17,7 +17,7 @@ from services.cache.judges import GuardedJudge
 from services.cache.values import Asked, LookupResult, Mode, Outcome, Policy, Query
 from services.chassis.errors import NotFound
 from services.llm.values import FinishReason, GenerationOptions
-from tests.unit.cache.cache_parts import START, TENANT, Bench, answer, ask, benched, user
+from tests.unit.cache.cache_parts import START, TENANT, Bench, answer, ask, benched, lease, user
 
 ASKED = "How do I reset my password?"
 REWORDED = "How can I reset my password?"
@@ -41,12 +41,6 @@ async def bench() -> AsyncIterator[Bench]:
 async def settle() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
-
-
-def lease(result: object) -> str:
-    fill = result.fill if isinstance(result, LookupResult) else result
-    assert isinstance(fill, Granted), result
-    return fill.lease_id
 
 
 def place(result: LookupResult) -> str:

@@ -20,17 +20,13 @@ from services.cache.room import Capacity
 from services.cache.stats import Stats
 from services.cache.values import BypassReason, LookupResult, Mode, Outcome, Policy, Vector
 from services.llm.values import Cost, Usage
-from tests.unit.cache.cache_parts import TENANT, Bench, answer, ask, benched
+from tests.unit.cache.cache_parts import TENANT, answer, ask, benched, told
 
 OTHER = "other"
 ASKED = "What does the planet Saturn weigh?"
 REWORDED = "How heavy is the planet Saturn?"
 ONLY = Policy(mode=Mode.ONLY_IF_CACHED)
 MISSED = LookupResult(Outcome.MISS)
-
-
-async def told(bench: Bench, tenant: str = TENANT, namespace: str | None = None) -> pb.GetStatsResponse:
-    return write_report(await bench.cache.report(tenant, namespace))
 
 
 # --- two tenants -----------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import random
 from dataclasses import replace
@@ -10,7 +9,6 @@ from dataclasses import replace
 import pytest
 
 from services.cache.decision import Veto
-from services.cache.fill_values import Granted
 from services.cache.learning import rivals
 from services.cache.learning.labels import ComparerError
 from services.cache.learning.ladder import of_presets
@@ -18,51 +16,12 @@ from services.cache.learning.learner import Learner
 from services.cache.learning.rivals import Rivals
 from services.cache.learning.state import dumped, restore
 from services.cache.review import FeedbackSource, Quarantine, Review, Said
-from services.cache.values import LookupResult, Mode, Outcome, Policy
-from tests.unit.cache.cache_parts import TENANT, Bench, answer, ask
-from tests.unit.cache.learning.learning_parts import PRESETS, RATES, Literal, Scored, Shelf
-from tests.unit.cache.learning.test_cache_adapting import learning, until
+from services.cache.values import Outcome
+from tests.unit.cache.cache_parts import ASKED, ONLY, TENANT, ask
+from tests.unit.cache.learning.learning_parts import PRESETS, RATES, Shelf, learning
+from tests.unit.cache.learning.rivals_parts import RIVAL, Erring, between, filled, sure, text_like
 
-ASKED, RIVAL = "How do I reset my password?", "How do I reset my PIN?"
-ONLY = Policy(mode=Mode.ONLY_IF_CACHED)
-NUMBERS = itertools.count()
 LADDER = of_presets(PRESETS, RATES)
-
-
-class Erring(Literal):
-    """Measured with as many errors as a real one: one verdict says little about the entry itself."""
-
-    error = ComparerError(100, 10, 100, 24)
-
-
-def sure() -> Scored:
-    """A verifier that finds nothing to differ: rungs go by the cosine."""
-    judge = Scored()
-    judge.score = 0.999
-    return judge
-
-
-async def filled(bench: Bench, text: str, made: str, cosine: float, *, compared: int) -> str:
-    """Have a question near to the stored one answered, and wait until the answer has been compared with so many."""
-    bench.embedder.alike(text, ASKED, cosine)
-    found = await bench.look(ask(text))
-    assert isinstance(found.fill, Granted), found
-    setup = bench.cache.adapting._setup
-    assert setup is not None
-    assert isinstance(setup.comparer, Literal)
-    asked = setup.comparer.asked
-    before = len(asked)
-    result = await bench.cache.commit(TENANT, found.fill.lease_id, answer(made), durable=False)
-    await until(lambda: len(asked) == before + compared)
-    await until(lambda: bench.cache.adapting.waiting == 0)
-    return result.entry_id
-
-
-async def between(bench: Bench, cosine: float = 0.97) -> LookupResult:
-    """Ask what is nearest to the stored question, and near to its rival."""
-    text = f"a question with the number {next(NUMBERS)}"
-    bench.embedder.alike(text, ASKED, cosine)
-    return await bench.look(ask(text), ONLY)
 
 
 async def test_what_has_a_rival_beside_it_is_not_served_to_another_question() -> None:
@@ -78,13 +37,6 @@ async def test_what_has_a_rival_beside_it_is_not_served_to_another_question() ->
         explained = await bench.cache.explain(TENANT, ask(text_like(bench)), ONLY, limit=1, deadline=bench.deadline())
         assert explained.outcome is Outcome.MISS
         assert explained.decision.vetoes == explained.candidates[0].decision.vetoes == (Veto.CONTESTED,)
-
-
-def text_like(bench: Bench) -> str:
-    """A question of which nobody has asked, nearest to the stored one."""
-    text = f"a question with the number {next(NUMBERS)}"
-    bench.embedder.alike(text, ASKED, 0.97)
-    return text
 
 
 async def test_who_says_the_same_is_no_rival() -> None:

@@ -15,10 +15,9 @@ from services.cache.ports import Write
 from services.cache.review import Quarantine, Review
 from services.cache.values import Mode, Outcome, Policy
 from services.chassis.errors import Reason, Unavailable
-from tests.unit.cache.cache_parts import TENANT, Bench, answer, ask
-from tests.unit.cache.learning.learning_parts import Scored, Shelf
-from tests.unit.cache.learning.test_cache_adapting import learning, until
-from tests.unit.cache.learning.test_cache_rivals import ASKED, ONLY, RIVAL, Erring, between, filled, sure
+from tests.unit.cache.cache_parts import ASKED, ONLY, TENANT, Bench, answer, ask
+from tests.unit.cache.learning.learning_parts import Scored, Shelf, learning, until
+from tests.unit.cache.learning.rivals_parts import RIVAL, Erring, between, filled, sure
 
 
 def stored(bench: Bench, text: str) -> Entry:

@@ -16,10 +16,9 @@ from services.cache.entry import Entry
 from services.cache.outline import digest_of
 from services.cache.review import Quarantine, Review
 from services.cache.values import Asked, Mode, Outcome, Policy
-from tests.unit.cache.cache_parts import TENANT, Bench, ask
-from tests.unit.cache.learning.learning_parts import Scored
-from tests.unit.cache.learning.test_cache_adapting import learning
-from tests.unit.cache.learning.test_cache_rivals import ASKED, RIVAL, Erring, between, filled, sure
+from tests.unit.cache.cache_parts import ASKED, TENANT, Bench, ask
+from tests.unit.cache.learning.learning_parts import Scored, learning
+from tests.unit.cache.learning.rivals_parts import RIVAL, Erring, between, filled, sure
 
 SEEDS = 8
 QUESTIONS = 30

@@ -1,4 +1,4 @@
-"""States on their way to the store and back: none is lost, and few large ones go at once."""
+"""States on their way to the store and back: none is lost, few large ones go at once, and no lookup waits for them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from services.cache.learning import namespaces, rivals
 from services.cache.ports import LearnedState
 from services.cache.states import RIVALS_TOGETHER, TOGETHER
-from tests.unit.cache.cache_parts import TENANT, Bench
-from tests.unit.cache.learning.learning_parts import Shelf
-from tests.unit.cache.learning.test_cache_adapting import learning, until
+from services.cache.values import Outcome
+from tests.unit.cache.cache_parts import ASKED, ONLY, TENANT, Bench, answer, ask, told
+from tests.unit.cache.learning.learning_parts import GUARD, PRESETS, Shelf, anew, learning, near, until
 
 
 class Counting(Shelf):
@@ -91,3 +91,90 @@ async def test_namespaces_with_rivals_leave_memory_while_all_together_have_too_m
         await adapting.prepare(TENANT, "first")
         (back,) = adapting.learners(TENANT, "first")
         assert len(back.rivals) == 10, "it was written before it went"
+
+
+async def test_a_namespace_that_left_memory_comes_back_with_what_it_knew() -> None:
+    store = Shelf()
+    async with learning(store, audit_share=1.0, most=2) as bench:
+        for name in "abcd":
+            await bench.put(ask(ASKED, namespace=name), "the stored one")
+        while (found := await anew(bench, 0.9, namespace="a")).outcome is Outcome.SEMANTIC:
+            await bench.cache.audited(TENANT, found.audit_id, answer("another"))
+        assert (await near(bench, 0.9, ONLY, namespace="a")).outcome is Outcome.MISS
+        for name in "bcd":
+            assert (await near(bench, 0.9, ONLY, namespace=name)).outcome is Outcome.SEMANTIC
+        assert len(bench.cache.adapting.learners()) == 2
+        assert (await near(bench, 0.9, ONLY, namespace="a")).outcome is Outcome.MISS, (
+            "not written yet, but not forgotten"
+        )
+        await bench.cache.adapting.save()
+        for name in "bcd":
+            await near(bench, 0.9, ONLY, namespace=name)
+        assert (await near(bench, 0.9, ONLY, namespace="a")).outcome is Outcome.MISS, "from the store"
+
+
+async def test_a_store_that_hangs_holds_up_one_lookup_and_the_preset_decides() -> None:
+    store = Shelf()
+    store.gate.clear()
+    async with learning(store, audit_share=1.0) as bench:
+        await bench.put(ASKED)
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        found = await near(bench, 0.9, ONLY)
+        assert (found.outcome, found.audit_id) == (Outcome.SEMANTIC, "")
+        assert loop.time() - begun < GUARD / 2
+        store.gate.set()
+        await until(lambda: len(bench.cache.adapting.learners()) == 1)
+        assert (await near(bench, 0.9, ONLY)).audit_id
+        assert store.loads == 1
+
+
+async def test_while_the_store_is_down_the_preset_decides_and_nobody_waits() -> None:
+    store = Shelf(down=True)
+    async with learning(store, audit_share=1.0) as bench:
+        await bench.put(ASKED)
+        for _ in range(5):
+            found = await near(bench, 0.9, ONLY)
+            assert (found.outcome, found.audit_id) == (Outcome.SEMANTIC, "")
+        assert store.loads == 1, "it is asked again after a while only"
+        store.down = False
+        bench.clock.advance(2)
+        assert (await near(bench, 0.9, ONLY)).audit_id
+        store.down = True
+        await bench.cache.adapting.save()
+        store.down = False
+        await bench.cache.adapting.save()
+        assert list(store.states) == [(TENANT, "default")], "what was not taken is written the next time"
+        assert [part for part, _ in bench.reported] == ["learning"]
+        bench.reported.clear()
+
+
+async def test_hits_alone_are_written_less_often_than_verdicts_but_never_forgotten() -> None:
+    store = Shelf()
+    async with learning(store, audit_share=1.0) as bench:
+        states = bench.cache.adapting._states
+        assert states is not None
+        await bench.put(ASKED, "the stored one")
+        found = await near(bench, 0.9, ONLY)
+        await states.save(hits=False)
+        assert not store.states
+        await states.save()
+        assert json.loads(store.states[TENANT, "default"])["hits"] != [0.0] * len(PRESETS)
+        store.states.clear()
+        await bench.cache.audited(TENANT, found.audit_id, answer("the stored one"))
+        await states.save(hits=False)
+        assert store.states, "a verdict does not wait"
+        store.states.clear()
+        await states.save()
+        assert not store.states, "nothing was counted since"
+
+
+async def test_a_state_of_another_verifier_is_counted_and_the_preset_decides() -> None:
+    store = Shelf(states={(TENANT, "default"): '{"format": "something else"}'})
+    async with learning(store) as bench:
+        await bench.put(ASKED)
+        assert (await near(bench, 0.9, ONLY)).outcome is Outcome.SEMANTIC
+        assert bench.cache.adapting.happened()["refused"] == 1
+        score, cosine = PRESETS["default"]
+        shown = (await told(bench, namespace="default")).learning
+        assert (shown.threshold, shown.score_threshold) == (cosine, score)

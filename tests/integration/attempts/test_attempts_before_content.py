@@ -1,4 +1,4 @@
-"""Rows 16 to 35 of the fault catalogue as a caller of the service sees them: with a fallback, without, in a stream."""
+"""A model that fails before its first content: another answers and nobody notices, or the caller is told why."""
 
 from __future__ import annotations
 
@@ -11,24 +11,12 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from antiphon.completion.v1 import completion_pb2
-from antiphon.llm.v1 import llm_pb2
 from antiphon_client import AntiphonError
 from tests.fakes import behaviours
 from tests.fakes.behaviours import Behaviour, answering
-from tests.integration.attempts.world import World, world
-
-TIMEOUTS = {
-    "no_token": "first_token_timeout_seconds = 0.5",
-    "no_headers": "first_token_timeout_seconds = 0.5",
-    "stall": "idle_timeout_seconds = 0.5",
-}
-"""Of the primary, for faults of servers that never come back; nothing here waits for time to pass otherwise."""
+from tests.integration.attempts.world import TIMEOUTS, World, text, world
 
 Code = grpc.StatusCode
-
-
-def text(events: list[completion_pb2.StreamCompleteResponse]) -> str:
-    return "".join(event.delta.text for event in events)
 
 
 async def fails(w: World, **fields: object) -> AntiphonError:
@@ -41,11 +29,17 @@ async def fails(w: World, **fields: object) -> AntiphonError:
     return caught.value
 
 
+async def fails_with(w: World, prompt: str, attempts: completion_pb2.AttemptPolicy) -> AntiphonError:
+    with pytest.raises(AntiphonError) as caught:
+        await w.complete(prompt, attempts=attempts)
+    return caught.value
+
+
 def results(info: completion_pb2.CompletionInfo) -> list[tuple[str, str]]:
     return [(attempt.model, attempt.result) for attempt in info.attempts]
 
 
-# --- before the first content: another answers, and nobody notices ----------------------------------------------------
+# --- another model answers --------------------------------------------------------------------------------------------
 
 
 async def falls_back(fault: str, *, result: str, retried: bool = False) -> None:
@@ -162,6 +156,9 @@ async def test_39_a_black_hole_is_not_waited_for_once_its_breaker_is_open() -> N
             assert w.happened("breaker_opened") == 1
 
 
+# --- waited for, or left alone for a while ----------------------------------------------------------------------------
+
+
 @pytest.mark.fault(16)
 async def test_16_a_short_wait_is_waited_for() -> None:
     async with world() as w:
@@ -250,111 +247,15 @@ async def test_21_what_is_filtered_at_once_is_refused_and_not_tried_elsewhere(fa
         assert w.fallback.chat_calls == []
 
 
-@pytest.mark.fault(21)
-@pytest.mark.parametrize("fault", ["filtered_later", "filter_error_later"])
-async def test_21_what_is_filtered_later_ends_with_that_reason_and_is_not_cached(fault: str) -> None:
+async def test_a_prompt_that_is_flagged_with_403_bars_nobody() -> None:
     async with world() as w:
-        w.primary.default = behaviours.FAULTS[fault]()
-        events, error = await w.stream()
-        assert error is None
-        assert events[-1].finished.info.finish_reason == llm_pb2.FINISH_REASON_CONTENT_FILTER
-        assert text(events) == events[-1].finished.answer.text != ""
-        await w.settled()
-        assert w.cache.stored == {}
+        flagged = {"code": 403, "message": "flagged", "metadata": {"reasons": ["violence"], "flagged_input": "..."}}
+        w.primary.enqueue(Behaviour(status=403, headers={"content-type": "application/json"}, body={"error": flagged}))
+        assert (await fails(w)).reason == "CONTENT_FILTERED"
+        assert (await w.complete("Another?")).info.model == "small"
 
 
-# --- after the first content: said, with what was delivered -----------------------------------------------------------
-
-BROKEN = [
-    pytest.param("stall", "one two ", "UPSTREAM_TRUNCATED", marks=pytest.mark.fault(24)),
-    pytest.param("cut", "one two ", "UPSTREAM_TRUNCATED", marks=pytest.mark.fault(27)),
-    pytest.param("ended", "one two ", "UPSTREAM_TRUNCATED", marks=pytest.mark.fault(28)),
-    pytest.param("malformed", "Hel", "UPSTREAM_MALFORMED", marks=pytest.mark.fault(29)),
-    pytest.param("half_event", "Hel", "UPSTREAM_TRUNCATED", marks=pytest.mark.fault(29)),
-    pytest.param("error", "one two ", "UPSTREAM_UNAVAILABLE", marks=pytest.mark.fault(30)),
-    pytest.param("overloaded_in_stream", "one two ", "UPSTREAM_UNAVAILABLE", marks=pytest.mark.fault(30)),
-]
-
-
-@pytest.mark.parametrize(("fault", "delivered", "cause"), BROKEN)
-async def test_an_answer_that_breaks_off_says_so_and_is_not_cached(fault: str, delivered: str, cause: str) -> None:
-    async with world(timeouts=TIMEOUTS.get(fault, "")) as w:
-        w.primary.default = behaviours.FAULTS[fault]()
-        events, error = await w.stream()
-        assert error is not None
-        assert (error.code, error.reason) == (Code.UNAVAILABLE, "UPSTREAM_TRUNCATED")
-        assert text(events) == delivered
-        assert error.metadata["offset"] == str(len(delivered.encode()))
-        assert (error.metadata["cause"], error.metadata["attempts"]) == (cause, "1")
-        assert error.retry_after is not None
-        assert not any(event.HasField("finished") for event in events)
-        assert w.fallback.chat_calls == []
-        await w.settled()
-        assert w.cache.stored == {}
-        await w.primary.until(lambda s: s.in_flight == 0)
-
-
-@pytest.mark.parametrize(("fault", "delivered", "cause"), BROKEN)
-async def test_who_asked_for_it_gets_the_rest_from_another_model(fault: str, delivered: str, cause: str) -> None:
-    continues = completion_pb2.AttemptPolicy(after_content=completion_pb2.AFTER_CONTENT_CONTINUE)
-    async with world(timeouts=TIMEOUTS.get(fault, "")) as w:
-        w.primary.default = behaviours.FAULTS[fault]()
-        w.fallback.default = answering("and ", "the rest.")
-        events, error = await w.stream(attempts=continues)
-        assert error is None
-        finished = events[-1].finished
-        assert text(events) == finished.answer.text == f"{delivered}and the rest."
-        (continued,) = [event.continued for event in events if event.HasField("continued")]
-        assert (continued.model, continued.upstream, continued.offset) == ("large", "fallback", len(delivered))
-        assert [attempt.offset for attempt in finished.info.attempts] == [0, len(delivered)]
-        assert [event.WhichOneof("event") for event in events].count("started") == 1
-        asked = w.fallback.chat_calls[0].body["messages"]
-        assert [message["role"] for message in asked] == ["user", "assistant", "user"]
-        assert asked[1]["content"] == delivered
-        costs = [attempt.cost.nano_usd for attempt in finished.info.attempts]
-        assert all(costs)
-        assert finished.info.cost.nano_usd == sum(costs)
-        await w.settled()
-        assert w.cache.stored == {}
-        assert w.cache.open_leases == 0
-
-
-@pytest.mark.fault(25)
-async def test_25_an_endless_drip_ends_with_the_time_of_the_call() -> None:
-    async with world(timeouts="total_timeout_seconds = 0.3") as w:
-        w.primary.default = behaviours.slow_drip(0.01)
-        events, error = await w.stream()
-        assert error is not None
-        assert (error.code, error.reason) == (Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
-        assert error.metadata["offset"] == str(len(text(events))) != "0"
-        await w.primary.until(lambda s: s.disconnects == 1)
-
-
-@pytest.mark.fault(34)
-async def test_34_a_line_without_end_is_cut_at_the_cap() -> None:
-    async with world() as w:
-        w.primary.default = behaviours.oversize_line(2 * 1024 * 1024)
-        events, error = await w.stream()
-        assert error is not None
-        assert (error.code, error.reason) == (Code.RESOURCE_EXHAUSTED, "UPSTREAM_MALFORMED")
-        assert text(events) == "Hel"
-
-
-@pytest.mark.fault(32)
-async def test_32_odd_chunks_are_skipped() -> None:
-    async with world() as w:
-        w.primary.default = behaviours.with_odd_chunks("odd ", "but ", "whole")
-        assert (await w.complete()).answer.text == "odd but whole"
-
-
-@pytest.mark.fault(33)
-async def test_33_usage_that_is_missing_is_estimated_and_never_free() -> None:
-    async with world() as w:
-        w.primary.default = Behaviour(report_usage=False)
-        info = (await w.complete()).info
-        assert info.usage.estimated
-        assert min(info.usage.input_tokens, info.usage.output_tokens, info.cost.nano_usd) > 0
-        assert info.attempts[0].usage == info.usage
+# --- the caller's own limits ------------------------------------------------------------------------------------------
 
 
 async def test_a_caller_may_tighten_tries_and_times() -> None:
@@ -385,17 +286,3 @@ async def test_one_callers_impatience_closes_a_model_to_nobody() -> None:
         w.primary.default = Behaviour()
         assert (await w.complete("And now?")).info.model == "small"
         assert w.happened("breaker_opened") == 0
-
-
-async def test_a_prompt_that_is_flagged_with_403_bars_nobody() -> None:
-    async with world() as w:
-        flagged = {"code": 403, "message": "flagged", "metadata": {"reasons": ["violence"], "flagged_input": "..."}}
-        w.primary.enqueue(Behaviour(status=403, headers={"content-type": "application/json"}, body={"error": flagged}))
-        assert (await fails(w)).reason == "CONTENT_FILTERED"
-        assert (await w.complete("Another?")).info.model == "small"
-
-
-async def fails_with(w: World, prompt: str, attempts: completion_pb2.AttemptPolicy) -> AntiphonError:
-    with pytest.raises(AntiphonError) as caught:
-        await w.complete(prompt, attempts=attempts)
-    return caught.value
