@@ -139,7 +139,7 @@ async def _serve(server: Server, sides: Sides, rotating: Rotating, process: Proc
     async with asyncio.TaskGroup() as group:
         work = [
             group.create_task(rotating.run()),
-            group.create_task(_announce(server, sides, process)),
+            group.create_task(_announce(server, rotating, process)),
             group.create_task(_release(sides, process)),
         ]
         await server.serve()
@@ -147,10 +147,10 @@ async def _serve(server: Server, sides: Sides, rotating: Rotating, process: Proc
             task.cancel()
 
 
-async def _announce(server: Server, sides: Sides, process: Process) -> None:
+async def _announce(server: Server, rotating: Rotating, process: Process) -> None:
     """Say SERVING when everything stored is in memory."""
-    await sides.ready()
-    process.telemetry.log.info("hydrated", entries=len(sides.cache.entries))
+    await rotating.ready()
+    process.telemetry.log.info("hydrated", entries=len(rotating.sides.cache.entries))
     server.set_ready(True)
 
 

@@ -49,6 +49,8 @@ class Leftovers:
         self._report = report
         self._due = asyncio.Event()
         self._due.set()
+        self.tried = asyncio.Event()
+        """Set once what was left at the start was taken, or could not be."""
         self.opening = asyncio.Lock()
         """Held while queues are open here; a side that is made meanwhile would find its own taken."""
 
@@ -69,6 +71,7 @@ class Leftovers:
                 if not told or not isinstance(error, AntiphonError):
                     self._report(error)
                 told, done = True, False
+            self.tried.set()
             if not done:
                 await asyncio.sleep(AGAIN_SECONDS)
 

@@ -99,6 +99,15 @@ class Rotating:
             group.create_task(self._watch(group))
             group.create_task(self._leftovers.run())
 
+    async def ready(self) -> None:
+        """Wait until the current side has read everything that is stored, and has heard what this machine's disk keeps.
+
+        What was deleted under another embedder while the store was down would be seen again otherwise. It is not waited
+        for if the store fails, or another side is to serve: that is told elsewhere.
+        """
+        await self.sides.ready()
+        await self._leftovers.tried.wait()
+
     async def aclose(self) -> None:
         """Let the sides write what waits; after `run` was cancelled."""
         for side in {*self.sides.all(), *self._runs}:

@@ -134,10 +134,10 @@ class RotatingCache:
         self.rotating: Rotating
 
     async def ready(self, choice: Choice = ONE) -> RotatingCache:
-        """Started with this embedder, and all that is stored read."""
+        """Started with this embedder, and all that is stored read, and what was left on disk."""
         await self.start(choice)
         async with asyncio.timeout(4 * GUARD_S):
-            await self.sides.ready()
+            await self.rotating.ready()
         return self
 
     async def start(self, choice: Choice = ONE) -> RotatingCache:

@@ -98,8 +98,7 @@ async def test_deletes_and_answers_of_before_the_change_are_done_under_the_new_e
         "untouched": "old",
     }
     cache = await make().ready(TWO)
-    await emptied(tmp_path)
-    assert {question: await cache.text(question) for question in entries} == expected
+    assert {question: await cache.text(question) for question in entries} == expected, "before anybody is told to ask"
     await cache.until(lambda: not cache.sides.cache.transfers.late.waiting(TENANT, None))
     await cache.die()
     # And what the store says, to another process.
