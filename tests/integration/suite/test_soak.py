@@ -63,6 +63,7 @@ async def test_nothing_stays_behind_of_any_request(suite: SuiteProcess, upstream
                 f"{slope(samples):+7.2f} MiB in 100,000; files {first.files} to {last.files}, "
                 f"threads {first.threads} to {last.threads}, tasks {first.tasks} to {last.tasks}"
             )
+            print("           " + " ".join(f"{sample.memory / 2**20:.1f}" for sample in samples))
             assert last.files <= first.files + FILES, name
             assert last.threads <= first.threads + FEW, name
         async with AsyncCacheClient(suite.address("cache")) as cache:
