@@ -1,15 +1,19 @@
-"""What waited on this machine's disk under an embedder that does not serve any more: it goes to the one that does.
+"""What was left under an embedder that does not serve any more: it goes to the one that does.
 
-A process that ends while the store is down leaves deletes, clears and answers behind, all of them acknowledged. If
-another embedder serves when it is back, its queue is nobody's: here its clears are told, its answers stored where they
-belong now, and what it had deleted is deleted there. A queue is emptied when the store has all of it; until then
-everything is tried again, which changes nothing that was done.
+A process that ends while the store is down leaves deletes, clears and answers behind on its disk, all of them
+acknowledged. If another embedder serves when it is back, its queue is nobody's: here its clears are told, its answers
+stored where they belong now, and what it had deleted is deleted there. A queue is emptied when the store has all of it;
+until then everything is tried again, which changes nothing that was done.
+
+One that ends before it has changed over leaves the same in the old collection, if everybody else had ended, too: who
+starts looks there once for what came since the change.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 from services.cache.entry import Entry
@@ -18,6 +22,8 @@ from services.cache.rotation.plan import Phase, Plan, Plans
 from services.cache.rotation.readdress import readdressed
 from services.cache.rotation.sides import Side, Sides
 from services.cache.rotation.workshop import Left, Workshop
+from services.cache.scope import Addresses
+from services.cache.tailing import WINDOW_US
 from services.chassis.errors import AntiphonError
 
 AGAIN_SECONDS = 5.0
@@ -49,6 +55,8 @@ class Leftovers:
         self._report = report
         self._due = asyncio.Event()
         self._due.set()
+        self._looked = False
+        """Whether the old collection was looked at."""
         self.tried = asyncio.Event()
         """Set once what was left at the start was taken, or could not be."""
         self.opening = asyncio.Lock()
@@ -95,23 +103,44 @@ class Leftovers:
         return done
 
     async def _take(self, left: Sequence[Left]) -> bool:
-        if not left:
+        if self._looked and not left:
             return True
         plan, side = await self._plans.load_plan(), self._sides.current
         if plan is not None and side.end.slug != plan.served.slug:
             return False
+        if not self._looked and plan is not None and plan.phase is Phase.SWITCHED:
+            await self._take_late(side, plan)
+        self._looked = True
         for one in left:
             items = await one.queue.read()
             clears = [item for item in items if isinstance(item, Epoch)]
             graves = {item.id: item for item in items if isinstance(item, Tombstone)}
             writes = {item.id: item for item in items if isinstance(item, Write)}
             await self._clear(side, clears)
-            unknown = await self._store(side, one, writes, graves, clears)
-            await self._bury(side, one, graves, plan)
+            unknown = await self._store(side, one.addresses, writes, graves, clears)
+            if plan is not None and plan.phase is Phase.SWITCHED and plan.source.slug == one.slug:
+                # Its collection is there still, and perhaps somebody moves out of it.
+                await _save(self._workshop.store(plan.source), list(graves.values()))
+            await self._bury(side, one.addresses, graves)
             # What has no origin stays until its own embedder serves: nobody else can tell where it belongs.
             if len(unknown) < len(items):
                 await one.queue.replace(unknown)
         return True
+
+    async def _take_late(self, side: Side, plan: Plan) -> None:
+        """What was stored and deleted in the old collection since the change."""
+        source, addresses = self._workshop.store(plan.source), self._workshop.addresses(plan.source)
+        ids: list[str] = []
+        async with aclosing(source.heads(since_us=plan.changed_us - WINDOW_US)) as pages:  # type: ignore[type-var]
+            async for page in pages:
+                ids.extend(head.id for head in page)
+        graves: dict[str, Tombstone] = {}
+        for start in range(0, len(ids), BATCH):
+            found = await source.read(ids[start : start + BATCH], vectors=False)
+            graves.update((one.id, one) for one in found if isinstance(one, Tombstone))
+            writes = {one.id: one for one in found if isinstance(one, Write)}
+            await self._store(side, addresses, writes, {}, ())
+        await self._bury(side, addresses, graves)
 
     async def _clear(self, side: Side, clears: Sequence[Epoch]) -> None:
         for clear in clears:
@@ -123,12 +152,12 @@ class Leftovers:
     async def _store(
         self,
         side: Side,
-        left: Left,
+        there: Addresses,
         writes: dict[str, Write],
         graves: dict[str, Tombstone],
         clears: Sequence[Epoch],
     ) -> list[Write]:
-        """Store what counts still; returns what nobody can tell the place of."""
+        """Store what counts still of what had its place `there`; returns what nobody can tell the place of."""
         epochs = {(one.tenant, one.namespace): one for one in await self._epochs.load()}
         own = {(one.tenant, one.namespace): one for one in clears}
         unknown: list[Write] = []
@@ -138,11 +167,11 @@ class Leftovers:
             entry = _since(write.entry, epochs.get(place), own.get(place))
             if entry is None or (grave is not None and grave.ver > write.ver):
                 continue
-            there = readdressed(entry, left.addresses, side.cache.addresses)
-            if there is None:
+            here = readdressed(entry, there, side.cache.addresses)
+            if here is None:
                 unknown.append(write)
             else:
-                moved.append(there[0])
+                moved.append(here[0])
         for start in range(0, len(moved), BATCH):
             async with self._sides.changing:  # what is deleted meanwhile must not come back
                 known = side.cache.entries
@@ -157,12 +186,9 @@ class Leftovers:
                         side.cache.carry(entry)
         return unknown
 
-    async def _bury(self, side: Side, left: Left, graves: dict[str, Tombstone], plan: Plan | None) -> None:
+    async def _bury(self, side: Side, there: Addresses, graves: dict[str, Tombstone]) -> None:
         if not graves:
             return
-        if plan is not None and plan.phase is Phase.SWITCHED and plan.source.slug == left.slug:
-            # Its collection is there still, and perhaps somebody moves out of it.
-            await _save(self._workshop.store(plan.source), list(graves.values()))
         found: list[Tombstone] = []
         number = 0
         for bucket in side.cache.entries.all_buckets():
@@ -170,7 +196,7 @@ class Leftovers:
                 number += 1
                 if number % STEP == 0:
                     await asyncio.sleep(0)
-                back = readdressed(entry, side.cache.addresses, left.addresses)
+                back = readdressed(entry, side.cache.addresses, there)
                 grave = None if back is None else graves.get(back[0].id)
                 if grave is not None and grave.ver > entry.ver:
                     found.append(replace(grave, id=entry.id))

@@ -13,7 +13,7 @@ import pytest
 from services.cache.adapters.disk_queue import DiskQueue, Item
 from services.cache.entry import Entry
 from services.cache.ports import Epoch, Tombstone, Write
-from services.cache.rotation import filling, leftovers, rotating
+from services.cache.rotation import filling, leftovers, plan, rotating
 from services.cache.rotation.plan import Phase
 from tests.integration.cache.rotating_cache import ONE, TWO, RotatingCache
 from tests.integration.edgestore.store_process import StoreProcess
@@ -74,6 +74,27 @@ async def emptied(folder: Path) -> None:
     async with asyncio.timeout(30):
         while (folder / "known_one" / "cache.queue").stat().st_size:  # noqa: ASYNC110 -- a file has no event
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.fault(69)
+async def test_what_came_last_under_the_old_embedder_is_there_when_it_serves_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = await rotated(make, "deleted", "answered anew", "untouched")
+    # Stored and acknowledged after the change, by one who died before it had changed over; nobody follows any more.
+    monkeypatch.setattr(plan, "SETTLE_SECONDS", 0)
+    late = make()
+    await late.workshop.store(late.workshop.end(ONE)).save(
+        [grave(entries["deleted"]), Write(newer(entries["answered anew"]), None)]
+    )
+    await late.start(TWO)
+    async with asyncio.timeout(30):
+        await late.rotating.ready()
+    expected = {"deleted": None, "answered anew": "new", "untouched": "old"}
+    assert {question: await late.text(question) for question in entries} == expected
+    await late.die()
+    cache = await make().ready(TWO)
+    assert {question: await cache.text(question) for question in entries} == expected
 
 
 @pytest.mark.fault(69)
