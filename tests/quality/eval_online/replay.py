@@ -151,7 +151,7 @@ class Learning:
             learned = self.learner.learn(Label(Source.AUDIT, str(entry), rung, same))
             self.alarmed |= learned.alarm
             if learned.quarantine:
-                shelf.withdrawn.add(entry)
+                shelf.withdraw(entry)
         alarmed, self.alarmed = self.alarmed, False
         return alarmed
 

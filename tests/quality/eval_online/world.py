@@ -32,6 +32,18 @@ class Stream:
     vectors: NDArray[np.float32]
     classes: list[str]
     judge: Judge
+    _likest: dict[int, NDArray[np.uint16]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse more texts than places can be told apart."""
+        if len(self.classes) > 2**16:
+            raise ValueError("a stream has at most 65,536 texts")
+
+    def likest(self, place: int) -> NDArray[np.uint16]:
+        """All places, that of the most similar text first; sorted once, as every replay asks for it."""
+        if place not in self._likest:
+            self._likest[place] = np.argsort(-(self.vectors @ self.vectors[place]), kind="stable").astype(np.uint16)
+        return self._likest[place]
 
     def order(self, seed: int) -> list[int]:
         """The places in a random order of arrival."""
@@ -93,32 +105,31 @@ class Found:
 
 
 class Shelf:
-    """What is stored: a question's place and its answer, found by brute force over its vectors."""
+    """What is stored: a question's place and its answer."""
 
     def __init__(self, stream: Stream, lowest: float, *, judged: bool = True) -> None:
         """`lowest`: cosine below which nothing is found; `judged`: whether scores are wanted."""
         self._stream, self._lowest, self._judged = stream, lowest, judged
-        self._vectors = np.empty_like(stream.vectors)
-        self._places: list[int] = []
+        self._there = np.zeros(len(stream.classes), np.bool_)
         self.answers: dict[int, str] = {}
-        self.withdrawn: set[int] = set()
 
     def store(self, place: int, answer: str) -> None:
         """Keep an answer."""
-        self._vectors[len(self._places)] = self._stream.vectors[place]
-        self._places.append(place)
+        self._there[place] = True
         self.answers[place] = answer
+
+    def withdraw(self, place: int) -> None:
+        """Serve it no more."""
+        self._there[place] = False
 
     def find(self, place: int) -> Found:
         """The nearest that may still be served and are similar enough to be judged."""
-        count = len(self._places)
-        if not count:
-            return Found([], [], [])
-        cosines = self._vectors[:count] @ self._stream.vectors[place]
-        wanted = min(NEAREST + len(self.withdrawn), count)
-        top = np.argpartition(-cosines, wanted - 1)[:wanted]
-        top = top[np.argsort(-cosines[top], kind="stable")]
-        near = [(self._places[at], min(float(cosines[at]), 1.0)) for at in top if cosines[at] >= self._lowest]
-        near = [(at, cosine) for at, cosine in near if at not in self.withdrawn][:NEAREST]
+        likest = self._stream.likest(place)
+        top = likest[self._there[likest]][:NEAREST]
+        cosines = self._stream.vectors[top] @ self._stream.vectors[place]
+        near = [(int(at), min(float(cosine), 1.0)) for at, cosine in zip(top, cosines, strict=True)]
         places, scored = [at for at, _ in near], [cosine for _, cosine in near]
+        while scored and scored[-1] < self._lowest:
+            places.pop()
+            scored.pop()
         return Found(places, scored, self._stream.judge(place, places, scored) if places and self._judged else [])
