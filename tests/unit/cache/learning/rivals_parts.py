@@ -43,7 +43,7 @@ async def filled(bench: Bench, text: str, made: str, cosine: float, *, compared:
     return result.entry_id
 
 
-async def between(bench: Bench, cosine: float = 0.97) -> LookupResult:
+async def between(bench: Bench, cosine: float = 0.99) -> LookupResult:
     """Ask what is nearest to the stored question, and near to its rival."""
     text = f"a question with the number {next(NUMBERS)}"
     bench.embedder.alike(text, ASKED, cosine)
@@ -53,5 +53,5 @@ async def between(bench: Bench, cosine: float = 0.97) -> LookupResult:
 def text_like(bench: Bench) -> str:
     """A question of which nobody has asked, nearest to the stored one."""
     text = f"a question with the number {next(NUMBERS)}"
-    bench.embedder.alike(text, ASKED, 0.97)
+    bench.embedder.alike(text, ASKED, 0.99)
     return text
