@@ -100,10 +100,10 @@ class Rotating:
             group.create_task(self._leftovers.run())
 
     async def ready(self) -> None:
-        """Wait until the current side has read everything that is stored, and has heard what this machine's disk keeps.
+        """Wait until the current side has read everything that is stored, and has taken what was left for it elsewhere.
 
-        What was deleted under another embedder while the store was down would be seen again otherwise. It is not waited
-        for if the store fails, or another side is to serve: that is told elsewhere.
+        What was deleted under another embedder would be seen again otherwise. It is not waited for if the store fails,
+        or another side is to serve: that is told elsewhere.
         """
         await self.sides.ready()
         await self._leftovers.tried.wait()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import grpc
 import pytest
@@ -42,13 +43,13 @@ def emptied(store_process: StoreProcess) -> StoreProcess:
     return store_process
 
 
-@pytest.fixture
-async def caches(store: StoreProcess) -> AsyncIterator[Callable[..., StoredCache]]:
-    """Makes caches over the store; all are stopped in the end."""
+@asynccontextmanager
+async def making(store: StoreProcess, **given: object) -> AsyncIterator[Callable[..., StoredCache]]:
+    """Makes caches over a store, with what is given unless a test says otherwise; all are stopped in the end."""
     made: list[StoredCache] = []
 
     def make(**how: object) -> StoredCache:
-        made.append(StoredCache(store, **how))  # type: ignore[arg-type]
+        made.append(StoredCache(store, **{**given, **how}))  # type: ignore[arg-type]
         return made[-1]
 
     yield make
@@ -56,8 +57,9 @@ async def caches(store: StoreProcess) -> AsyncIterator[Callable[..., StoredCache
         await cache.stop()
 
 
-@pytest.fixture
-def start(store: StoreProcess) -> Iterator[Callable[..., CacheProcess]]:
+@contextmanager
+def starting(store: StoreProcess) -> Iterator[Callable[..., CacheProcess]]:
+    """Starts processes over a store; all are killed in the end."""
     started: list[CacheProcess] = []
 
     def starter(**environ: str) -> CacheProcess:
@@ -71,6 +73,19 @@ def start(store: StoreProcess) -> Iterator[Callable[..., CacheProcess]]:
         elif cache.process.stderr is not None:
             cache.process.stderr.close()
     (store.state_dir / "fingerprint.key").unlink(missing_ok=True)
+
+
+@pytest.fixture
+async def caches(store: StoreProcess) -> AsyncIterator[Callable[..., StoredCache]]:
+    """Makes caches over the store."""
+    async with making(store) as make:
+        yield make
+
+
+@pytest.fixture
+def start(store: StoreProcess) -> Iterator[Callable[..., CacheProcess]]:
+    with starting(store) as starter:
+        yield starter
 
 
 @pytest.fixture
@@ -118,26 +133,11 @@ def second(second_process: StoreProcess) -> StoreProcess:
 @pytest.fixture
 async def fresh(second: StoreProcess) -> AsyncIterator[Callable[..., StoredCache]]:
     """Makes caches over the second store, with another key."""
-    made: list[StoredCache] = []
-
-    def make(**how: object) -> StoredCache:
-        made.append(StoredCache(second, **{"key": OTHER_KEY, **how}))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield make
-    for cache in made:
-        await cache.stop()
+    async with making(second, key=OTHER_KEY) as make:
+        yield make
 
 
 @pytest.fixture
-def start_second(second: StoreProcess) -> Iterator[Callable[[], CacheProcess]]:
-    started: list[CacheProcess] = []
-
-    def starter() -> CacheProcess:
-        started.append(CacheProcess(second.state_dir))
-        return started[-1]
-
-    yield starter
-    for cache in started:
-        cache.end(signal.SIGKILL)
-    (second.state_dir / "fingerprint.key").unlink(missing_ok=True)
+def start_second(second: StoreProcess) -> Iterator[Callable[..., CacheProcess]]:
+    with starting(second) as starter:
+        yield starter

@@ -87,9 +87,7 @@ async def test_what_came_last_under_the_old_embedder_is_there_when_it_serves_aga
     await late.workshop.store(late.workshop.end(ONE)).save(
         [grave(entries["deleted"]), Write(newer(entries["answered anew"]), None)]
     )
-    await late.start(TWO)
-    async with asyncio.timeout(30):
-        await late.rotating.ready()
+    await late.ready(TWO)
     expected = {"deleted": None, "answered anew": "new", "untouched": "old"}
     assert {question: await late.text(question) for question in entries} == expected
     await late.die()

@@ -127,9 +127,7 @@ class Shelf:
         likest = self._stream.likest(place)
         top = likest[self._there[likest]][:NEAREST]
         cosines = self._stream.vectors[top] @ self._stream.vectors[place]
-        near = [(int(at), min(float(cosine), 1.0)) for at, cosine in zip(top, cosines, strict=True)]
+        pairs = zip(top, cosines, strict=True)
+        near = [(int(at), min(float(cosine), 1.0)) for at, cosine in pairs if cosine >= self._lowest]
         places, scored = [at for at, _ in near], [cosine for _, cosine in near]
-        while scored and scored[-1] < self._lowest:
-            places.pop()
-            scored.pop()
         return Found(places, scored, self._stream.judge(place, places, scored) if places and self._judged else [])
