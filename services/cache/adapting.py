@@ -155,6 +155,11 @@ class Adapting:
         """Fresh answers that were not compared yet."""
         return self._fresh.qsize()
 
+    @property
+    def learns(self) -> bool:
+        """Whether namespaces may have rules of their own."""
+        return self._states is not None
+
     def audits(self) -> Audited | None:
         """What all audits since the start said."""
         return self.share_of(self._events["audit_agreed"], self._events["audit_differed"])

@@ -40,7 +40,7 @@ from services.cache.stats import Report, Stats
 from services.cache.storing import Storing
 from services.cache.tailing import Tailing
 from services.cache.transfers import Transfers
-from services.cache.values import Action, Asked, Chosen, CommitResult, LookupResult, Outcome, Policy, Query
+from services.cache.values import Action, Asked, Chosen, CommitResult, LookupResult, Policy, Query
 from services.cache.waiting import unknown
 from services.cache.writer import Writer
 from services.chassis.deadline import Deadline
@@ -269,8 +269,9 @@ class Cache:
         """Look for a stored answer; on a miss, who makes it."""
         begun = self._outside.clock.monotonic()
         result = await self._answering.lookups.lookup(tenant, asked, deadline)
-        entry = result.entry
-        if entry is not None and (result.outcome is not Outcome.EXACT or not entry.whole):
+        if result.entry is None or result.entry.whole:  # as mostly
+            result = self._answering.serving.audited(result)
+        else:
             result = await self._answering.serving.found(result, tenant, asked, deadline)
         self._count(tenant, asked, result, self._outside.clock.monotonic() - begun)
         return result

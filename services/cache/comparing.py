@@ -111,10 +111,10 @@ class AnswerComparer:
         return not contradicts(a, b, of) and logit(of) >= SAME
 
     async def _vector(self, tenant: str, text: str) -> Vector:
-        vector = self._vectors.take((tenant, text))
+        vector = self._vectors.get((tenant, text))
         if vector is None:
             vector, _ = await self._embedder.embed_one(text)
-        self._vectors.keep((tenant, text), vector)
+            self._vectors.keep((tenant, text), vector)
         return vector
 
 

@@ -279,11 +279,26 @@ def choose(
 
 def decide(candidate: Candidate, verdict: Verdict, address: Address, rule: Rule, *, bar: Bar, now: float) -> Decision:
     """Decide on one judged candidate of the question's scope: it may be served if the decision has no vetoes."""
+    veto = unfit(candidate.entry, address, rule, now)
+    return decide_fit(candidate, verdict, address, rule, bar=bar, now=now, veto=veto)
+
+
+def decide_fit(
+    candidate: Candidate,
+    verdict: Verdict,
+    address: Address,
+    rule: Rule,
+    *,
+    bar: Bar,
+    now: float,
+    veto: Veto | None = None,
+) -> Decision:
+    """As `decide`, where what `unfit` says of the entry is known: `veto`."""
     vetoes: tuple[str, ...]
     own = None if rule.learned is None else rule.learned.bar_of(candidate.entry.id)
     if own is not None and own is not bar:
         bar = bar.tightened(own)
-    if (veto := unfit(candidate.entry, address, rule, now)) is not None:
+    if veto is not None:
         vetoes = (veto,)
     elif candidate.entry.key == address.key:
         vetoes = ()

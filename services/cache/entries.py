@@ -223,6 +223,15 @@ class Entries:
             found[place] = self._candidates(sought[place], rows, scores)
         return found
 
+    def nearest_at_once(self, sought: Sought, now: float) -> list[Candidate] | None:
+        """As `nearest`, for one question; None if the search would take too long on the event loop."""
+        group = self._group(sought.address)
+        if group is None:
+            return []
+        wanted = Wanted(group, sought.vector, sought.most)
+        searched = self.similarity.search_at_once([wanted], least=sought.least, now=now)
+        return None if searched is None else self._candidates(sought, searched[0][0], searched[1][0])
+
     def has_vector(self, tenant: str, namespace: str, entry_id: str) -> bool:
         """Whether reworded questions may find the entry."""
         bucket = self._buckets.get((tenant, namespace))

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import Executor
 
-from services.cache.decision import Bar, Judge, Shortlist, Verdict
+from services.cache.decision import Bar, Candidate, Judge, Shortlist, Verdict
 from simcore import GUARD_VERSION, Guard, Verifier
 
 INLINE_CHARACTERS = 4_000
@@ -78,11 +78,20 @@ async def verdicts(
     judge: Judge, question: str, listed: Shortlist, executor: Executor, *, until: float | None = None
 ) -> list[Verdict]:
     """Judge what is on a shortlist; long texts on a thread, given up at `until` (the loop's time) with TimeoutError."""
-    texts = [candidate.entry.question for candidate in listed.candidates]
-    if not texts:
+    if not listed.candidates:
         return []
+    found = verdicts_at_once(judge, question, listed.candidates)
+    if found is not None:
+        return found
+    texts = [candidate.entry.question for candidate in listed.candidates]
     cosines = [candidate.similarity for candidate in listed.candidates]
-    if len(question) + sum(map(len, texts)) <= INLINE_CHARACTERS:
-        return judge.judge(question, texts, cosines)
     async with asyncio.timeout_at(until):
         return await asyncio.get_running_loop().run_in_executor(executor, judge.judge, question, texts, cosines)
+
+
+def verdicts_at_once(judge: Judge, question: str, candidates: Sequence[Candidate]) -> list[Verdict] | None:
+    """Judge these; None if the texts are too long for the event loop."""
+    texts = [candidate.entry.question for candidate in candidates]
+    if len(question) + sum(map(len, texts)) > INLINE_CHARACTERS:
+        return None
+    return judge.judge(question, texts, [candidate.similarity for candidate in candidates])

@@ -20,9 +20,12 @@ class Kept(Generic[K, V]):
         """The keys, the one used last at the end."""
         return iter(self._values)
 
-    def take(self, key: K) -> V | None:
-        """Take a value out; who has used it gives it back with `keep`."""
-        return self._values.pop(key, None)
+    def get(self, key: K) -> V | None:
+        """A value, which is then the one used last."""
+        value = self._values.pop(key, None)
+        if value is not None:
+            self._values[key] = value
+        return value
 
     def keep(self, key: K, value: V) -> None:
         """Keep a value as the one used last."""

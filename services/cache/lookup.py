@@ -13,6 +13,7 @@ from services.cache.decision import NOTHING, Candidate, Choice, Judge, Veto, jud
 from services.cache.draft import Draft
 from services.cache.embeddings import Embedding, Embeddings
 from services.cache.entries import Entries
+from services.cache.entry import Entry
 from services.cache.fill_values import Granted, InProgress
 from services.cache.fills import Fills
 from services.cache.flight import Flight
@@ -82,13 +83,20 @@ class Lookups:
         begun = self._monotonic()
         if (known := self.known(ask)) is not None:
             return known
-        ask = await self.ruled(ask)
-        spent = self._monotonic() - begun
         try:
+            # Mostly nothing has to be waited for: without a coroutine for each step that takes half the time.
             embedding = self._embeddings.known(ask.address) if ask.embeds else NO_EMBEDDING
+            taught = self._taught(ask)
+            looked = None
+            if taught is not None and embedding is not None:
+                looked = self._at_once(taught, embedding)
+                if looked is not None and looked.entry is not None:
+                    return _semantic(looked.entry, looked.decision, embedding)
+            ask = await self.ruled(ask) if taught is None else taught
+            spent = self._monotonic() - begun
             if embedding is None:
                 embedding = await self.embed(ask, self._embeddings.budget(ask.address), deadline)
-            return await self._decide(ask, embedding, self._budget - spent)
+            return await self._decide(ask, embedding, self._budget - spent, looked=looked is not None)
         except Bypassed as bypassed:
             return bypass(bypassed.reason)
 
@@ -107,13 +115,24 @@ class Lookups:
         except Bypassed as bypassed:
             return bypass(bypassed.reason)
 
-    async def _decide(self, ask: Ask, embedding: Embedding, within: float, *, joins: bool = True) -> LookupResult:
-        """Raises Bypassed."""
+    def _at_once(self, ask: Ask, embedding: Embedding) -> Choice | None:
+        """What `Searching.at_once` says of a question that has no entry of its own. Raises Bypassed."""
+        if embedding.vector is None or ask.rule.bar is None or ask.policy.mode is Mode.REFRESH:
+            return None
+        try:
+            return self._searching.at_once(Search(ask.address, embedding.vector, ask.rule, ask.rule.bar))
+        except IndexQuarantined as error:
+            raise Bypassed(BypassReason.HYDRATING) from error
+
+    async def _decide(
+        self, ask: Ask, embedding: Embedding, within: float, *, joins: bool = True, looked: bool = False
+    ) -> LookupResult:
+        """`looked`: see `Searching.choose`. Raises Bypassed."""
         begun = self._monotonic()
         before = self._near(ask, embedding.vector) if joins else []
         nearest = self.seek(ask, embedding.vector)
         if isinstance(nearest, Search):
-            (nearest,) = await self.search([nearest], within)
+            (nearest,) = await self.search([nearest], within, looked=looked)
         left = within - (self._monotonic() - begun)
         return await self.finish(ask, embedding, nearest, left, before=before, joins=joins)
 
@@ -129,15 +148,18 @@ class Lookups:
 
     async def ruled(self, ask: Ask) -> Ask:
         """The same by the rule that the namespace's traffic has taught, where there is one."""
+        if (taught := self._taught(ask)) is not None:
+            return taught
+        await self._adapting.prepare(ask.address.tenant, ask.address.namespace)
+        return self._taught(ask) or ask
+
+    def _taught(self, ask: Ask) -> Ask | None:
+        """As `ruled`; None if what is known of the namespace has still to be read."""
         if ask.rule.bar is None:
             return ask
-        tenant, namespace = ask.address.tenant, ask.address.namespace
-        learned = self._adapting.learned(tenant, namespace)
+        learned = self._adapting.learned(ask.address.tenant, ask.address.namespace)
         if learned is None:
-            await self._adapting.prepare(tenant, namespace)
-            learned = self._adapting.learned(tenant, namespace)
-        if learned is None:
-            return ask
+            return None if self._adapting.learns else ask
         if learned.bar == self._judge.bar:  # as mostly; what the caller asks for has been put on top of it already
             rule = ask.rule.taught(learned)
         else:
@@ -175,11 +197,11 @@ class Lookups:
             return Choice(None, Decision(vetoes=(ask.rule.exact_only or Veto.EXACT_ONLY,)))
         return Search(ask.address, vector, ask.rule, ask.rule.bar)
 
-    async def search(self, searches: Sequence[Search], within: float) -> list[Choice]:
-        """What the semantic tier chooses for each, mostly with one search of the index. Raises Bypassed."""
+    async def search(self, searches: Sequence[Search], within: float, *, looked: bool = False) -> list[Choice]:
+        """What the semantic tier chooses for each; `looked`: see `Searching.choose`. Raises Bypassed."""
         until = asyncio.get_running_loop().time() + max(within, 0.0)
         try:
-            return await self._searching.choose(searches, until=until)
+            return await self._searching.choose(searches, until=until, looked=looked)
         except TimeoutError:
             raise Bypassed(BypassReason.DECISION_TIMEOUT) from None
         except IndexQuarantined as error:  # it is being rebuilt; the one who hit the fault was told
@@ -208,13 +230,7 @@ class Lookups:
         if exact.entry is not None:
             return LookupResult(Outcome.EXACT, exact.entry, exact.decision, embedding_tokens=embedding.tokens)
         if nearest.entry is not None:
-            return LookupResult(
-                Outcome.SEMANTIC,
-                nearest.entry,
-                nearest.decision,
-                embedding_tokens=embedding.tokens,
-                nearest=nearest.decision.similarity,
-            )
+            return _semantic(nearest.entry, nearest.decision, embedding)
         try:
             fill = joined or (self._fill(ask, embedding.vector, nearest.near) if ask.fills else None)
         except Exhausted:
@@ -272,6 +288,12 @@ class Lookups:
     def _fill(self, ask: Ask, vector: Vector | None, near: tuple[Candidate, ...]) -> Granted | InProgress:
         draft = self._storing.draft(ask.address, ask.policy, vector, near)
         return self._fills.acquire(self._storing.fill_key(ask.address, ask.policy), ask.token, draft)
+
+
+def _semantic(entry: Entry, decision: Decision, embedding: Embedding) -> LookupResult:
+    return LookupResult(
+        Outcome.SEMANTIC, entry, decision, embedding_tokens=embedding.tokens, nearest=decision.similarity
+    )
 
 
 def _missed_narrowly(found: Decision) -> bool:

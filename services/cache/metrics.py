@@ -110,19 +110,19 @@ class CacheMetrics:
     def _count(self, looked_up: Sequence[tuple[LookupResult, float]]) -> None:
         sums: Sums = Sums()
         for result, seconds in looked_up:
-            self._seconds(result.outcome.value).observe(seconds)
+            self._seconds(result.outcome).observe(seconds)
             self._compared(result)
-            sums[self._near_misses] += result.near_miss
-            sums[self._lookups(result.outcome.value, result.bypass_reason.value if result.bypass_reason else "")] += 1
-            if result.entry is not None:
-                self._save(result.entry.answer, sums)
-                continue
-            for veto in result.decision.vetoes:
-                sums[self._vetoes(veto)] += 1
+            sums[self._lookups(result.outcome, result.bypass_reason or "")] += 1
             if isinstance(result.fill, Granted):
                 sums[self._fills("granted")] += 1
             elif isinstance(result.fill, InProgress):
                 sums[self._fills("joined" if result.fill.near else "in_progress")] += 1
+            if result.entry is not None:
+                self._save(result.entry.answer, sums)
+                continue
+            sums[self._near_misses] += result.near_miss
+            for veto in result.decision.vetoes:
+                sums[self._vetoes(veto)] += 1
         _increase(sums)
 
     def waited(self, result: WaitResult | LookupResult) -> None:

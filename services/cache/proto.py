@@ -177,23 +177,36 @@ def read_sources(versions: Mapping[str, str], path: str) -> tuple[tuple[str, str
 
 
 def write_lookup(
-    result: LookupResult, *, lookup_id: str, version: str, lease: Callable[[Granted], pb.Lease]
+    result: LookupResult,
+    *,
+    lookup_id: str,
+    version: str,
+    lease: Callable[[Granted], pb.Lease],
+    served: Callable[[Entry], bytes],
 ) -> pb.LookupResponse:
-    """The response to a lookup; `version` names what decides."""
-    response = pb.LookupResponse(outcome=OUTCOMES[result.outcome], lookup_id=lookup_id)
+    """The response to a lookup; `version` names what decides, `served` is `write_served` as bytes."""
+    response = pb.LookupResponse() if result.entry is None else pb.LookupResponse.FromString(served(result.entry))
+    response.outcome = OUTCOMES[result.outcome]
+    response.lookup_id = lookup_id
     if result.outcome is Outcome.BYPASS:
         response.bypass_reason = result.bypass_reason.value if result.bypass_reason else ""
         return response
     _fill_decision(response.decision, result.decision, version)
     if result.embedding_tokens:
         response.embedding_usage.CopyFrom(write_usage(Usage(input=result.embedding_tokens)))
-    if result.entry is not None:
-        _write_served(response, result.entry)
+    if result.audit_id:
         response.audit_id = result.audit_id
     if isinstance(result.fill, Granted):
         response.fill.granted.CopyFrom(lease(result.fill))
     elif isinstance(result.fill, InProgress):
         response.fill.in_progress_lease_id = result.fill.lease_id
+    return response
+
+
+def write_served(entry: Entry) -> pb.LookupResponse:
+    """What a response tells of the entry that is served."""
+    response = pb.LookupResponse()
+    _write_served(response, entry)
     return response
 
 

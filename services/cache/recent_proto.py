@@ -37,19 +37,19 @@ class RecentQueries:
 
     def _query(self, tenant: str, request: pb.LookupRequest) -> Query:
         key = tenant, request.query.SerializeToString()
-        query = self._queries.take(key)
+        query = self._queries.get(key)
         if query is None:
             refuse_unknown(_UNKNOWN_ENUM, request)
             query = read_query(request)
-        if len(key[1]) <= MOST_BYTES:
-            self._queries.keep(key, query)
+            if len(key[1]) <= MOST_BYTES:
+                self._queries.keep(key, query)
         return query
 
     def _policy(self, tenant: str, request: pb.LookupRequest) -> Policy:
         key = tenant, request.policy.SerializeToString()
-        policy = self._policies.take(key)
+        policy = self._policies.get(key)
         if policy is None:
             policy = read_policy(request.policy)
-        if len(key[1]) <= MOST_BYTES:
-            self._policies.keep(key, policy)
+            if len(key[1]) <= MOST_BYTES:
+                self._policies.keep(key, policy)
         return policy

@@ -20,9 +20,11 @@ from services.cache.decision import (
     Veto,
     choose,
     contested,
+    decide_fit,
     in_scope,
     rivals,
     shortlist,
+    unfit,
 )
 from services.cache.entries import Entries, Sought
 from services.cache.scope import Address
@@ -64,20 +66,29 @@ class Searching:
         self._verdicts = RecentVerdicts(judge, executor)
         self._now = now
 
-    async def choose(self, searches: Sequence[Search], *, until: float | None = None) -> list[Choice]:
+    def at_once(self, one: Search) -> Choice | None:
+        """The most similar entry if it is to be served, else `NOTHING`; None if it takes a thread to find it.
+
+        Raises simcore.IndexPoisoned.
+        """
+        now = self._now()
+        found = self._entries.nearest_at_once(one.sought(1, one.bar.cosine), now)
+        return None if found is None else self._most_similar(one, found, now)
+
+    async def choose(
+        self, searches: Sequence[Search], *, until: float | None = None, looked: bool = False
+    ) -> list[Choice]:
         """The entry to serve to each question, if any, mostly with one search of the index.
 
-        Where it waits for a thread it is given up at `until`, the event loop's time. Raises TimeoutError,
-        simcore.IndexPoisoned.
+        Where it waits for a thread it is given up at `until`, the event loop's time. `looked`: `at_once` has found
+        nothing to serve. Raises TimeoutError, simcore.IndexPoisoned.
         """
-        # Mostly the most similar one is served. To find it alone takes half of what four take, and one is judged.
-        now = self._now()
-        found = await self._entries.nearest([one.sought(1, one.bar.cosine) for one in searches], now, until=until)
-        choices: list[Choice] = []
-        for one, candidates in zip(searches, found, strict=True):
-            listed = shortlist(candidates, one.address, one.rule, one.bar, now)
-            choice = await self._chosen(one, listed, now, until) if listed.candidates else NOTHING
-            choices.append(NOTHING if self._doubtful(one, choice) else choice)  # then it matters what else is near
+        choices = [NOTHING] * len(searches)
+        if not looked:
+            # Mostly the most similar one is served. To find it alone takes half of what four take, and one is judged.
+            now = self._now()
+            found = await self._entries.nearest([one.sought(1, one.bar.cosine) for one in searches], now, until=until)
+            choices = [self._most_similar(one, near, now) for one, near in zip(searches, found, strict=True)]
         left = [place for place, choice in enumerate(choices) if choice.entry is None]
         if left:
             among = await self._among([searches[place] for place in left], until)
@@ -90,6 +101,23 @@ class Searching:
             else Choice(None, Decision(threshold=one.bar.cosine, score_threshold=one.bar.score))
             for one, choice in zip(searches, choices, strict=True)
         ]
+
+    def _most_similar(self, one: Search, found: Sequence[Candidate], now: float) -> Choice:
+        """The first of what was found if it is to be served, whatever else is near."""
+        if not found:
+            return NOTHING
+        candidate, address = found[0], one.address
+        entry = candidate.entry
+        if not in_scope(entry, address) or unfit(entry, address, one.rule, now) is not None:
+            return NOTHING
+        verdict = self._verdicts.at_once(address.question.text, candidate)
+        if verdict is None:
+            return NOTHING  # long texts are judged on a thread, among all that are similar
+        decision = decide_fit(candidate, verdict, address, one.rule, bar=one.bar, now=now)
+        if decision.vetoes:
+            return NOTHING
+        choice = Choice(entry, decision, best=(candidate, verdict))
+        return NOTHING if self._doubtful(one, choice) else choice  # then it matters what else is near
 
     async def _among(self, searches: Sequence[Search], until: float | None) -> list[Choice]:
         """As `choose`, among all that are similar; a miss tells what was."""

@@ -37,6 +37,7 @@ from services.cache.removing_proto import read_action, read_chosen
 from services.cache.rotation.rotating import Rotating
 from services.cache.rotation.sides import Side, Sides
 from services.cache.scope import VERSION
+from services.cache.served_proto import RecentlyServed
 from services.cache.values import Asked, LookupResult
 from services.chassis.call import Call
 from services.chassis.errors import InvalidRequest
@@ -106,6 +107,7 @@ class CacheServicer:
         self._monotonic = monotonic
         self._lookup_ids = RandomIds(12)
         self._recent = RecentQueries()
+        self._served = RecentlyServed()
 
     @unary(deadline=DEADLINE, parts="query")
     async def Lookup(self, request: pb.LookupRequest, call: Call) -> pb.LookupResponse:  # noqa: N802
@@ -332,7 +334,13 @@ class CacheServicer:
         )
 
     def _lookup_response(self, result: LookupResult, side: Side) -> pb.LookupResponse:
-        response = write_lookup(result, lookup_id=self._lookup_ids.next(), version=side.version, lease=self._lease)
+        response = write_lookup(
+            result,
+            lookup_id=self._lookup_ids.next(),
+            version=side.version,
+            lease=self._lease,
+            served=self._served.write,
+        )
         write_embedding(response, result, embedder=side.end.slug)
         return response
 

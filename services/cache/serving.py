@@ -52,11 +52,9 @@ class Serving:
         self._monotonic = monotonic
 
     async def found(self, result: LookupResult, tenant: str, asked: Asked, deadline: Deadline) -> LookupResult:
-        """What is served of the result of `Lookups.lookup`, which has an entry."""
-        if result.entry is not None and result.entry.whole:  # as mostly
-            return self._audited(result)
+        """What is served of the result of `Lookups.lookup`, whose entry is not `whole`."""
         again = self._once_more(tenant, asked, deadline)
-        return self._audited(await self._whole(result, again, lambda: deadline.remaining() - FETCH_MARGIN_SECONDS))
+        return self.audited(await self._whole(result, again, lambda: deadline.remaining() - FETCH_MARGIN_SECONDS))
 
     async def again(self, ask: Ask, vector: Vector, within: float, *, joins: bool) -> LookupResult:
         """See `Lookups.again`."""
@@ -66,7 +64,7 @@ class Serving:
             return await self._lookups.again(ask, vector, until - self._monotonic(), joins=joins)
 
         result = await self._whole(await again(), again, lambda: until - self._monotonic())
-        return self._audited(result)
+        return self.audited(result)
 
     async def lookup_many(self, tenant: str, asked: Sequence[Asked], deadline: Deadline) -> list[LookupResult]:
         """See `BatchLookups.lookup`; bodies are fetched together, some at a time, and those that came are kept.
@@ -94,7 +92,7 @@ class Serving:
                     result = await _instead(results[place], again)
                     result = await self._whole(result, again, lambda: deadline.remaining() - FETCH_MARGIN_SECONDS)
                 results[place] = result
-        return [self._audited(result) for result in results]
+        return [self.audited(result) for result in results]
 
     async def _whole(self, result: LookupResult, again: Again, left: Callable[[], float]) -> LookupResult:
         """The result with the body of its answer; `left`: seconds that the caller has."""
@@ -123,7 +121,8 @@ class Serving:
 
         return again
 
-    def _audited(self, result: LookupResult) -> LookupResult:
+    def audited(self, result: LookupResult) -> LookupResult:
+        """The result, which is `whole` or has no entry; a semantic hit is counted and may ask for an audit."""
         if result.outcome is not Outcome.SEMANTIC or result.entry is None:
             return result
         audit_id = self._adapting.served(result.entry, result.decision)

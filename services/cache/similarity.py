@@ -68,14 +68,26 @@ class Similarity:
         `until`: the event loop's time at which it is given up with TimeoutError, if it waits for a thread. Raises
         simcore.IndexPoisoned.
         """
-        expected = sum(one.group.rows * one.group.pace for one in wanted)
-        rows = sum(one.group.rows for one in wanted)
+        found = self.search_at_once(wanted, least=least, now=now)
+        if found is not None:
+            return found
         try:
-            if rows <= INLINE_ROWS or (expected <= INLINE_SECONDS and rows <= MOST_INLINE_ROWS):
-                return self._search(self._index, wanted, least, now)
             async with asyncio.timeout_at(until):
                 loop = asyncio.get_running_loop()
                 return await loop.run_in_executor(self._executor, self._search, self._index, wanted, least, now)
+        except IndexPoisoned:
+            self.broken.set()
+            raise
+
+    def search_at_once(self, wanted: Sequence[Wanted], *, least: float, now: float) -> Found | None:
+        """As `search`; None if it would take too long on the event loop."""
+        rows = sum([one.group.rows for one in wanted])
+        if rows > INLINE_ROWS:
+            expected = sum(one.group.rows * one.group.pace for one in wanted)
+            if rows > MOST_INLINE_ROWS or expected > INLINE_SECONDS:
+                return None
+        try:
+            return self._search(self._index, wanted, least, now)
         except IndexPoisoned:
             self.broken.set()
             raise

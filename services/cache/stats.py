@@ -64,18 +64,17 @@ class Tally:
         if latency is None:
             latency = self.seconds[result.outcome] = Histogram(LATENCY_BOUNDS)
         latency.add(seconds)
-        if result.bypass_reason is not None:
-            self.bypasses[result.bypass_reason] += 1
-        for veto in result.decision.vetoes if result.entry is None else ():
-            self.vetoes[veto] += 1
-        self.fills_granted += isinstance(result.fill, Granted)
-        if isinstance(result.fill, InProgress):
-            self.fills_in_progress += 1
-            self.fills_joined += result.fill.near
-        self.near_misses += result.near_miss
         self._compared(result)
+        if result.fill is not None:
+            self._filled(result.fill)
         if result.entry is not None:
             self._save(result.entry.answer)
+            return
+        if result.bypass_reason is not None:
+            self.bypasses[result.bypass_reason] += 1
+        for veto in result.decision.vetoes:
+            self.vetoes[veto] += 1
+        self.near_misses += result.near_miss
 
     def share(self, result: LookupResult) -> None:
         """Count an answer that a question waited for which was in flight for another one."""
@@ -84,6 +83,13 @@ class Tally:
         if result.entry is not None:
             self._save(result.entry.answer)
 
+    def _filled(self, fill: Granted | InProgress) -> None:
+        if isinstance(fill, Granted):
+            self.fills_granted += 1
+        else:
+            self.fills_in_progress += 1
+            self.fills_joined += fill.near
+
     def _compared(self, result: LookupResult) -> None:
         if result.decision.p_wrong is not None:
             (self.p_wrong_misses if result.entry is None else self.p_wrong_hits).add(result.decision.p_wrong)
@@ -91,16 +97,20 @@ class Tally:
             (self.similar_misses if result.entry is None else self.similar_hits).add(result.nearest)
 
     def _save(self, answer: Kept) -> None:
-        usage = answer.usage
+        usage, cost = answer.usage, answer.cost
         self.usage["input"] += usage.input
-        self.usage["cached_input"] += usage.cached_input
-        self.usage["cache_write_input"] += usage.cache_write_input
         self.usage["output"] += usage.output
-        self.usage["reasoning"] += usage.reasoning
-        self.estimated |= answer.usage.estimated
-        self.nano_usd += answer.cost.nano_usd
-        if answer.cost.price_version and len(self.price_versions) < 2:
-            self.price_versions.add(answer.cost.price_version)
+        if usage.cached_input:
+            self.usage["cached_input"] += usage.cached_input
+        if usage.cache_write_input:
+            self.usage["cache_write_input"] += usage.cache_write_input
+        if usage.reasoning:
+            self.usage["reasoning"] += usage.reasoning
+        if usage.estimated:
+            self.estimated = True
+        self.nano_usd += cost.nano_usd
+        if cost.price_version and len(self.price_versions) < 2:
+            self.price_versions.add(cost.price_version)
 
     @property
     def usage_saved(self) -> Usage:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from concurrent.futures import Executor
 
-from services.cache.decision import Judge, Shortlist, Verdict
-from services.cache.judges import verdicts
+from services.cache.decision import Candidate, Judge, Shortlist, Verdict
+from services.cache.judges import verdicts, verdicts_at_once
 from services.cache.kept import Kept
 
 KEPT = 4_096
@@ -31,13 +31,20 @@ class RecentVerdicts:
 
     async def of(self, question: str, listed: Shortlist, *, until: float | None = None) -> list[Verdict]:
         """As `judges.verdicts`."""
-        if len(listed.candidates) != 1:
-            return await verdicts(self._judge, question, listed, self._executor, until=until)
-        (candidate,) = listed.candidates
-        key = candidate.entry.id, candidate.entry.question, question, candidate.similarity
-        verdict = self._kept.take(key)
+        if len(listed.candidates) == 1 and (known := self.at_once(question, listed.candidates[0])) is not None:
+            return [known]
+        return await verdicts(self._judge, question, listed, self._executor, until=until)
+
+    def at_once(self, question: str, candidate: Candidate) -> Verdict | None:
+        """The verdict on one candidate; None if the two texts are too long for the event loop."""
+        text = candidate.entry.question
+        key = candidate.entry.id, text, question, candidate.similarity
+        verdict = self._kept.get(key)
         if verdict is None:
-            (verdict,) = await verdicts(self._judge, question, listed, self._executor, until=until)
-        if len(key[1]) + len(key[2]) <= MOST_CHARACTERS:
-            self._kept.keep(key, verdict)
-        return [verdict]
+            judged = verdicts_at_once(self._judge, question, [candidate])
+            if judged is None:
+                return None
+            (verdict,) = judged
+            if len(text) + len(question) <= MOST_CHARACTERS:
+                self._kept.keep(key, verdict)
+        return verdict

@@ -34,11 +34,14 @@ class Call:
         self.ended = False
         """True once the call has its status; tasks that the handler left behind may still hold the call."""
         self._committed = False
+        self._sent: Metadata | None = None
 
-    @cached_property
+    @property
     def sent(self) -> Metadata:
         """All metadata that came with the call, in order."""
-        return self._context.invocation_metadata() or ()
+        if self._sent is None:  # every call asks, and `cached_property` would take a lock
+            self._sent = self._context.invocation_metadata() or ()
+        return self._sent
 
     @cached_property
     def metadata(self) -> Mapping[str, str | bytes]:

@@ -220,12 +220,12 @@ class _Rpc:
         self._monotonic = monotonic
 
     async def unary(self, raw: bytes, context: Any) -> bytes:
-        return await self._answered(lambda call: self._parse(raw, call), context)
+        return await self._answered(self._parse, raw, context)
 
     async def collect(self, raws: AsyncIterator[bytes], context: Any) -> bytes:
-        return await self._answered(lambda call: self._parsed(raws, call), context)
+        return await self._answered(self._parsed, raws, context)
 
-    async def _answered(self, request_of: Callable[[Call], Any], context: Any) -> bytes:
+    async def _answered(self, read: Callable[[Any, Call], Any], sent: Any, context: Any) -> bytes:
         started = self._monotonic()
         self._metrics.started()
         limited, call = self._open(context, started)
@@ -235,7 +235,7 @@ class _Rpc:
             if self._admit is not None:
                 call.caller = self._admit(call.sent)
             with self._places:
-                request = request_of(call)
+                request = read(sent, call)
                 if limited:
                     response = await self._body(request, call)
                 else:

@@ -9,8 +9,9 @@ from importlib import resources
 
 import pytest
 
-from services.cache.decision import Bar, Verdict, rule_for
+from services.cache.decision import JUDGED, Bar, Verdict, rule_for
 from services.cache.judges import INLINE_CHARACTERS, GuardedJudge, VerifiedJudge
+from services.cache.similarity import Found, Wanted
 from services.cache.values import Asked, Mode, Outcome, Policy
 from tests.unit.cache.cache_parts import Bench, Trusting, ask, benched
 from tests.unit.cache.judge_parts import Scripted
@@ -64,6 +65,25 @@ async def test_where_the_most_similar_one_passes_no_other_is_judged() -> None:
         await stored(bench, ("first", 0.99), ("second", 0.95))
         assert (await bench.look(ASKED, ONLY)).entry.answer.text == "first"
         assert judge.asked == [["first"]]
+
+
+async def test_the_most_similar_one_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with benched(judge=Scripted(near=0.9)) as bench:
+        await stored(bench, ("near", 0.99), ("doubtful", 0.95), ("further", 0.9))
+        similarity = bench.cache.entries.similarity
+        searched: list[int] = []
+        search = similarity.search_at_once
+
+        def counted(wanted: Sequence[Wanted], *, least: float, now: float) -> Found | None:
+            searched.append(wanted[0].most)
+            return search(wanted, least=least, now=now)
+
+        monkeypatch.setattr(similarity, "search_at_once", counted)
+        assert (await bench.look(ASKED, ONLY)).entry.answer.text == "near"
+        assert searched == [1]
+        searched.clear()
+        assert (await bench.look(ASKED, dataclasses.replace(ONLY, min_similarity=0.995))).outcome is Outcome.MISS
+        assert searched == [1, JUDGED]
 
 
 async def test_four_are_judged_however_many_of_the_better_ones_are_too_old() -> None:
