@@ -137,7 +137,7 @@ campaign-store: setup model ## let the store stop, crawl, break off and vanish u
 
 campaign-model: setup ## do OPERATIONS=200000 to two caches over one store and to a plain model, from SEED= on, and compare
 	MODEL_OPERATIONS=$(or $(OPERATIONS),200000) MODEL_SEED=$(SEED) \
-	  $(BIN)/python -m pytest -s tests/integration/cache/test_cache_model.py
+	  $(BIN)/python -m pytest -n 2 -rP tests/integration/cache/test_cache_model.py
 
 soak: setup model ## mixed requests, REQUESTS=200000 from SEED= on, with a full cache: memory, files and tasks stay as they are
 	SOAK_REQUESTS=$(or $(REQUESTS),200000) SOAK_SEED=$(SEED) \
