@@ -171,7 +171,8 @@ class Recovery:
                     continue
                 self._writer.forget(write.entry)
                 if not epoch.hides(write.entry, own):
-                    kept = replace(write.entry, epoch=epoch.number, ver=self._entries.last_ver + 1)
+                    # The next version of this answer, behind whatever another replica has stored since.
+                    kept = replace(write.entry, epoch=epoch.number, ver=write.entry.ver + 1)
                     self._entries.put(kept, write.vector)
                     self._writer.submit(Write(kept, write.vector))
             if before is not None:

@@ -297,8 +297,8 @@ class Storing:
             current = self._entries.find(entry.tenant, entry.namespace, entry.id)
             if current is None or not same(current.answer, whole.answer):
                 return
-            ver = self._entries.next_ver(current.updated_us)
-            write = Write(dataclasses.replace(current, answer=whole.answer, ver=ver), vector)
+            # The next version of this answer, behind whatever another replica has stored since.
+            write = Write(dataclasses.replace(current, answer=whole.answer, ver=current.ver + 1), vector)
             if self._keep(write) is None:
                 self._writer.submit(write)
 
