@@ -70,6 +70,10 @@ class InForce:
     _learner: Learner
     _bars: tuple[Bar, ...]
 
+    def holds(self, learner: Learner) -> bool:
+        """Whether it is the rule of this learner as it is now."""
+        return self._learner is learner and self.bar is self._bars[max(learner.level, 0)]
+
     def bar_of(self, entry_id: str) -> Bar | None:
         """See `Learned`."""
         level = self._learner.level_for(entry_id)
@@ -140,7 +144,9 @@ class Adapting:
         self._bars: tuple[Bar, ...] = ()
         self._events: Counter[str] = Counter()
         if setup is not None:
-            self._bars = tuple(Bar(rung.cosine, rung.score) for rung in setup.terms.ladder.rungs)
+            bars = [Bar(rung.cosine, rung.score) for rung in setup.terms.ladder.rungs]
+            # Where nothing was learned yet the bar is the very one of the judge, so that a glance tells.
+            self._bars = tuple(judge.bar if bar == judge.bar else bar for bar in bars)
             self._states = States(
                 setup.terms,
                 setup.store,
@@ -215,6 +221,13 @@ class Adapting:
         if learner is None:
             return None
         return InForce(self._bars[max(learner.level, 0)], learner, self._bars)
+
+    def still(self, learned: Learned | None, tenant: str, namespace: str) -> bool:
+        """Whether this is what `learned` would say now, and nothing has to be read for that."""
+        learner = self._learner(tenant, namespace)
+        if learner is None or not isinstance(learned, InForce):
+            return not self.learns
+        return learned.holds(learner)
 
     def p_wrong(self, entry: Entry) -> float:
         """Probability that what an entry is served for as a semantic hit is another question; 0 if nothing is known."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Executor
 
 from services.cache.adapting import Adapting
+from services.cache.asks import Asks
 from services.cache.batch import BatchLookups
 from services.cache.bodies import Bodies
 from services.cache.draft import Draft
@@ -50,7 +51,7 @@ class Answering:
         joining = Joining(flying=flying, entries=entries, judge=judge, executor=executor, now=now)
         followers = Followers(monotonic)
         self.lookups = lookups = Lookups(
-            addresses=addresses,
+            asks=Asks(addresses, judge),
             entries=entries,
             embeddings=embeddings,
             fills=fills,

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from services.cache.adapting import Adapting
 from services.cache.ask import Ask
+from services.cache.asks import Asking, Asks
 from services.cache.decision import NOTHING, Candidate, Choice, Judge, Veto, judge_exact, judge_stale, rule_for
 from services.cache.draft import Draft
 from services.cache.embeddings import Embedding, Embeddings
@@ -21,7 +22,6 @@ from services.cache.flying import Near
 from services.cache.followers import Followers
 from services.cache.joining import Joining
 from services.cache.ports import Readiness
-from services.cache.scope import Addresses
 from services.cache.searching import Search, Searching
 from services.cache.storing import Storing
 from services.cache.values import Asked, BypassReason, Decision, LookupResult, Mode, Outcome, Vector
@@ -42,7 +42,7 @@ class Lookups:
     def __init__(
         self,
         *,
-        addresses: Addresses,
+        asks: Asks,
         entries: Entries,
         embeddings: Embeddings,
         fills: Fills[Draft],
@@ -59,7 +59,7 @@ class Lookups:
         monotonic: Callable[[], float],
     ) -> None:
         """`decision_budget`: seconds for everything but the embedding; `most_stale`: seconds after an entry's time."""
-        self._addresses = addresses
+        self._asks = asks
         self._entries = entries
         self._embeddings = embeddings
         self._fills = fills
@@ -77,25 +77,23 @@ class Lookups:
 
     async def lookup(self, tenant: str, asked: Asked, deadline: Deadline) -> LookupResult:
         """Serve a stored answer, or say who makes it."""
-        ask = self.begin(tenant, asked)
-        if isinstance(ask, LookupResult):
-            return ask
+        if (reason := self._unasked(asked)) is not None:
+            return bypass(reason)
+        asking = self._asks.of(tenant, asked)
+        ask = asking.by(asked.token)
         begun = self._monotonic()
         if (known := self.known(ask)) is not None:
             return known
         try:
             # Mostly nothing has to be waited for: without a coroutine for each step that takes half the time.
-            embedding = self._embeddings.known(ask.address) if ask.embeds else NO_EMBEDDING
-            taught = self._taught(ask)
-            looked = None
-            if taught is not None and embedding is not None:
-                looked = self._at_once(taught, embedding)
+            search, looked = self._search_at_once(asking), None
+            if search is not None:
+                looked = self._at_once(search)
                 if looked is not None and looked.entry is not None:
-                    return _semantic(looked.entry, looked.decision, embedding)
-            ask = await self.ruled(ask) if taught is None else taught
+                    return _semantic(looked.entry, looked.decision, NO_EMBEDDING)
+            ask = await self.ruled(ask)
             spent = self._monotonic() - begun
-            if embedding is None:
-                embedding = await self.embed(ask, self._embeddings.budget(ask.address), deadline)
+            embedding = await self._embedding(ask, deadline) if search is None else Embedding(search.vector, 0)
             return await self._decide(ask, embedding, self._budget - spent, looked=looked is not None)
         except Bypassed as bypassed:
             return bypass(bypassed.reason)
@@ -115,12 +113,27 @@ class Lookups:
         except Bypassed as bypassed:
             return bypass(bypassed.reason)
 
-    def _at_once(self, ask: Ask, embedding: Embedding) -> Choice | None:
-        """What `Searching.at_once` says of a question that has no entry of its own. Raises Bypassed."""
-        if embedding.vector is None or ask.rule.bar is None or ask.policy.mode is Mode.REFRESH:
+    def _search_at_once(self, asking: Asking) -> Search | None:
+        """What to search for, if nothing has to be waited for to know that; mostly the same as when it was asked last.
+
+        Only for a question that has no entry of its own.
+        """
+        address, search = asking.ask.address, asking.search
+        if search is not None and self._adapting.still(search.rule.learned, address.tenant, address.namespace):
+            return search
+        asking.search = None
+        if asking.policy.mode is Mode.REFRESH or not asking.ask.embeds:
             return None
+        taught, embedding = self._taught(asking.ask), self._embeddings.known(address)
+        if taught is None or taught.rule.bar is None or embedding is None or embedding.vector is None:
+            return None
+        asking.search = Search(address, embedding.vector, taught.rule, taught.rule.bar)
+        return asking.search
+
+    def _at_once(self, search: Search) -> Choice | None:
+        """As `Searching.at_once`. Raises Bypassed."""
         try:
-            return self._searching.at_once(Search(ask.address, embedding.vector, ask.rule, ask.rule.bar))
+            return self._searching.at_once(search)
         except IndexQuarantined as error:
             raise Bypassed(BypassReason.HYDRATING) from error
 
@@ -138,13 +151,14 @@ class Lookups:
 
     def begin(self, tenant: str, asked: Asked) -> Ask | LookupResult:
         """What is asked and by which rule, or at once the result if nothing is to be looked for."""
+        reason = self._unasked(asked)
+        return self._asks.of(tenant, asked).by(asked.token) if reason is None else bypass(reason)
+
+    def _unasked(self, asked: Asked) -> BypassReason | None:
+        """Why nothing is to be looked for."""
         if asked.policy.mode is Mode.BYPASS:
-            return bypass(BypassReason.POLICY)
-        if self._readiness.hydrating:
-            return bypass(BypassReason.HYDRATING)
-        address = self._addresses.of(tenant, asked.query)
-        rule = rule_for(asked.policy, self._judge, semantic=address.question.semantic)
-        return Ask(address, asked.policy, rule, asked.token)
+            return BypassReason.POLICY
+        return BypassReason.HYDRATING if self._readiness.hydrating else None
 
     async def ruled(self, ask: Ask) -> Ask:
         """The same by the rule that the namespace's traffic has taught, where there is one."""
@@ -160,7 +174,7 @@ class Lookups:
         learned = self._adapting.learned(ask.address.tenant, ask.address.namespace)
         if learned is None:
             return None if self._adapting.learns else ask
-        if learned.bar == self._judge.bar:  # as mostly; what the caller asks for has been put on top of it already
+        if learned.bar is self._judge.bar:  # as mostly; what the caller asks for has been put on top of it already
             rule = ask.rule.taught(learned)
         else:
             rule = rule_for(ask.policy, self._judge, semantic=True, learned=learned)
@@ -173,11 +187,19 @@ class Lookups:
             return LookupResult(Outcome.EXACT, exact.entry, exact.decision)
         if stale and (past := self._stale(ask)) is not None:
             return past
-        key = self._storing.fill_key(ask.address, ask.policy)
-        if ask.fills and (busy := self._fills.in_progress(key, ask.token)) is not None:
-            # Its holder has just looked and found nothing; looking again would cost an embedding for each follower.
-            return LookupResult(Outcome.MISS, decision=exact.decision, fill=busy)
+        if ask.fills:
+            key = self._storing.fill_key(ask.address, ask.policy)
+            if (busy := self._fills.in_progress(key, ask.token)) is not None:
+                # Its holder has just looked and found nothing; looking again would cost an embedding for each follower.
+                return LookupResult(Outcome.MISS, decision=exact.decision, fill=busy)
         return None
+
+    async def _embedding(self, ask: Ask, deadline: Deadline) -> Embedding:
+        """The question's embedding, where it is of use. Raises Bypassed."""
+        if not ask.embeds:
+            return NO_EMBEDDING
+        known = self._embeddings.known(ask.address)
+        return known or await self.embed(ask, self._embeddings.budget(ask.address), deadline)
 
     async def embed(self, ask: Ask, within: float, deadline: Deadline) -> Embedding:
         """The question's embedding. Raises Bypassed."""

@@ -30,12 +30,6 @@ VERSION = 2
 KEPT_SCOPES = 4_096
 """Scopes that are not hashed anew for each question of theirs, some 400 bytes each."""
 
-RECENT = 2_048
-"""Addresses that are remembered, some 2 kB each with their question."""
-
-RECENT_CHARACTERS = 1_000
-"""Of a question whose address is remembered."""
-
 _BLOCK = 64
 """Bytes of a block of SHA-256."""
 
@@ -72,24 +66,11 @@ class Addresses:
         self._plain = plain.tools, plain.options, plain.objective
         self._plain_digest = _digest(self._plain, ())
         self._scope = lru_cache(maxsize=KEPT_SCOPES)(self._scope_of)
-        self._recent: dict[int, tuple[Query, str, Address]] = {}
-        """By the query's identity, which is kept so that no other gets it."""
         self.sealed = lru_cache(maxsize=KEPT_SCOPES)(self._sealed)
         """The origin as it is kept with an entry of this scope, by scope and origin. Sealing it again opens it."""
 
     def of(self, tenant: str, query: Query) -> Address:
-        """The address of the question that `query` ends with. Of one that was asked of late it is known."""
-        known = self._recent.get(id(query))
-        if known is not None and known[0] is query and known[1] == tenant:
-            return known[2]
-        address = self._of(tenant, query)
-        if len(query.messages) == 1 and len(address.question.text) <= RECENT_CHARACTERS:
-            self._recent[id(query)] = query, tenant, address
-            if len(self._recent) > RECENT:
-                del self._recent[next(iter(self._recent))]
-        return address
-
-    def _of(self, tenant: str, query: Query) -> Address:
+        """The address of the question that `query` ends with."""
         question = read_question(query.messages, longest=self._longest)
         last = query.messages[-1]
         context: tuple[object, ...] = query.messages[:-1] if question.in_words else query.messages

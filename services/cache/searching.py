@@ -163,6 +163,8 @@ class Searching:
             return frozenset()
         tenant, namespace = one.address.tenant, one.address.namespace
         names = rivals(choice.entry, one.address, one.rule)
+        if not names:  # as mostly
+            return names
         there = len(names) > FEW or any(self._entries.find(tenant, namespace, name) is not None for name in names)
         return names if there else frozenset()
 

@@ -93,19 +93,17 @@ class Similarity:
             raise
 
     def _search(self, index: Index, wanted: Sequence[Wanted], least: float, now: float) -> Found:
-        read = sum(one.group.rows for one in wanted)
+        read = sum([one.group.rows for one in wanted])
         timed = read > INLINE_ROWS
         begun = self._seconds() if timed else 0.0
-        rows, scores = index.search(
-            # One question is the usual case, and a view of its vector costs a tenth of a copy.
-            wanted[0].vector[None, :] if len(wanted) == 1 else np.stack([one.vector for one in wanted]),
-            max(min(one.most, one.group.rows) for one in wanted),
-            now=now,
-            threshold=least,
-            groups=wanted[0].group.number
-            if len(wanted) == 1
-            else np.array([one.group.number for one in wanted], np.uint32),
-        )
+        most = max([min(one.most, one.group.rows) for one in wanted])
+        if len(wanted) == 1:  # as mostly; a view of its vector costs a tenth of a copy
+            group = wanted[0].group.number
+            rows, scores = index.search(wanted[0].vector[None, :], most, now=now, threshold=least, groups=group)
+        else:
+            vectors = np.stack([one.vector for one in wanted])
+            groups = np.array([one.group.number for one in wanted], np.uint32)
+            rows, scores = index.search(vectors, most, now=now, threshold=least, groups=groups)
         if timed:
             pace = (self._seconds() - begun) / read
             for one in wanted:

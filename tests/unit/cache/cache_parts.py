@@ -184,6 +184,9 @@ def down() -> Unavailable:
     return Unavailable("the store is not available", reason=Reason.STORE_UNAVAILABLE)
 
 
+ANY = Policy()
+
+
 class Bench:
     """A cache without a store, on a clock that stands still."""
 
@@ -201,6 +204,7 @@ class Bench:
         self.reported: list[tuple[str, BaseException]] = []
         self.verdicts: list[feedback.Verdict] = []
         self.chance = 0.0
+        self._queries: dict[str, Query] = {}
 
         async def unreachable() -> None:
             raise down()
@@ -237,8 +241,9 @@ class Bench:
     async def look(
         self, what: Query | str, policy: Policy | None = None, *, token: str = "", tenant: str = TENANT
     ) -> LookupResult:
-        query = ask(what) if isinstance(what, str) else what
-        return await self.cache.lookup(tenant, Asked(query, policy or Policy(), token), self.deadline())
+        # As in a server, the same words are the same object.
+        query = self._queries.setdefault(what, ask(what)) if isinstance(what, str) else what
+        return await self.cache.lookup(tenant, Asked(query, policy or ANY, token), self.deadline())
 
     async def look_many(self, asked: Sequence[Asked], *, tenant: str = TENANT) -> list[LookupResult]:
         return await self.cache.lookup_many(tenant, asked, self.deadline())

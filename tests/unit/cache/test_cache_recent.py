@@ -8,14 +8,19 @@ from hypothesis import strategies as st
 
 from antiphon.cache.v1 import cache_pb2 as pb
 from antiphon.llm.v1 import llm_pb2
-from services.cache import recent_proto, scope
+from services.cache import asks, recent_proto
+from services.cache.ask import Ask
+from services.cache.asks import MOST_CHARACTERS, Asks
+from services.cache.judges import GuardedJudge
 from services.cache.proto import read_policy, read_query
 from services.cache.recent_proto import MOST_BYTES, RecentQueries
-from services.cache.scope import RECENT_CHARACTERS, Addresses
+from services.cache.scope import Addresses
+from services.cache.values import Asked, Policy, Query
 from services.chassis.errors import InvalidRequest
 from tests.unit.cache.cache_parts import KEY, TENANT
 
 LONGEST = 10_000
+JUDGE = GuardedJudge(0.9)
 
 
 def lookup(text: str, **query: object) -> pb.LookupRequest:
@@ -23,8 +28,12 @@ def lookup(text: str, **query: object) -> pb.LookupRequest:
     return pb.LookupRequest(query=pb.Query(messages=[message], **query))  # type: ignore[arg-type]
 
 
-def addresses() -> Addresses:
-    return Addresses(KEY, embedder="known_1", longest=LONGEST)
+def asked() -> Asks:
+    return Asks(Addresses(KEY, embedder="known_1", longest=LONGEST), JUDGE)
+
+
+def anew(tenant: str, query: Query, policy: Policy) -> Ask:
+    return asked().of(tenant, Asked(query, policy)).ask
 
 
 requests = st.builds(
@@ -45,12 +54,12 @@ def _with_policy(request: pb.LookupRequest, similarity: float | None) -> pb.Look
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), requests), max_size=30))
-def test_what_was_kept_is_what_would_be_read_and_computed(asked: list[tuple[str, pb.LookupRequest]]) -> None:
-    recent, kept = RecentQueries(), addresses()
-    for tenant, request in asked:
+def test_what_was_kept_is_what_would_be_read_and_computed(lookups: list[tuple[str, pb.LookupRequest]]) -> None:
+    recent, kept = RecentQueries(), asked()
+    for tenant, request in lookups:
         found = recent.read(tenant, request)
         assert (found.query, found.policy) == (read_query(request), read_policy(request.policy))
-        assert kept.of(tenant, found.query) == addresses().of(tenant, read_query(request))
+        assert kept.of(tenant, found).ask == anew(tenant, read_query(request), read_policy(request.policy))
 
 
 def test_the_same_request_is_read_once_for_each_tenant_and_its_token_is_its_own() -> None:
@@ -74,26 +83,30 @@ def test_what_is_wrong_is_told_every_time() -> None:
         assert raised.value.field == "policy.min_similarity"
 
 
-def test_an_address_is_not_given_to_another_tenant() -> None:
-    kept, query = addresses(), read_query(lookup("Who?"))
-    first = kept.of(TENANT, query)
-    assert kept.of(TENANT, query) is first
-    assert kept.of("another", query).scope != first.scope
-    assert kept.of(TENANT, query) == first
+def test_what_is_known_of_a_question_is_not_of_another_tenant_policy_or_attempt() -> None:
+    kept, query, policy = asked(), read_query(lookup("Who?")), Policy()
+    first = kept.of(TENANT, Asked(query, policy))
+    assert kept.of(TENANT, Asked(query, policy, "t")) is first
+    assert (first.by("").token, first.by("t").token) == ("", "t")
+    other = kept.of("another", Asked(query, policy))
+    assert other.ask.address.scope != first.ask.address.scope
+    assert kept.of(TENANT, Asked(query, policy)).ask == first.ask
+    strict = Policy(min_similarity=0.99)
+    assert kept.of(TENANT, Asked(query, strict)).ask.rule.bar != first.ask.rule.bar
 
 
 def test_neither_grows_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recent_proto, "KEPT", 3)
-    monkeypatch.setattr(scope, "RECENT", 3)
-    recent, kept = RecentQueries(), addresses()
+    monkeypatch.setattr(asks, "KEPT", 3)
+    recent, kept = RecentQueries(), asked()
     for number in range(10):
-        kept.of(TENANT, recent.read(TENANT, lookup(f"Number {number}?")).query)
-    kept.of(TENANT, recent.read(TENANT, lookup("x" * MOST_BYTES)).query)
-    kept.of(TENANT, read_query(lookup("x" * (RECENT_CHARACTERS + 1))))
+        kept.of(TENANT, recent.read(TENANT, lookup(f"Number {number}?")))
+    kept.of(TENANT, recent.read(TENANT, lookup("x" * MOST_BYTES)))
+    kept.of(TENANT, Asked(read_query(lookup("x" * (MOST_CHARACTERS + 1)))))
     assert [key[1] for key in recent._queries] == [
         lookup(f"Number {number}?").query.SerializeToString() for number in (7, 8, 9)
     ]
-    assert [known[0].messages[0].text for known in kept._recent.values()] == ["Number 7?", "Number 8?", "Number 9?"]
+    assert [known.query.messages[0].text for known in kept._recent.values()] == ["Number 7?", "Number 8?", "Number 9?"]
 
 
 def test_an_enum_number_that_is_not_known_is_told_every_time_with_its_path() -> None:

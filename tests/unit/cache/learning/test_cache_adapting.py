@@ -120,6 +120,46 @@ async def _agreed(*, loosens: bool, outcome: Outcome) -> None:
         assert (await near(bench, 0.83, replace(ONLY, min_similarity=0.84))).outcome is Outcome.MISS
 
 
+async def test_a_question_in_the_same_words_is_decided_by_what_was_learned_meanwhile() -> None:
+    judge, again = Scored(), "the same words again"
+    judge.score = 0.75
+    async with learning(judge=judge, loosens=True) as bench:
+        await bench.put(ASKED, "the stored one")
+        bench.embedder.alike(again, ASKED, 0.83)
+        for _ in range(2):
+            assert (await bench.look(again, ONLY)).outcome is Outcome.MISS
+        (learner,) = bench.cache.adapting.learners()
+        rung = learner.ladder.of(0.75, 0.83)
+        for number in range(1_500):
+            learner.learn(Label(Source.FREE, str(number), number % (rung + 1), same=True))
+        assert (await bench.look(again, ONLY)).outcome is Outcome.SEMANTIC
+        while not learner.learn(Label(Source.FREE, "wrong", rung, same=False)).alarm:
+            pass
+        assert (await bench.look(again, ONLY)).outcome is Outcome.MISS
+
+
+async def test_what_left_memory_is_read_again_for_a_question_in_the_same_words() -> None:
+    again = "the same words again"
+    async with learning(most=1) as bench:
+        entry = await bench.put(ASKED, "the stored one")
+        bench.embedder.alike(again, ASKED, 0.9)
+        learners = bench.cache.adapting.learners
+        for _ in range(2):
+            assert (await bench.look(again, ONLY)).outcome is Outcome.SEMANTIC
+        (before,) = learners(TENANT, "default")
+        await near(bench, 0.9, ONLY, namespace="another")
+        assert learners(TENANT, "default") == []
+        for _ in range(2):
+            assert (await bench.look(again, ONLY)).outcome is Outcome.SEMANTIC
+        await near(bench, 0.9, ONLY, namespace="another")
+        await near(bench, 0.9, ONLY)
+        (after,) = learners(TENANT, "default")
+        assert after is not before
+        assert sum(after.hits) == pytest.approx(5, abs=0.1)
+        bench.cache.adapting.judged(TENANT, "default", entry.id, Source.OPERATOR, right=False)
+        assert (await bench.look(again, ONLY)).outcome is Outcome.MISS
+
+
 async def test_a_verdict_of_a_person_is_heard_by_source() -> None:
     async with learning() as bench:
         entry = await bench.put(ASKED)
