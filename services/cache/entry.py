@@ -17,6 +17,12 @@ CLOCK_SKEW_US = 5 * MICROSECONDS
 """By which the clocks of replicas may differ without anybody noticing."""
 
 
+WRITTEN_AGAIN, SAID = 1, 2
+"""By how much the version of an answer grows when it is written again, say with an embedding, and when something is
+said about it. Little, so that any other answer stored since, perhaps where it was not heard of yet, counts: versions
+are microseconds otherwise. More for what is said: where a copy of it got its embedding, it is heard all the same."""
+
+
 class Source(StrEnum):
     """Who stored an entry: the holder of a fill, or a caller of Put."""
 

@@ -16,7 +16,7 @@ from enum import StrEnum
 
 from services.cache.clock import Clock
 from services.cache.entries import Entries
-from services.cache.entry import MICROSECONDS
+from services.cache.entry import MICROSECONDS, WRITTEN_AGAIN
 from services.cache.ports import EntryStore, Epoch, EpochStore, Write
 from services.cache.storing import Storing
 from services.cache.writer import Writer
@@ -171,8 +171,7 @@ class Recovery:
                     continue
                 self._writer.forget(write.entry)
                 if not epoch.hides(write.entry, own):
-                    # The next version of this answer, behind whatever another replica has stored since.
-                    kept = replace(write.entry, epoch=epoch.number, ver=write.entry.ver + 1)
+                    kept = replace(write.entry, epoch=epoch.number, ver=write.entry.ver + WRITTEN_AGAIN)
                     self._entries.put(kept, write.vector)
                     self._writer.submit(Write(kept, write.vector))
             if before is not None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from services.cache.background import Background
 from services.cache.entries import Entries
-from services.cache.entry import MICROSECONDS, Entry
+from services.cache.entry import MICROSECONDS, SAID, Entry
 from services.cache.feedback import Feedback, Heed, Reviewed, Verdict
 from services.cache.outline import same
 from services.cache.ports import EntryStore, Sealed, Write
@@ -151,7 +151,7 @@ class Reviewing:
                 current,
                 answer=source.entry.answer if source else current.answer,
                 review=review,
-                ver=self._entries.next_ver(now_us),
+                ver=current.ver + SAID,
                 updated_us=now_us,
                 answered_us=current.written_us,
             )

@@ -13,7 +13,7 @@ from services.cache.decision import Candidate
 from services.cache.draft import Draft
 from services.cache.embeddings import Embedding, Embeddings
 from services.cache.entries import Entries, Rows
-from services.cache.entry import MICROSECONDS, Entry, Source
+from services.cache.entry import MICROSECONDS, WRITTEN_AGAIN, Entry, Source
 from services.cache.fill_values import Filled
 from services.cache.fills import Fills
 from services.cache.flight import Lease
@@ -297,8 +297,8 @@ class Storing:
             current = self._entries.find(entry.tenant, entry.namespace, entry.id)
             if current is None or not same(current.answer, whole.answer):
                 return
-            # The next version of this answer, behind whatever another replica has stored since.
-            write = Write(dataclasses.replace(current, answer=whole.answer, ver=current.ver + 1), vector)
+            again = dataclasses.replace(current, answer=whole.answer, ver=current.ver + WRITTEN_AGAIN)
+            write = Write(again, vector)
             if self._keep(write) is None:
                 self._writer.submit(write)
 

@@ -9,13 +9,15 @@ import pytest
 
 from services.cache import hot
 from services.cache.entry import Entry
+from services.cache.feedback import Feedback
 from services.cache.ports import Tombstone
+from services.cache.review import FeedbackSource
 from services.cache.rotation import handover, plan
 from services.cache.rotation.sides import Side, Sides
 from services.cache.values import Action, ByTags, Chosen, Policy
 from tests.integration.cache.rotating_cache import TWO, RotatingCache, changed, questions
 from tests.integration.cache.stored_cache import GUARD_S
-from tests.unit.cache.cache_parts import TENANT
+from tests.unit.cache.cache_parts import TENANT, KnownEmbedder
 
 Make = Callable[..., RotatingCache]
 
@@ -86,6 +88,23 @@ async def test_what_goes_while_a_cache_takes_over_does_not_wait_and_stays_away(
     await cache.die()
     cache = await make().ready(TWO)
     assert {question: await cache.text(question) for question in expected} == expected
+
+
+@pytest.mark.fault(69)
+async def test_what_is_said_while_a_cache_takes_over_is_heard_though_the_copy_was_just_embedded(
+    make: Make, held: Held
+) -> None:
+    cache, entries = await _held_up(make, held)
+    asked, incoming = questions(COUNT)[0], cache.sides.incoming
+    assert incoming is not None
+    (copy,) = (one for one in incoming.cache.entries.buckets(TENANT)[0].entries.values() if one.question == asked)
+    assert copy.ver >= entries[asked].ver
+    await incoming.cache._storing.give_vector(copy, KnownEmbedder(incoming.end.dim).vector(asked))
+    wrong = Feedback(entries[asked].id, FeedbackSource.OPERATOR, right=False, semantic=False)
+    await cache.sides.feedback(TENANT, wrong)
+    held.go.set()
+    await changed(cache)
+    assert await cache.text(asked) is None
 
 
 @pytest.mark.fault(69)

@@ -12,8 +12,11 @@ import pytest
 
 from services.cache import ports, purging, tailing
 from services.cache.adapters.records import SCHEMA, to_payload
+from services.cache.feedback import Feedback
 from services.cache.ports import Epoch, Sealed, Tombstone, Write
+from services.cache.review import FeedbackSource
 from services.cache.values import ByIds, Chosen, Outcome, Policy
+from services.chassis.errors import NotFound
 from services.storage import Point
 from tests.integration.cache.stored_cache import StoredCache, until
 from tests.unit.cache.cache_parts import TENANT, down
@@ -178,6 +181,29 @@ async def test_what_outlives_a_clear_does_not_outrank_a_newer_answer(
     await looked(other)
     assert await one.text(ASKED) == await other.text(ASKED) == "a newer answer"
     assert await other.text("another question of it") == "an answer"
+
+
+@pytest.mark.fault(48)
+async def test_what_is_said_of_an_answer_does_not_outrank_a_newer_one(
+    caches: Caches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, slow = await caches().ready(), await caches(now=lambda: time.time() - 3).ready()
+    entry = await one.put(ASKED)
+    await looked(slow)
+    save, stored = one.store.save, asyncio.Event()
+
+    async def overtaken(writes: Any) -> list[bool]:
+        if not stored.is_set():
+            stored.set()
+            await slow.put(ASKED, "a newer answer")
+        return await save(writes)
+
+    monkeypatch.setattr(one.store, "save", overtaken)
+    said = Feedback(entry.id, FeedbackSource.USER, right=True, semantic=False)
+    with pytest.raises(NotFound):
+        await one.cache.feedback(TENANT, said)
+    await looked(slow)
+    assert await one.text(ASKED) == await slow.text(ASKED) == "a newer answer"
 
 
 async def test_what_a_slow_clock_wrote_is_found_by_the_sweep(caches: Caches) -> None:
