@@ -284,6 +284,12 @@ class Adapting:
             self._changed(tenant, namespace)
             learner.tell(source, entry_id, same=right)
 
+    def settled(self, entry: Entry) -> None:
+        """An operator has looked at an entry and called it right: what spoke against it alone is forgotten."""
+        if (learner := self._learner(entry.tenant, entry.namespace)) is not None:
+            self._changed(entry.tenant, entry.namespace)
+            learner.entries.forget(entry.id)
+
     async def _compare(self, pace: float) -> None:
         while True:
             compared = await self._learn_fresh(await self._fresh.get())

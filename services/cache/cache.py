@@ -177,6 +177,7 @@ class Cache:
             recovery=self.recovery,
             background=self._background,
             heed=self._heed,
+            settle=lambda entry: self.adapting.settled(entry),  # noqa: PLW0108 -- it is made below
             users=limits.quarantine_users,
             now=outside.clock.now,
         )

@@ -32,6 +32,9 @@ STEP = 1_000
 """Entries that a long walk handles before it lets others run: about 1 ms."""
 
 
+APART = 64
+"""Versions between two answers where the wall clock does not tell them apart."""
+
 Rows = dict[int, Vector]
 """Vectors by their row in the index."""
 
@@ -160,8 +163,11 @@ class Entries:
             self.similarity.remove([row for row in there if row not in self._by_row])
 
     def next_ver(self, now_us: int) -> int:
-        """A version behind every one that was seen, wherever the wall clock stands, and that nobody else gets."""
-        self.last_ver = max(now_us, self.last_ver + 1)
+        """A version behind every one that was seen, wherever the wall clock stands, and that nobody else gets.
+
+        Nor one that an answer seen here gets where it is written again; see `WRITTEN_AGAIN`.
+        """
+        self.last_ver = max(now_us, self.last_ver + APART)
         return self.last_ver
 
     def amend(self, entry: Entry) -> bool:

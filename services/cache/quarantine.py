@@ -24,9 +24,12 @@ USERS = "users"
 """The rule of several people; the others are named after their source."""
 
 
-def reviewed(review: Review, said: Said, *, users: int) -> Review:
-    """The review with one more voice; `users`: how many people it takes. Unchanged if this was said before."""
-    if review.knows(said):
+def reviewed(review: Review, said: Said, *, users: int, named: bool = False) -> Review:
+    """The review with one more voice; `users`: how many people it takes. Unchanged if this was said before.
+
+    `named`: see `Review.knows`.
+    """
+    if review.knows(said, named=named):
         return review
     voices = review.heard(said)
     before, now = review.quarantine, _quarantine(voices, users)

@@ -52,9 +52,14 @@ class Review:
     said: tuple[Said, ...] = ()
     quarantine: Quarantine | None = None
 
-    def knows(self, said: Said) -> bool:
-        """Whether the very same was said before."""
-        return any((one.id, one.right, one.semantic) == (said.id, said.right, said.semantic) for one in self.said)
+    def knows(self, said: Said, *, named: bool) -> bool:
+        """Whether the very same was said before; `named`: whether whoever says it has given it an id.
+
+        Without one an operator who repeats a word after others were said means it once more.
+        """
+        anew = said.source is FeedbackSource.OPERATOR and not named
+        known = self.said[-1:] if anew else self.said
+        return any((one.id, one.right, one.semantic) == (said.id, said.right, said.semantic) for one in known)
 
     def heard(self, said: Said) -> tuple[Said, ...]:
         """All voices with one more. The oldest make room, but never the operator's last word."""

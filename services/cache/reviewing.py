@@ -44,10 +44,14 @@ class Reviewing:
         recovery: Recovery,
         background: Background,
         heed: Heed,
+        settle: Callable[[Entry], None],
         users: int,
         now: Callable[[], float],
     ) -> None:
-        """`users`: people who must call an entry wrong before it is quarantined; `now`: Unix seconds."""
+        """`settle` hears of each entry that an operator has called right.
+
+        `users`: people who must call an entry wrong before it is quarantined; `now`: Unix seconds.
+        """
         self._addresses = addresses
         self._entries = entries
         self._store = store
@@ -56,6 +60,7 @@ class Reviewing:
         self._recovery = recovery
         self._background = background
         self._heed = heed
+        self._settle = settle
         self._users = users
         self._now = now
 
@@ -72,11 +77,11 @@ class Reviewing:
         """Let an operator say the same about many entries. Raises Unavailable; some may be written then."""
         said = self._said(Feedback("", FeedbackSource.OPERATOR, right, semantic=False, key_id=key_id))
         for start in range(0, len(entries), BATCH):
-            await self._rewrite(entries[start : start + BATCH], said)
+            await self._rewrite(entries[start : start + BATCH], said, named=False)
 
     async def _feedback(self, tenant: str, feedback: Feedback) -> Reviewed:
         meant, said = self._find(tenant, feedback), self._said(feedback)
-        recorded = await self._rewrite([meant], said)
+        recorded = await self._rewrite([meant], said, named=bool(feedback.id))
         entry = self._find(tenant, feedback)
         if not same(entry.answer, meant.answer):  # another replica has stored it, or someone here meanwhile
             raise _another_answer()
@@ -107,12 +112,12 @@ class Reviewing:
             at_us=int(self._now() * MICROSECONDS),
         )
 
-    async def _rewrite(self, entries: Sequence[Entry], said: Said) -> bool:
+    async def _rewrite(self, entries: Sequence[Entry], said: Said, *, named: bool) -> bool:
         """Add a voice to each; whether it was new to any. An entry that has another answer by now is left alone."""
         left, recorded = list(entries), False
         for _ in range(ATTEMPTS):
             async with self._writer.exclusive():
-                writes = await self._changed(left, said)
+                writes = await self._changed(left, said, named=named)
                 outcomes = await self._store.save([write for write, stored in writes if stored])
                 kept = iter(outcomes)
                 beaten = []
@@ -122,12 +127,14 @@ class Reviewing:
                     else:
                         recorded = True
                         self._take(write.entry, stored=stored)
+                        if said.right and said.source is FeedbackSource.OPERATOR:
+                            self._settle(write.entry)
             if not beaten:
                 return recorded
             left = beaten
         raise Unavailable("the entry is being rewritten elsewhere", reason=Reason.STORE_UNAVAILABLE, retry_after=1.0)
 
-    async def _changed(self, entries: Sequence[Entry], said: Said) -> list[tuple[Write, bool]]:
+    async def _changed(self, entries: Sequence[Entry], said: Said, *, named: bool) -> list[tuple[Write, bool]]:
         """What has to be written, and whether the store has the entry. One that only memory has stays there only."""
         waiting = self._writer.waiting([entry.id for entry in entries])
         found = await self._store.read([entry.id for entry in entries])
@@ -143,7 +150,7 @@ class Reviewing:
             if source is None and not current.whole:
                 self._entries.remove(current)  # the store has lost it, and with it the answer's body
                 continue
-            review = reviewed(current.review, said, users=self._users)
+            review = reviewed(current.review, said, users=self._users, named=named)
             if review is current.review:
                 continue
             now_us = int(self._now() * MICROSECONDS)

@@ -67,7 +67,7 @@ class Searching:
         self._now = now
 
     def at_once(self, one: Search) -> Choice | None:
-        """The most similar entry if it is to be served, else `NOTHING`; None if it takes a thread to find it.
+        """The most similar entry if it is to be served, else `NOTHING`; None if it takes a thread to tell.
 
         Raises simcore.IndexPoisoned.
         """
@@ -88,7 +88,13 @@ class Searching:
             # Mostly the most similar one is served. To find it alone takes half of what four take, and one is judged.
             now = self._now()
             found = await self._entries.nearest([one.sought(1, one.bar.cosine) for one in searches], now, until=until)
-            choices = [self._most_similar(one, near, now) for one, near in zip(searches, found, strict=True)]
+            for place, (one, near) in enumerate(zip(searches, found, strict=True)):
+                choice = self._most_similar(one, near, now)
+                if choice is None:
+                    (verdict,) = await self._judged(one.address, Shortlist((near[0],), None, whole=True), until)
+                    there = self._entries.current(near[0].entry)
+                    choice = self._unless_doubtful(one, near[0], verdict, now) if there else NOTHING
+                choices[place] = choice
         left = [place for place, choice in enumerate(choices) if choice.entry is None]
         if left:
             among = await self._among([searches[place] for place in left], until)
@@ -102,8 +108,8 @@ class Searching:
             for one, choice in zip(searches, choices, strict=True)
         ]
 
-    def _most_similar(self, one: Search, found: Sequence[Candidate], now: float) -> Choice:
-        """The first of what was found if it is to be served, whatever else is near."""
+    def _most_similar(self, one: Search, found: Sequence[Candidate], now: float) -> Choice | None:
+        """The first of what was found if it is to be served, whatever else is near; None if a thread has to judge."""
         if not found:
             return NOTHING
         candidate, address = found[0], one.address
@@ -111,12 +117,14 @@ class Searching:
         if not in_scope(entry, address) or unfit(entry, address, one.rule, now) is not None:
             return NOTHING
         verdict = self._verdicts.at_once(address.question.text, candidate)
-        if verdict is None:
-            return NOTHING  # long texts are judged on a thread, among all that are similar
-        decision = decide_fit(candidate, verdict, address, one.rule, bar=one.bar, now=now)
+        return None if verdict is None else self._unless_doubtful(one, candidate, verdict, now)
+
+    def _unless_doubtful(self, one: Search, candidate: Candidate, verdict: Verdict, now: float) -> Choice:
+        """A judged candidate that is fit, if it passes and has no rival."""
+        decision = decide_fit(candidate, verdict, one.address, one.rule, bar=one.bar, now=now)
         if decision.vetoes:
             return NOTHING
-        choice = Choice(entry, decision, best=(candidate, verdict))
+        choice = Choice(candidate.entry, decision, best=(candidate, verdict))
         return NOTHING if self._doubtful(one, choice) else choice  # then it matters what else is near
 
     async def _among(self, searches: Sequence[Search], until: float | None) -> list[Choice]:

@@ -11,7 +11,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.cache.backlog import Backlog
 from services.cache.entry import Entry
@@ -237,8 +237,20 @@ class Writer:
         """Take over what is newer in the store; returns the ids that were not there at all, to be written again."""
         newer = await self._store.read([waiting.write.id for waiting in beaten])
         self._adopt([one for one in newer if not isinstance(one, Sealed)])
+        await self._replace_hidden({waiting.write.id: waiting.write for waiting in beaten}, newer)
         found = {one.id for one in newer}
         return {waiting.write.entry.id for waiting in beaten} - found
+
+    async def _replace_hidden(self, writes: dict[str, Write], newer: Sequence[Write | Tombstone | Sealed]) -> None:
+        """Store these where a replica that had not heard of a clear has stored what nobody will see."""
+        hidden = [one for one in newer if not isinstance(one, Sealed) and _epoch(one) < writes[one.id].entry.epoch]
+        if not hidden:
+            return
+        await self._store.remove([replace(writes[one.id].entry, ver=one.ver) for one in hidden])
+        again = [writes[one.id] for one in hidden]
+        for write, ours in zip(again, await self._store.save(again), strict=True):
+            if ours:
+                self._saved(write.entry)
 
     def _failed(self, error: AntiphonError) -> None:
         if not self.failing:
@@ -246,6 +258,10 @@ class Writer:
         self._pause = min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
         for waiting in self._waiting.values():
             _refuse(waiting, self._pause)
+
+
+def _epoch(one: Write | Tombstone) -> int:
+    return one.entry.epoch if isinstance(one, Write) else one.epoch
 
 
 def _release(waiting: _Waiting) -> None:

@@ -61,7 +61,7 @@ class EntryEvidence:
         return 1.0 if seen is None else (SHAPE + seen.wrong) / (SHAPE + seen.expected)
 
     def forget(self, entry: str) -> None:
-        """Drop an entry that was removed; an unknown one is no error."""
+        """Drop what is known of an entry; an unknown one is no error."""
         self._seen.pop(entry, None)
 
     def clear(self) -> None:

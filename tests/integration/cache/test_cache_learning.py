@@ -6,6 +6,9 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
 
 from services.cache.decision import Veto
 from services.cache.feedback import Feedback
@@ -125,3 +128,20 @@ async def test_feedback_on_reworded_questions_is_learned_from_and_counted_once(c
     assert level < learner.level
     assert not (await cache.cache.feedback(TENANT, said)).recorded
     assert learner.level_for(entry.id) == level
+
+
+@pytest.mark.parametrize("semantic", [False, True])
+async def test_an_operators_right_settles_what_spoke_against_an_entry(caches: Caches, semantic: bool) -> None:
+    cache = await caches(judge=Scored(), learning=setup).ready()
+    entry = await cache.put("the stored question")
+    cache.embedder.alike("the reworded question", "the stored question", 0.9)
+    await cache.cache.adapting.prepare(TENANT, "default")
+    assert (await cache.look("the reworded question")).outcome is Outcome.SEMANTIC
+    wrong = Feedback(entry.id, FeedbackSource.OPERATOR, right=False, semantic=True)
+    right = replace(wrong, right=True, semantic=semantic)
+    for _ in range(2):
+        assert (await cache.cache.feedback(TENANT, wrong)).recorded
+        assert await cache.text("the stored question") is None
+        assert (await cache.cache.feedback(TENANT, right)).recorded
+        assert (await cache.look("the reworded question")).outcome is Outcome.SEMANTIC
+        assert await cache.text("the stored question") == "an answer"

@@ -10,16 +10,13 @@ from typing import Any
 
 import pytest
 
-from services.cache import ports, purging, tailing
+from services.cache import purging, tailing
 from services.cache.adapters.records import SCHEMA, to_payload
-from services.cache.feedback import Feedback
 from services.cache.ports import Epoch, Sealed, Tombstone, Write
-from services.cache.review import FeedbackSource
 from services.cache.values import ByIds, Chosen, Outcome, Policy
-from services.chassis.errors import NotFound
 from services.storage import Point
 from tests.integration.cache.stored_cache import StoredCache, until
-from tests.unit.cache.cache_parts import TENANT, down
+from tests.unit.cache.cache_parts import TENANT
 
 Caches = Callable[..., StoredCache]
 ASKED = "How do I reset my password?"
@@ -140,70 +137,6 @@ async def test_a_late_write_does_not_bring_back_what_was_deleted(caches: Caches)
     again = await one.put(ASKED, "asked again")
     assert again.ver > left.ver
     await seen(other, ASKED, "asked again")
-
-
-@pytest.mark.fault(48)
-async def test_an_embedding_that_comes_late_does_not_outrank_a_newer_answer(caches: Caches) -> None:
-    one, other = await caches().ready(), await caches().ready()
-    entry = await one.put(ASKED)
-    await looked(other)
-    async with one.cache.tailing._looking:  # it hears of nothing
-        await other.put(ASKED, "a newer answer")
-        await one.put("another question of it")  # by then it has seen a later version than that answer's
-        await one.cache._storing.give_vector(entry, one.embedder.vector(ASKED))
-        await until(lambda: not one.cache.writer.pending(), "everything is written")
-    await looked(other)
-    assert await one.text(ASKED) == await other.text(ASKED) == "a newer answer"
-
-
-@pytest.mark.fault(48)
-async def test_what_outlives_a_clear_does_not_outrank_a_newer_answer(
-    caches: Caches, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one, other = await caches().ready(), await caches().ready()
-    save, gate = one.store.save, asyncio.Event()
-
-    async def late(writes: Any) -> list[bool]:
-        if not gate.is_set():
-            raise down()
-        return await save(writes)
-
-    monkeypatch.setattr(one.store, "save", late)
-    monkeypatch.setattr(ports, "CLOCK_SKEW_US", 0)
-    async with one.cache.tailing._looking:  # it hears of nothing
-        await other.clear()
-        await one.put(ASKED, durable=False)
-        await other.put(ASKED, "a newer answer")
-        await one.put("another question of it", durable=False)
-    await looked(one)
-    gate.set()
-    await until(lambda: not one.cache.writer.pending(), "everything is written")
-    await looked(other)
-    assert await one.text(ASKED) == await other.text(ASKED) == "a newer answer"
-    assert await other.text("another question of it") == "an answer"
-
-
-@pytest.mark.fault(48)
-async def test_what_is_said_of_an_answer_does_not_outrank_a_newer_one(
-    caches: Caches, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one, slow = await caches().ready(), await caches(now=lambda: time.time() - 3).ready()
-    entry = await one.put(ASKED)
-    await looked(slow)
-    save, stored = one.store.save, asyncio.Event()
-
-    async def overtaken(writes: Any) -> list[bool]:
-        if not stored.is_set():
-            stored.set()
-            await slow.put(ASKED, "a newer answer")
-        return await save(writes)
-
-    monkeypatch.setattr(one.store, "save", overtaken)
-    said = Feedback(entry.id, FeedbackSource.USER, right=True, semantic=False)
-    with pytest.raises(NotFound):
-        await one.cache.feedback(TENANT, said)
-    await looked(slow)
-    assert await one.text(ASKED) == await slow.text(ASKED) == "a newer answer"
 
 
 async def test_what_a_slow_clock_wrote_is_found_by_the_sweep(caches: Caches) -> None:

@@ -86,6 +86,15 @@ async def test_the_most_similar_one_is_looked_for_once(monkeypatch: pytest.Monke
         assert searched == [1, JUDGED]
 
 
+async def test_of_long_texts_too_the_most_similar_one_is_judged_alone() -> None:
+    long = "and so on" * (INLINE_CHARACTERS // 9 + 1)
+    judge = Scripted(**{"0": 0.9})
+    async with benched(judge=judge) as bench:
+        await stored(bench, *((f"{number} {long}", 0.99 - number / 100) for number in range(4)))
+        assert (await bench.look(ASKED, ONLY)).outcome is Outcome.SEMANTIC
+        assert [len(texts) for texts in judge.asked] == [1]
+
+
 async def test_four_are_judged_however_many_of_the_better_ones_are_too_old() -> None:
     judge = Scripted(young3=0.9, young4=0.9)
     async with benched(judge=judge) as bench:

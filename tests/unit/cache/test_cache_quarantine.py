@@ -84,6 +84,16 @@ def test_what_was_said_before_changes_nothing() -> None:
     assert [one.right for one in reviewed(review, again, users=USERS).said] == [False, True]
 
 
+def test_an_operator_who_repeats_a_word_after_others_means_it_once_more() -> None:
+    right, wrong = said(OPERATOR, right=True, semantic=False, what="r"), said(OPERATOR, what="w")
+    assert after(right, wrong, right).quarantine is None
+    assert after(wrong, right, wrong).quarantine is not None
+    assert after(right, said(JUDGE), right).quarantine is None, "also after another's word"
+    review = after(right, wrong)
+    assert reviewed(review, wrong, users=USERS) is review, "a call that is repeated counts once"
+    assert reviewed(review, right, users=USERS, named=True) is review, "and so does feedback with an id, always"
+
+
 def test_it_is_quarantined_since_the_first_time() -> None:
     first = after(*users("a", "b", "c"))
     then = reviewed(first, said(by="d"), users=USERS)
