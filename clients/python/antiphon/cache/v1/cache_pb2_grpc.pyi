@@ -160,7 +160,7 @@ class CacheServiceStub:
     quarantined.
 
     Durable. Idempotent: of the same source, key and `user` the same `feedback_id`, or if there is none `lookup_id`,
-    counts once.
+    counts once. An operator's word with neither counts anew when something else was said since.
 
     Errors: INVALID_ARGUMENT; NOT_FOUND (ENTRY_NOT_FOUND) if the caller's tenant has no such entry, or another answer in it
     than the one that is meant. UNAVAILABLE (STORE_UNAVAILABLE): nothing has changed.
@@ -357,7 +357,7 @@ class CacheServiceAsyncStub(CacheServiceStub):
     quarantined.
 
     Durable. Idempotent: of the same source, key and `user` the same `feedback_id`, or if there is none `lookup_id`,
-    counts once.
+    counts once. An operator's word with neither counts anew when something else was said since.
 
     Errors: INVALID_ARGUMENT; NOT_FOUND (ENTRY_NOT_FOUND) if the caller's tenant has no such entry, or another answer in it
     than the one that is meant. UNAVAILABLE (STORE_UNAVAILABLE): nothing has changed.
@@ -635,7 +635,7 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         quarantined.
 
         Durable. Idempotent: of the same source, key and `user` the same `feedback_id`, or if there is none `lookup_id`,
-        counts once.
+        counts once. An operator's word with neither counts anew when something else was said since.
 
         Errors: INVALID_ARGUMENT; NOT_FOUND (ENTRY_NOT_FOUND) if the caller's tenant has no such entry, or another answer in it
         than the one that is meant. UNAVAILABLE (STORE_UNAVAILABLE): nothing has changed.
