@@ -50,7 +50,7 @@ def open_remote(settings: EmbeddingSettings, *, environ: Mapping[str, str]) -> O
     url = settings.openai_base_url or environ.get("OPENAI_BASE_URL") or OWN_URL
     key = environ.get(settings.openai_api_key_env) or None
     if key is None and urlsplit(url).hostname == urlsplit(OWN_URL).hostname:
-        raise _unready(f"OpenAI's embeddings need a key in the variable {settings.openai_api_key_env}")
+        raise _unready(f"OpenAI's embeddings need a key: {settings.openai_api_key_env} of the process that embeds")
     own_dim = OWN_MODELS.get(settings.openai_model)
     dim = settings.dim or own_dim
     if dim is None:

@@ -65,7 +65,7 @@ def test_entries_go_through_a_file_and_come_back(start: Callable[..., CacheProce
     piped = antiphon(cache, "export", "-", "--namespace", "faq", "--tag", "warm")
     assert sorted(piped[1].splitlines()[1:-1]) == sorted(file.read_text().splitlines()[1:-1])
 
-    assert antiphon(cache, "import", str(file))[:2] == (OK, "0 stored, 20 were there\n")
+    assert antiphon(cache, "import", str(file))[:2] == (OK, "0 stored, 20 already there\n")
     assert antiphon(cache, "invalidate", "--namespace", "faq")[:2] == (OK, "invalidated 20 entries\n")
     assert count(cache) == 0
     again = antiphon(cache, "import", "-", "--tag", "restored", "--json", given=file.read_bytes())
@@ -150,7 +150,9 @@ def test_an_import_command_that_is_killed_is_repeated(start: Callable[..., Cache
         running.stdin.flush()
         until(lambda: count(cache) == 30, "nothing was imported")
         running.send_signal(signal.SIGKILL)
-    assert antiphon(cache, "import", str(file))[:2] == (OK, "0 stored, 30 were there\n")
+    assert antiphon(cache, "import", str(file))[:2] == (OK, "0 stored, 30 already there\n")
+    why = antiphon(cache, "import", "-", given=pairs(1))[2]
+    assert "line 1: is a question and its answer, for `antiphon cache warm`" in why
     assert count(cache) == 30
 
 

@@ -70,7 +70,7 @@ class Sums:
 
     def __str__(self) -> str:
         parts = [
-            (self.unchanged, "were there"),
+            (self.unchanged, "already there"),
             (self.older, "older than what is there"),
             (self.expired, "expired"),
             *((count, f"refused: {reason}") for reason, count in sorted(self.refused.items())),
@@ -165,6 +165,8 @@ def _read(given: Input, sums: Sums) -> Iterator[transfer_pb2.ImportLine]:
             continue
         elif "end" in found:
             sums.told = (sums.told or 0) + _told(found["end"])
+        elif isinstance(found.get("question"), str) and isinstance(found.get("answer"), str):
+            sums.refuse(number, "is a question and its answer, for `antiphon cache warm`, and no exported entry")
         else:
             try:
                 entry = json_format.ParseDict(found, transfer_pb2.PortableEntry(), ignore_unknown_fields=True)
