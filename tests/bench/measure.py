@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import psutil
+
+_CPUCLOCK_SCHED = 2
+"""linux/posix-timers.h"""
 
 Body = Callable[[int], Awaitable[None]]
 """One call; the number is unique in the whole run."""
@@ -39,11 +43,16 @@ class Line:
 
 
 def _cpu(pids: Sequence[int]) -> float:
-    total = 0.0
-    for pid in pids:
-        times = psutil.Process(pid).cpu_times()
-        total += times.user + times.system
-    return total
+    """CPU seconds of these processes."""
+    return sum(map(_cpu_of, pids))
+
+
+def _cpu_of(pid: int) -> float:
+    if sys.platform == "linux":
+        # A process's CPU clock (clock_getcpuclockid(3)): its times elsewhere are in ticks, 12 µs a call in 800 calls.
+        return time.clock_gettime(~pid << 3 | _CPUCLOCK_SCHED)
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 async def _round(line: Line) -> None:
