@@ -14,11 +14,10 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import psutil
-
 from services.cache.hot import ALL_HOT
 from services.cache.values import Asked, LookupResult, Outcome
 from services.chassis.deadline import Deadline
+from tests.bench.measure import cpu_of
 from tests.bench.questions import question
 from tests.integration.cache.stored_cache import StoredCache
 from tests.integration.edgestore.store_process import StoreProcess
@@ -51,11 +50,11 @@ async def measured(size: int, rounds: int) -> dict[str, float]:
             best: dict[str, float] = {}
             for _ in range(rounds):
                 for name, work in ways.items():
-                    own, other = time.process_time(), _cpu(store.pid)
+                    own, other = time.process_time(), cpu_of(store.pid)
                     await work()
                     spent = {name: time.process_time() - own}
                     if "store" in name:
-                        spent[f"  {name}, store"] = _cpu(store.pid) - other
+                        spent[f"  {name}, store"] = cpu_of(store.pid) - other
                     for what, seconds in spent.items():
                         best[what] = min(best.get(what, 1e9), seconds / QUESTIONS * 1e6)
             return best
@@ -85,11 +84,6 @@ async def _together(cache: StoredCache) -> None:
 def _check(results: list[LookupResult]) -> None:
     if any(one.outcome is not Outcome.EXACT for one in results):
         raise AssertionError(results)
-
-
-def _cpu(pid: int) -> float:
-    times = psutil.Process(pid).cpu_times()
-    return times.user + times.system
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ from services.cache.scope import entry_id
 from services.chassis.collector import building
 from services.llm.values import Answer, FinishReason
 from services.storage import Connection
+from tests.bench.measure import cpu_of
 from tests.bench.questions import question
 from tests.integration.cache.stored_cache import place_of
 from tests.integration.edgestore.store_process import StoreProcess
@@ -93,11 +94,6 @@ async def _read(store: StoredEntries, hot_bytes: int) -> tuple[int, float, int]:
         return len(entries), kept, psutil.Process().memory_info().rss - before
 
 
-def _cpu(pid: int) -> float:
-    times = psutil.Process(pid).cpu_times()
-    return times.user + times.system
-
-
 async def measured(count: int, rounds: int, *, size: int = ANSWER_BYTES, hot_bytes: int = ALL_HOT) -> dict[str, float]:
     """Fill a store with so many entries and read them so often; return the best of each figure by its name."""
     with tempfile.TemporaryDirectory() as folder:
@@ -132,14 +128,14 @@ def disk(folder: Path) -> int:
 
 
 async def _round(store: StoredEntries, pid: int, hot_bytes: int) -> dict[str, float]:
-    wall, own, other = time.perf_counter(), time.process_time(), _cpu(pid)
+    wall, own, other = time.perf_counter(), time.process_time(), cpu_of(pid)
     count, kept, size = await _read(store, hot_bytes)
     return {
         "bytes": size / count,
         "entries per second": count / (time.perf_counter() - wall),
         "cache, CPU µs per entry": (time.process_time() - own) / count * 1e6,
         "  of it memory": kept / count * 1e6,
-        "store, CPU µs per entry": (_cpu(pid) - other) / count * 1e6,
+        "store, CPU µs per entry": (cpu_of(pid) - other) / count * 1e6,
     }
 
 

@@ -43,11 +43,11 @@ class Line:
 
 
 def _cpu(pids: Sequence[int]) -> float:
-    """CPU seconds of these processes."""
-    return sum(map(_cpu_of, pids))
+    return sum(map(cpu_of, pids))
 
 
-def _cpu_of(pid: int) -> float:
+def cpu_of(pid: int) -> float:
+    """CPU seconds of a process."""
     if sys.platform == "linux":
         # A process's CPU clock (clock_getcpuclockid(3)): its times elsewhere are in ticks, 12 µs a call in 800 calls.
         return time.clock_gettime(~pid << 3 | _CPUCLOCK_SCHED)
