@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from antiphon.cache.v1 import cache_pb2, cache_pb2_grpc, reembedding_pb2, transfer_pb2
 from antiphon_client._call import AsyncChannelOwner, SyncChannelOwner, raised, streamed, unary
 from antiphon_client._credential import ApiKey, Metadata
+from antiphon_client._sending import sent
 
 if TYPE_CHECKING:
     import grpc
@@ -141,7 +142,7 @@ class AsyncCacheClient(AsyncChannelOwner):
         metadata: Metadata = (),
     ) -> transfer_pb2.ImportResponse:
         """Store entries of an export; they are asked for as fast as the server takes them."""
-        return await unary(self._stub.Import(requests, timeout=timeout, metadata=self._credential.metadata(metadata)))
+        return await sent(self._stub.Import(requests, timeout=timeout, metadata=self._credential.metadata(metadata)))
 
     async def start_reembedding(
         self, request: reembedding_pb2.StartReembeddingRequest, *, timeout: float = 30.0, metadata: Metadata = ()
