@@ -1,6 +1,6 @@
 """The semantic cache: stores answers and serves them to equal and to reworded questions.
 
-    __main__ → servicer → rotation.sides → cache → lookup, stores, fills …      adapters/ are injected
+    main → servicer → rotation.sides → cache → lookup, stores, fills …      adapters/ are injected
 
     question    what is asked, normalised; whether only its own words may find it (`referring`)
     scope       within what an answer may be shared: the fingerprint and the keys

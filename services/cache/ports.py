@@ -1,4 +1,4 @@
-"""What the cache needs from outside, as it wants to see it; `__main__` puts the adapters in."""
+"""What the cache needs from outside, as it wants to see it; `main` puts the adapters in."""
 
 from __future__ import annotations
 

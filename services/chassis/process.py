@@ -47,8 +47,8 @@ Main = Callable[[S, Process], Coroutine[Any, Any, None]]
 def run(main: Main[S], settings_cls: type[S], service: str, *, environ: Mapping[str, str] | None = None) -> int:
     """Load the settings and run `main` until it returns; the result is the exit status.
 
-    A signal before `main` waits for `process.shutdown.requested` cancels it. For `__main__` only: it takes over the
-    process's signals, logging and limit of open files.
+    A signal before `main` waits for `process.shutdown.requested` cancels it. Only for a process of its own: it takes
+    over the signals, logging and limit of open files.
     """
     environ = os.environ if environ is None else environ
     try:

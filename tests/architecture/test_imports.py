@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
 """What each room may import besides itself and packages that are not ours."""
 
 BOUNDARY = {
-    *("__main__", "servicer", "adapters", "proto"),
+    *("main", "servicer", "adapters", "proto"),
     *("batch_proto", "exporting_proto", "feedback_proto", "importing_proto", "inspecting_proto"),
     *("recent_proto", "reembedding_proto", "removing_proto"),
 }

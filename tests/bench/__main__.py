@@ -178,8 +178,7 @@ async def _run(rounds: int) -> dict[str, object]:
             ]
             await measure(lines, rounds)
             flooded = await beside_a_flood(lookup_patiently, running.address("cache"), LOOKUP, rounds)
-    with echoing() as echo_server:
-        crowds = await crowded.measured(echo_server, rounds)
+    crowds = await crowded.measured(rounds)
     beside = await meanwhile.measured()
     kept = {ENTRIES: await hydrating.measured(ENTRIES, rounds), MANY: await hydrating.measured(MANY, 1)}
     embedding, search = await _embedding_cpu(), _search_cpu()

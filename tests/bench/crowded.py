@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,7 @@ from services.cache.ports import Write
 from services.cache.scope import entry_id
 from services.cache.searching import NOTED_SIMILARITY
 from services.cache.settings import CacheSettings
+from services.chassis.polling import VARIABLE, WITHOUT_LISTENER
 from services.storage import Connection
 from simcore import MISSING_ID, Index
 from tests.bench.echo import METHOD
@@ -246,29 +248,40 @@ def _asking(made: Crowd, client: AsyncCacheClient) -> Body:
     return ask
 
 
-async def measured(echo: tuple[str, int], rounds: int) -> tuple[list[Line], dict[str, dict[str, float]]]:
+def _echoed(channel: grpc.aio.Channel, payload: bytes) -> Body:
+    call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
+
+    async def echo(_: int) -> None:
+        await call(payload)
+
+    return echo
+
+
+async def measured(rounds: int) -> tuple[list[Line], dict[str, dict[str, float]]]:
     """The lines, of which the first is the echo's, and the shares of each of the others."""
-    address, pid = echo
     async with AsyncExitStack() as stack:
+        echoes = {
+            "bare grpc.aio echo": stack.enter_context(echoing()),
+            "the same without gRPC's listener": stack.enter_context(echoing(**{VARIABLE: WITHOUT_LISTENER})),
+        }
         crowds = []
         for name, scopes in SCOPES.items():
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             print(f"storing {ENTRIES:,} entries in {name} …", file=sys.stderr)
             crowds.append(await stack.enter_async_context(crowd(name, scopes, Path(folder))))
-        channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
-        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
         payload = crowds[0].lookup(crowds[0].asked[0]).SerializeToString()
-
-        async def call_echo(_: int) -> None:
-            await call(payload)
-
-        lines = [Line("bare grpc.aio echo", (pid,), call_echo, 2 * CALLS)]
+        lines = []
+        for name, (address, pid) in echoes.items():
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
+            lines.append(Line(name, (pid,), _echoed(channel, payload), 2 * CALLS))
         for made in crowds:
             client = await stack.enter_async_context(AsyncCacheClient(made.cache.address))
             name = f"Lookup SEMANTIC, {ENTRIES:,} in {made.name}"
             lines.append(Line(name, (made.cache.process.pid,), _asking(made, client), CALLS))
         await measure(lines, rounds)
-        shares = {line.name: await _shares(made, rounds) for line, made in zip(lines[1:], crowds, strict=True)}
+        shares = {
+            line.name: await _shares(made, rounds) for line, made in zip(lines[len(echoes) :], crowds, strict=True)
+        }
     return lines, shares
 
 
@@ -292,9 +305,10 @@ def show(lines: Sequence[Line], shares: dict[str, dict[str, float]]) -> dict[str
 
 
 @contextmanager
-def echoing() -> Iterator[tuple[str, int]]:
-    """The echo's address and process."""
-    with subprocess.Popen([sys.executable, "-m", "tests.bench.echo"], stdout=subprocess.PIPE, text=True) as process:
+def echoing(**variables: str) -> Iterator[tuple[str, int]]:
+    """The address and process of an echo, with these environment variables."""
+    command, environ = [sys.executable, "-m", "tests.bench.echo"], os.environ | variables
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as process:
         try:
             assert process.stdout is not None
             yield process.stdout.readline().strip(), process.pid
@@ -303,8 +317,7 @@ def echoing() -> Iterator[tuple[str, int]]:
 
 
 async def _run(rounds: int) -> dict[str, object]:
-    with echoing() as echo:
-        return show(*await measured(echo, rounds))
+    return show(*await measured(rounds))
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from unittest.mock import patch
 
-from services.cache import __main__ as cache
+from services.cache import main as cache
 from services.cache.settings import SERVICE, CacheSettings
 from services.chassis.process import run
 from services.embedding import Embedder, EmbeddingSettings, create
