@@ -182,12 +182,9 @@ def write_lookup(
     lookup_id: str,
     version: str,
     lease: Callable[[Granted], pb.Lease],
-    served: Callable[[Entry], bytes],
 ) -> pb.LookupResponse:
-    """The response to a lookup; `version` names what decides, `served` is `write_served` as bytes."""
-    response = pb.LookupResponse() if result.entry is None else pb.LookupResponse.FromString(served(result.entry))
-    response.outcome = OUTCOMES[result.outcome]
-    response.lookup_id = lookup_id
+    """The response to a lookup without `write_served`; `version` names what decides."""
+    response = pb.LookupResponse(outcome=OUTCOMES[result.outcome], lookup_id=lookup_id)
     if result.outcome is Outcome.BYPASS:
         response.bypass_reason = result.bypass_reason.value if result.bypass_reason else ""
         return response

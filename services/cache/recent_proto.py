@@ -10,36 +10,48 @@ from antiphon.cache.v1 import cache_pb2 as pb
 from services.cache.kept import Kept
 from services.cache.proto import read_policy, read_query, read_token
 from services.cache.values import Asked, Policy, Query
+from services.chassis.parsing import parse
 from services.chassis.unknown_enums import finder, refuse_unknown
 
 KEPT = 1_024
-"""Queries, and policies, that are kept; of either some 2 kB at most, and as much for what was read from them."""
+"""Requests, queries, and policies that are kept; of each some 2 kB at most, and as much for what was read from them."""
 
-_UNKNOWN_ENUM = finder(pb.LookupRequest.DESCRIPTOR, besides="policy")
+_UNKNOWN_BESIDE = finder(pb.LookupRequest.DESCRIPTOR, besides="query")
+_UNKNOWN_IN_QUERY = finder(pb.LookupRequest.DESCRIPTOR, besides="policy")
 
 MOST_BYTES = 2_048
 """Of a message that is kept."""
 
 
 class RecentQueries:
-    """Reads lookups. A query, or policy, that was read of late is the same object again.
+    """Reads lookups. A query, or policy, that was read of late is the same object again, and so is the whole.
 
     By tenant: how fast an answer comes must not tell what others asked.
     """
 
     def __init__(self) -> None:
+        self._whole: Kept[tuple[str, bytes], Asked] = Kept(KEPT)
         self._queries: Kept[tuple[str, bytes], Query] = Kept(KEPT)
         self._policies: Kept[tuple[str, bytes], Policy] = Kept(KEPT)
 
-    def read(self, tenant: str, request: pb.LookupRequest) -> Asked:
-        """As `read_lookup`."""
-        return Asked(self._query(tenant, request), self._policy(tenant, request), read_token(request.fill_token))
+    def read(self, tenant: str, raw: bytes) -> Asked:
+        """What the bytes of a LookupRequest ask. Raises InvalidRequest."""
+        key = tenant, raw
+        asked = self._whole.get(key)
+        if asked is None:
+            request = parse(pb.LookupRequest, raw)
+            refuse_unknown(_UNKNOWN_BESIDE, request)
+            query, policy = self._query(tenant, request), self._policy(tenant, request)
+            asked = Asked(query, policy, read_token(request.fill_token))
+            if not asked.token and len(raw) <= MOST_BYTES:  # a token hardly ever comes again
+                self._whole.keep(key, asked)
+        return asked
 
     def _query(self, tenant: str, request: pb.LookupRequest) -> Query:
         key = tenant, request.query.SerializeToString()
         query = self._queries.get(key)
         if query is None:
-            refuse_unknown(_UNKNOWN_ENUM, request)
+            refuse_unknown(_UNKNOWN_IN_QUERY, request)
             query = read_query(request)
             if len(key[1]) <= MOST_BYTES:
                 self._queries.keep(key, query)

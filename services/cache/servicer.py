@@ -109,15 +109,17 @@ class CacheServicer:
         self._recent = RecentQueries()
         self._served = RecentlyServed()
 
-    @unary(deadline=DEADLINE, parts="query")
-    async def Lookup(self, request: pb.LookupRequest, call: Call) -> pb.LookupResponse:  # noqa: N802
+    @unary(deadline=DEADLINE, raw=True)
+    async def Lookup(self, request: bytes, call: Call) -> pb.LookupResponse | bytes:  # noqa: N802
         """Look for a stored answer."""
         begun = self._monotonic()
         side = self._sides.current
         asked = self._recent.read(call.caller.tenant, request)
         result = await side.cache.lookup(call.caller.tenant, asked, call.deadline)
         self._metrics.looked_up(result, self._monotonic() - begun)
-        return self._lookup_response(result, side)
+        response = self._lookup_response(result, side)
+        # Two messages one behind the other are read as one, with the fields of both.
+        return response if result.entry is None else self._served.write(result.entry) + response.SerializeToString()
 
     @unary(deadline=BATCH_DEADLINE, slow=BATCH_DEADLINE, parts="lookups")
     async def BatchLookup(self, request: pb.BatchLookupRequest, call: Call) -> pb.BatchLookupResponse:  # noqa: N802
@@ -137,8 +139,11 @@ class CacheServicer:
             self._metrics.looked_up(result, seconds)
             if result.entry is not None and not result.entry.whole:
                 response.add_full()
-            else:
-                response.add(self._lookup_response(result, side))
+                continue
+            found = self._lookup_response(result, side)
+            if result.entry is not None:
+                found.MergeFromString(self._served.write(result.entry))
+            response.add(found)
         return response.message
 
     @unary(deadline=WAIT_DEADLINE, limit=WAITERS, slow=WAIT_DEADLINE)
@@ -334,13 +339,8 @@ class CacheServicer:
         )
 
     def _lookup_response(self, result: LookupResult, side: Side) -> pb.LookupResponse:
-        response = write_lookup(
-            result,
-            lookup_id=self._lookup_ids.next(),
-            version=side.version,
-            lease=self._lease,
-            served=self._served.write,
-        )
+        """All but what `RecentlyServed` writes."""
+        response = write_lookup(result, lookup_id=self._lookup_ids.next(), version=side.version, lease=self._lease)
         write_embedding(response, result, embedder=side.end.slug)
         return response
 

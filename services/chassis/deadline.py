@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from services.chassis.errors import DeadlineExceeded
+from services.chassis.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Deadline:
     """`at` is in seconds of the monotonic clock, so that a change of the wall clock moves no deadline."""
 

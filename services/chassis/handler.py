@@ -30,15 +30,16 @@ from typing import Any, Never, TypeVar
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from services.chassis.auth.access import Access, Admit
 from services.chassis.call import Call, PeerGone
 from services.chassis.deadline import Deadline
 from services.chassis.door import Door
-from services.chassis.errors import DeadlineExceeded, Exhausted, InvalidRequest, Reason
+from services.chassis.errors import DeadlineExceeded, Exhausted, Reason
 from services.chassis.limits import DEFAULT_GROUP, Limits
+from services.chassis.parsing import parse
 from services.chassis.status import Outcome, outcome
 from services.chassis.telemetry import Telemetry
 from services.chassis.unknown_enums import finder, refuse_unknown
@@ -55,8 +56,10 @@ EARLY_SECONDS = 0.005
 _SPEC = "__antiphon_rpc__"
 
 ServicerT = TypeVar("ServicerT")
-RequestT = TypeVar("RequestT", bound=Message)
-ResponseT = TypeVar("ResponseT", bound=Message)
+RequestT = TypeVar("RequestT", bound=Message | bytes)
+ResponseT = TypeVar("ResponseT", bound=Message | bytes)
+"""Bytes are a message that is not read yet, or was written before or in parts."""
+
 UnaryMethod = Callable[[ServicerT, RequestT, Call], Awaitable[ResponseT]]
 StreamMethod = Callable[[ServicerT, RequestT, Call], AsyncIterator[ResponseT]]
 CollectMethod = Callable[[ServicerT, AsyncIterator[RequestT], Call], Awaitable[ResponseT]]
@@ -85,6 +88,7 @@ class _Spec:
     metered: bool = False
     parts: str = ""
     patience: float = math.inf
+    raw: bool = False
 
 
 def unary(
@@ -94,16 +98,18 @@ def unary(
     slow: float = SLOW_SECONDS,
     metered: bool = False,
     parts: str = "",
+    raw: bool = False,
 ) -> Callable[[UnaryMethod[ServicerT, RequestT, ResponseT]], UnaryMethod[ServicerT, RequestT, ResponseT]]:
     """Mark a method that answers with one message.
 
     `deadline` (seconds) holds when the caller set none. `limit` names the group of `Limits` whose places it takes.
     `metered`: it buys tokens, which `Server.charge` is told of, and is refused while the caller's key has none left.
     `parts`: a field in which the method looks for unknown enum numbers by itself, as in the parts of a batch.
+    `raw`: it gets the request's bytes, and reads them (`services.chassis.parsing`, `unknown_enums`).
     """
 
     def mark(method: UnaryMethod[ServicerT, RequestT, ResponseT]) -> UnaryMethod[ServicerT, RequestT, ResponseT]:
-        setattr(method, _SPEC, _Spec(_Kind.UNARY, deadline, limit, slow, metered, parts))
+        setattr(method, _SPEC, _Spec(_Kind.UNARY, deadline, limit, slow, metered, parts, raw=raw))
         return method
 
     return mark
@@ -220,7 +226,7 @@ class _Rpc:
         self._monotonic = monotonic
 
     async def unary(self, raw: bytes, context: Any) -> bytes:
-        return await self._answered(self._parse, raw, context)
+        return await self._answered(self._unread if self._spec.raw else self._parse, raw, context)
 
     async def collect(self, raws: AsyncIterator[bytes], context: Any) -> bytes:
         return await self._answered(self._parsed, raws, context)
@@ -298,22 +304,22 @@ class _Rpc:
         )
 
     def _parse(self, raw: bytes, call: Call) -> Message:
-        if call.deadline.passed:
-            raise DeadlineExceeded("the deadline had passed before the call was begun")
-        try:
-            request = self._request.FromString(raw)
-        except DecodeError:
-            raise InvalidRequest(
-                f"the bytes are not a {self._request.DESCRIPTOR.full_name}", reason=Reason.MALFORMED_MESSAGE
-            ) from None
+        _refuse_late(call)
+        request = parse(self._request, raw)
         refuse_unknown(self._unknown_enum, request)
         return request
+
+    def _unread(self, raw: bytes, call: Call) -> bytes:
+        _refuse_late(call)
+        return raw
 
     async def _parsed(self, raws: AsyncIterator[bytes], call: Call) -> AsyncIterator[Message]:
         async for raw in raws:
             yield self._parse(raw, call)
 
     def _serialise(self, response: object) -> bytes:
+        if isinstance(response, bytes):
+            return response
         if not isinstance(response, self._response):
             raise TypeError(f"{self._name} answered with a {type(response).__name__}")
         return response.SerializeToString()
@@ -381,6 +387,11 @@ class _Rpc:
             log.warning("rpc", **event, reason=end.reason, exc_info=error)
         else:
             log.info("rpc", **event, reason=end.reason)
+
+
+def _refuse_late(call: Call) -> None:
+    if call.deadline.passed:
+        raise DeadlineExceeded("the deadline had passed before the call was begun")
 
 
 def _is_being_cancelled() -> bool:

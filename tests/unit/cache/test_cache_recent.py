@@ -16,7 +16,7 @@ from services.cache.proto import read_policy, read_query
 from services.cache.recent_proto import MOST_BYTES, RecentQueries
 from services.cache.scope import Addresses
 from services.cache.values import Asked, Policy, Query
-from services.chassis.errors import InvalidRequest
+from services.chassis.errors import InvalidRequest, Reason
 from tests.unit.cache.cache_parts import KEY, TENANT
 
 LONGEST = 10_000
@@ -57,7 +57,7 @@ def _with_policy(request: pb.LookupRequest, similarity: float | None) -> pb.Look
 def test_what_was_kept_is_what_would_be_read_and_computed(lookups: list[tuple[str, pb.LookupRequest]]) -> None:
     recent, kept = RecentQueries(), asked()
     for tenant, request in lookups:
-        found = recent.read(tenant, request)
+        found = recent.read(tenant, request.SerializeToString())
         assert (found.query, found.policy) == (read_query(request), read_policy(request.policy))
         assert kept.of(tenant, found).ask == anew(tenant, read_query(request), read_policy(request.policy))
 
@@ -66,20 +66,21 @@ def test_the_same_request_is_read_once_for_each_tenant_and_its_token_is_its_own(
     recent = RecentQueries()
     first, again = lookup("Who?"), lookup("Who?")
     again.fill_token = "t"
-    one, other = recent.read(TENANT, first), recent.read(TENANT, again)
+    one, other = recent.read(TENANT, first.SerializeToString()), recent.read(TENANT, again.SerializeToString())
     assert one.query is other.query
     assert (one.token, other.token) == ("", "t")
-    assert recent.read("another", first).query is not one.query
+    assert recent.read(TENANT, first.SerializeToString()) is one
+    assert recent.read("another", first.SerializeToString()).query is not one.query
 
 
 def test_what_is_wrong_is_told_every_time() -> None:
     recent = RecentQueries()
     for _ in range(2):
         with pytest.raises(InvalidRequest) as raised:
-            recent.read(TENANT, pb.LookupRequest())
+            recent.read(TENANT, b"")
         assert raised.value.field == "query"
         with pytest.raises(InvalidRequest) as raised:
-            recent.read(TENANT, _with_policy(lookup("Who?"), 7.0))
+            recent.read(TENANT, _with_policy(lookup("Who?"), 7.0).SerializeToString())
         assert raised.value.field == "policy.min_similarity"
 
 
@@ -100,11 +101,14 @@ def test_neither_grows_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asks, "KEPT", 3)
     recent, kept = RecentQueries(), asked()
     for number in range(10):
-        kept.of(TENANT, recent.read(TENANT, lookup(f"Number {number}?")))
-    kept.of(TENANT, recent.read(TENANT, lookup("x" * MOST_BYTES)))
+        kept.of(TENANT, recent.read(TENANT, lookup(f"Number {number}?").SerializeToString()))
+    kept.of(TENANT, recent.read(TENANT, lookup("x" * MOST_BYTES).SerializeToString()))
     kept.of(TENANT, Asked(read_query(lookup("x" * (MOST_CHARACTERS + 1)))))
     assert [key[1] for key in recent._queries] == [
         lookup(f"Number {number}?").query.SerializeToString() for number in (7, 8, 9)
+    ]
+    assert [key[1] for key in recent._whole] == [
+        lookup(f"Number {number}?").SerializeToString() for number in (7, 8, 9)
     ]
     assert [known.query.messages[0].text for known in kept._recent.values()] == ["Number 7?", "Number 8?", "Number 9?"]
 
@@ -112,7 +116,18 @@ def test_neither_grows_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_enum_number_that_is_not_known_is_told_every_time_with_its_path() -> None:
     recent, request = RecentQueries(), lookup("Who?")
     request.query.messages[0].role = 77  # type: ignore[assignment]
+    other = lookup("Who?")
+    other.policy.mode = 77  # type: ignore[assignment]
+    for _ in range(2):
+        for wrong, field in ((request, "query.messages[0].role"), (other, "policy.mode")):
+            with pytest.raises(InvalidRequest) as raised:
+                recent.read(TENANT, wrong.SerializeToString())
+            assert raised.value.field == field
+
+
+def test_bytes_that_are_no_request_are_told_every_time() -> None:
+    recent = RecentQueries()
     for _ in range(2):
         with pytest.raises(InvalidRequest) as raised:
-            recent.read(TENANT, request)
-        assert raised.value.field == "query.messages[0].role"
+            recent.read(TENANT, b"\xff")
+        assert raised.value.reason is Reason.MALFORMED_MESSAGE
