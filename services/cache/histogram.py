@@ -1,10 +1,9 @@
-"""Counts of values by size, in buckets that never change, so that the memory they take does not either."""
+"""Counts of values by size, in buckets that never change, so that the memory they take is bounded."""
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 SIMILARITY_BOUNDS = (
     *(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.82, 0.84, 0.86, 0.88),
@@ -19,27 +18,21 @@ P_WRONG_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5)
 """Probabilities that an entry is wrong for a question; finest where promises are made. The contract names them."""
 
 
-class Histogram:
+class Buckets:
     """Bucket `i` counts values v with bounds[i - 1] <= v < bounds[i]; the first and the last are open.
 
     A threshold that is a bound separates: what reaches it is never in the bucket below.
     """
 
-    __slots__ = ("_counts", "bounds", "total")
-
     def __init__(self, bounds: Sequence[float]) -> None:
         """`bounds` rise."""
-        self.bounds = bounds
-        self._counts = array("Q", bytes(8 * (len(bounds) + 1)))
-        self.total = 0.0
-        """Sum of the values."""
+        self._bounds = bounds
+        self._keys = [object() for _ in range(len(bounds) + 1)]
 
-    @property
-    def counts(self) -> list[int]:
-        """One more than there are bounds."""
-        return self._counts.tolist()
+    def key(self, value: float) -> object:
+        """Of the bucket in whose number a value counts."""
+        return self._keys[bisect_right(self._bounds, value)]
 
-    def add(self, value: float) -> None:
-        """Count one value."""
-        self._counts[bisect_right(self.bounds, value)] += 1
-        self.total += value
+    def counts(self, numbers: Mapping[object, int]) -> list[int]:
+        """The number of each bucket, one more than there are bounds."""
+        return [numbers.get(key, 0) for key in self._keys]

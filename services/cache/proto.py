@@ -17,7 +17,8 @@ from services.cache.fill_values import Filled, Granted, InProgress
 from services.cache.flight import WaitResult
 from services.cache.histogram import LATENCY_BOUNDS, P_WRONG_BOUNDS, SIMILARITY_BOUNDS
 from services.cache.learning.labels import Source as LabelSource
-from services.cache.stats import Learning, Report, Tally
+from services.cache.stats import Learning, Report
+from services.cache.tally import Tally
 from services.cache.values import (
     Asked,
     Decision,
@@ -270,7 +271,7 @@ def write_wait(
 
 def write_report(report: Report) -> pb.GetStatsResponse:
     """Statistics."""
-    tally = report.tally
+    tally, outcomes = report.tally, report.tally.outcomes
     usage_saved, cost_saved = write_total(tally.usage_saved, tally.cost_saved)
     return pb.GetStatsResponse(
         entries_total=report.entries_total,
@@ -281,11 +282,11 @@ def write_report(report: Report) -> pb.GetStatsResponse:
         evictions=tally.evictions.total(),
         evictions_by_reason={reason.value: count for reason, count in tally.evictions.items()},
         lookups=pb.LookupCounts(
-            exact=tally.outcomes[Outcome.EXACT],
-            semantic=tally.outcomes[Outcome.SEMANTIC],
-            miss=tally.outcomes[Outcome.MISS],
-            bypass=tally.outcomes[Outcome.BYPASS],
-            stale=tally.outcomes[Outcome.STALE],
+            exact=outcomes[Outcome.EXACT],
+            semantic=outcomes[Outcome.SEMANTIC],
+            miss=outcomes[Outcome.MISS],
+            bypass=outcomes[Outcome.BYPASS],
+            stale=outcomes[Outcome.STALE],
             fills_granted=tally.fills_granted,
             fills_in_progress=tally.fills_in_progress,
             fills_joined=tally.fills_joined,
@@ -299,14 +300,14 @@ def write_report(report: Report) -> pb.GetStatsResponse:
         start_time=write_timestamp(tally.since),
         writes_not_stored=report.writes_not_stored,
         similarity_histogram=pb.SimilarityHistogram(
-            bounds=SIMILARITY_BOUNDS, hits=tally.similar_hits.counts, misses=tally.similar_misses.counts
+            bounds=SIMILARITY_BOUNDS, hits=tally.similar_hits, misses=tally.similar_misses
         ),
         latency_histogram=_latencies(tally),
         bypasses={reason.value: count for reason, count in tally.bypasses.items()},
         audits=_audits(tally, report.learning),
         error_budget=_budget(report.learning),
         p_wrong_histogram=pb.PWrongHistogram(
-            bounds=P_WRONG_BOUNDS, hits=tally.p_wrong_hits.counts, misses=tally.p_wrong_misses.counts
+            bounds=P_WRONG_BOUNDS, hits=tally.p_wrong_hits, misses=tally.p_wrong_misses
         ),
         near_misses=tally.near_misses,
         embeddings_waiting=report.embeddings_waiting,
@@ -364,8 +365,8 @@ def _latencies(tally: Tally) -> pb.LatencyHistogram:
     return pb.LatencyHistogram(
         bounds=[write_duration(bound) for bound in LATENCY_BOUNDS],
         outcomes=[
-            pb.OutcomeLatency(outcome=OUTCOMES[outcome], counts=histogram.counts, total=write_duration(histogram.total))
-            for outcome, histogram in sorted(tally.seconds.items())
+            pb.OutcomeLatency(outcome=OUTCOMES[outcome], counts=tally.latencies(outcome), total=write_duration(seconds))
+            for outcome, seconds in sorted(tally.seconds.items())
         ],
     )
 

@@ -7,121 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from services.cache.entry import Entry
-from services.cache.fill_values import Granted, InProgress
-from services.cache.histogram import LATENCY_BOUNDS, P_WRONG_BOUNDS, SIMILARITY_BOUNDS, Histogram
 from services.cache.learning.audited import Audited
 from services.cache.learning.budget import Budget
-from services.cache.outline import Kept
 from services.cache.room import Eviction, Victim
+from services.cache.tally import Tally, looked_up, shared
 from services.cache.traffic import Hour, Traffic
-from services.cache.values import BypassReason, Fetch, LookupResult, Outcome
+from services.cache.values import Fetch, LookupResult
 from services.chassis.batched import Batch
-from services.llm.values import Cost, Usage
 
 MAX_NAMESPACES = 1_000
 """Of one tenant with counts of their own; callers choose the names, so later ones are counted for the tenant only."""
 
 MAX_TALLIES = 20_000
-"""Of all tenants and namespaces together, some 4 kB each; beyond that the tenant that was quiet longest begins anew."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """Counts of one namespace, or of a tenant with all of its namespaces."""
-
-    since: float
-    """Unix seconds."""
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    bypasses: Counter[BypassReason] = field(default_factory=Counter)
-    fills_granted: int = 0
-    fills_in_progress: int = 0
-    fills_joined: int = 0
-    """Of those in progress: of another question, whose answer will do."""
-    fills_shared: int = 0
-    """Answers that came in this way; their tokens and money are saved, too."""
-    vetoes: Counter[str] = field(default_factory=Counter)
-    usage: Counter[str] = field(default_factory=Counter)
-    estimated: bool = False
-    nano_usd: int = 0
-    price_versions: set[str] = field(default_factory=set)
-    evictions: Counter[Eviction] = field(default_factory=Counter)
-    writes_given_up: int = 0
-    similar_hits: Histogram = field(default_factory=lambda: Histogram(SIMILARITY_BOUNDS))
-    similar_misses: Histogram = field(default_factory=lambda: Histogram(SIMILARITY_BOUNDS))
-    seconds: dict[Outcome, Histogram] = field(default_factory=dict)
-    p_wrong_hits: Histogram = field(default_factory=lambda: Histogram(P_WRONG_BOUNDS))
-    p_wrong_misses: Histogram = field(default_factory=lambda: Histogram(P_WRONG_BOUNDS))
-    near_misses: int = 0
-    audits_asked: int = 0
-    fetches: Counter[Fetch] = field(default_factory=Counter)
-    compared: Counter[tuple[str, bool]] = field(default_factory=Counter)
-    """Answers that were compared, by what for (`free`, `audit`) and whether they agreed."""
-
-    def count(self, result: LookupResult, seconds: float) -> None:
-        """Count one lookup that took so long."""
-        self.outcomes[result.outcome] += 1
-        latency = self.seconds.get(result.outcome)
-        if latency is None:
-            latency = self.seconds[result.outcome] = Histogram(LATENCY_BOUNDS)
-        latency.add(seconds)
-        self._compared(result)
-        if result.fill is not None:
-            self._filled(result.fill)
-        if result.entry is not None:
-            self._save(result.entry.answer)
-            return
-        if result.bypass_reason is not None:
-            self.bypasses[result.bypass_reason] += 1
-        for veto in result.decision.vetoes:
-            self.vetoes[veto] += 1
-        self.near_misses += result.near_miss
-
-    def share(self, result: LookupResult) -> None:
-        """Count an answer that a question waited for which was in flight for another one."""
-        self.fills_shared += 1
-        self._compared(result)
-        if result.entry is not None:
-            self._save(result.entry.answer)
-
-    def _filled(self, fill: Granted | InProgress) -> None:
-        if isinstance(fill, Granted):
-            self.fills_granted += 1
-        else:
-            self.fills_in_progress += 1
-            self.fills_joined += fill.near
-
-    def _compared(self, result: LookupResult) -> None:
-        if result.decision.p_wrong is not None:
-            (self.p_wrong_misses if result.entry is None else self.p_wrong_hits).add(result.decision.p_wrong)
-        if result.nearest is not None:
-            (self.similar_misses if result.entry is None else self.similar_hits).add(result.nearest)
-
-    def _save(self, answer: Kept) -> None:
-        usage, cost = answer.usage, answer.cost
-        self.usage["input"] += usage.input
-        self.usage["output"] += usage.output
-        if usage.cached_input:
-            self.usage["cached_input"] += usage.cached_input
-        if usage.cache_write_input:
-            self.usage["cache_write_input"] += usage.cache_write_input
-        if usage.reasoning:
-            self.usage["reasoning"] += usage.reasoning
-        if usage.estimated:
-            self.estimated = True
-        self.nano_usd += cost.nano_usd
-        if cost.price_version and len(self.price_versions) < 2:
-            self.price_versions.add(cost.price_version)
-
-    @property
-    def usage_saved(self) -> Usage:
-        """Tokens that hits did not buy again."""
-        return Usage(**self.usage, estimated=self.estimated)
-
-    @property
-    def cost_saved(self) -> Cost:
-        """Money that hits did not spend again; without a price version if there were several."""
-        versions = self.price_versions
-        return Cost(self.nano_usd, next(iter(versions)) if len(versions) == 1 else "")
+"""Of all tenants and namespaces together, 1 to 10 kB each; beyond that the tenant that was quiet longest begins anew."""
 
 
 @dataclass(slots=True)
@@ -167,16 +65,18 @@ class Stats:
         """Count one lookup that took so long."""
         self._looked_up.add((tenant, namespace, result, seconds, self._now()))
 
-    def _count(self, looked_up: Sequence[tuple[str, str, LookupResult, float, float]]) -> None:
-        for tenant, namespace, result, seconds, at in looked_up:
+    def _count(self, lookups: Sequence[tuple[str, str, LookupResult, float, float]]) -> None:
+        for tenant, namespace, result, seconds, at in lookups:
             self._traffic.count(tenant, result, at)
+            growth = looked_up(result, seconds)
             for tally in self._of(tenant, namespace, at):
-                tally.count(result, seconds)
+                tally.grow(growth)
 
     def shared(self, tenant: str, namespace: str, result: LookupResult) -> None:
         """Count an answer that a question waited for which was in flight for another one."""
+        growth = shared(result)
         for tally in self._of(tenant, namespace):
-            tally.share(result)
+            tally.grow(growth)
 
     def compared(self, tenant: str, namespace: str, source: str, agreed: bool | None) -> None:
         """Two answers were compared; None: an audit was asked for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from itertools import pairwise
 
 import pytest
@@ -13,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from antiphon.cache.v1 import cache_pb2 as pb
 from services.cache import stats as stats_module
 from services.cache.fill_values import Granted
-from services.cache.histogram import LATENCY_BOUNDS, SIMILARITY_BOUNDS, Histogram
+from services.cache.histogram import LATENCY_BOUNDS, SIMILARITY_BOUNDS, Buckets
 from services.cache.metrics import CacheMetrics
 from services.cache.proto import write_report
 from services.cache.room import Capacity
@@ -103,12 +104,11 @@ def test_bounds_rise(bounds: tuple[float, ...]) -> None:
 
 @given(st.lists(st.floats(-1, 3, allow_nan=False), max_size=50))
 def test_each_value_is_in_the_bucket_whose_bounds_hold_it(values: list[float]) -> None:
-    histogram = Histogram(SIMILARITY_BOUNDS)
-    for value in values:
-        histogram.add(value)
+    buckets = Buckets(SIMILARITY_BOUNDS)
+    numbers = Counter(map(buckets.key, values))
     edges = [float("-inf"), *SIMILARITY_BOUNDS, float("inf")]
     wanted = [sum(low <= value < high for value in values) for low, high in pairwise(edges)]
-    assert histogram.counts == wanted
+    assert buckets.counts(numbers) == wanted
 
 
 async def test_similarities_of_hits_and_misses_stand_apart() -> None:
