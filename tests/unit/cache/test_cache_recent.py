@@ -113,6 +113,7 @@ def test_neither_grows_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [known.query.messages[0].text for known in kept._recent.values()] == ["Number 7?", "Number 8?", "Number 9?"]
 
 
+@pytest.mark.fault(5)
 def test_an_enum_number_that_is_not_known_is_told_every_time_with_its_path() -> None:
     recent, request = RecentQueries(), lookup("Who?")
     request.query.messages[0].role = 77  # type: ignore[assignment]
@@ -125,6 +126,7 @@ def test_an_enum_number_that_is_not_known_is_told_every_time_with_its_path() -> 
             assert raised.value.field == field
 
 
+@pytest.mark.fault(1)
 def test_bytes_that_are_no_request_are_told_every_time() -> None:
     recent = RecentQueries()
     for _ in range(2):
