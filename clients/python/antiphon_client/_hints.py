@@ -57,10 +57,20 @@ _RAISED_BY_GRPC: Mapping[grpc.StatusCode, str] = {
 }
 
 
-def hint(code: grpc.StatusCode, reason: str, retry_after: float | None) -> str:
-    """Return what to do next, in one line; empty if nothing can be said."""
+_LOST_WORDS = ("stream removed", "socket closed", "reset by peer", "cancelling all calls", "goaway")
+"""In the messages of gRPC's core when a connection ends that a call was made on."""
+
+_NEVER_MADE = "failing"
+"""In those about connections that could not be made, which name the last error, too."""
+
+
+def hint(code: grpc.StatusCode, reason: str, retry_after: float | None, message: str) -> str:
+    """Return what to do next, in one line; empty if nothing can be said. `message` is gRPC's where it has no reason."""
     if retry_after is not None and code in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}:
         return f"try again in {retry_after:g} s"
     if reason:
         return _BY_REASON.get(reason) or _BY_CODE.get(code, "")
+    said = message.lower()
+    if code is grpc.StatusCode.UNAVAILABLE and _NEVER_MADE not in said and any(word in said for word in _LOST_WORDS):
+        return "the connection was lost, or the server stopped: try again"
     return _RAISED_BY_GRPC.get(code) or _BY_CODE.get(code, "")

@@ -8,7 +8,8 @@ reason then, and a server that went away looks like a defect. The status that wa
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import grpc
 import grpc.aio
@@ -26,18 +27,70 @@ T = TypeVar("T")
 _FAILED_WRITE = (grpc.StatusCode.INTERNAL, "Internal error from Core")
 
 
-async def sent(call: grpc.aio.StreamUnaryCall[Q, R]) -> R:
-    """Await a call that sends a stream; raise as `unary`."""
+class _Requests(Generic[Q]):
+    """A caller's requests on their way to gRPC, which keeps to itself what reading them raises."""
+
+    def __init__(self, kind: type[Q]) -> None:
+        self._kind = kind
+        self.failed: Exception | None = None
+
+    def all(self, requests: Iterable[Q]) -> Iterator[Q]:
+        try:
+            for request in requests:
+                yield self._checked(request)
+        except Exception as error:
+            self.failed = error
+            raise
+
+    async def all_async(self, requests: AsyncIterable[Q]) -> AsyncIterator[Q]:
+        try:
+            async for request in requests:
+                yield self._checked(request)
+        except Exception as error:
+            self.failed = error
+            raise
+
+    def _checked(self, request: Q) -> Q:
+        # gRPC leaves out what it cannot write.
+        if not isinstance(request, self._kind):
+            raise TypeError(f"requests are {self._kind.__name__}, not {type(request).__name__}")
+        return request
+
+
+async def sent(
+    requests: AsyncIterable[Q] | Iterable[Q],
+    kind: type[Q],
+    call: Callable[[AsyncIterator[Q] | Iterator[Q]], grpc.aio.StreamUnaryCall[Q, R]],
+) -> R:
+    """Make a call that sends a stream; raise as `unary`, and what reading the requests, each a `kind`, raises."""
+    reading = _Requests(kind)
+    called = call(reading.all_async(requests) if isinstance(requests, AsyncIterable) else reading.all(requests))
     first: list[AntiphonError] = []
-    call.add_done_callback(lambda done: first.append(_status(done)))
+    called.add_done_callback(lambda done: first.append(_status(done)))
     try:
-        return await call
+        return await called
     except grpc.RpcError as error:
+        if reading.failed is not None:
+            raise reading.failed from None
         lost = (error.code(), error.details()) == _FAILED_WRITE
         raise (first[0] if lost and first else from_rpc_error(error)) from None
     except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if reading.failed is not None and not (task is not None and task.cancelling()):
+            raise reading.failed from None
         raise_unless_task_cancelled()
         raise
+
+
+def sent_sync(requests: Iterable[Q], kind: type[Q], call: Callable[[Iterator[Q]], R]) -> R:
+    """As `sent`, for threads."""
+    reading = _Requests(kind)
+    try:
+        return call(reading.all(requests))
+    except grpc.RpcError as error:
+        if reading.failed is not None:
+            raise reading.failed from None
+        raise from_rpc_error(error) from None
 
 
 def _status(done: grpc.aio.StreamUnaryCall[Q, R]) -> AntiphonError:

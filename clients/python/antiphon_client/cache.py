@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from antiphon.cache.v1 import cache_pb2, cache_pb2_grpc, reembedding_pb2, transfer_pb2
 from antiphon_client._call import AsyncChannelOwner, SyncChannelOwner, raised, streamed, unary
 from antiphon_client._credential import ApiKey, Metadata
-from antiphon_client._sending import sent
+from antiphon_client._sending import sent, sent_sync
 
 if TYPE_CHECKING:
     import grpc
@@ -141,8 +141,15 @@ class AsyncCacheClient(AsyncChannelOwner):
         timeout: float = 3_600.0,
         metadata: Metadata = (),
     ) -> transfer_pb2.ImportResponse:
-        """Store entries of an export; they are asked for as fast as the server takes them."""
-        return await sent(self._stub.Import(requests, timeout=timeout, metadata=self._credential.metadata(metadata)))
+        """Store entries of an export; they are asked for as fast as the server takes them.
+
+        What reading `requests` raises is raised here, too; `TypeError` if one is no ImportRequest.
+        """
+        return await sent(
+            requests,
+            transfer_pb2.ImportRequest,
+            lambda sent: self._stub.Import(sent, timeout=timeout, metadata=self._credential.metadata(metadata)),
+        )
 
     async def start_reembedding(
         self, request: reembedding_pb2.StartReembeddingRequest, *, timeout: float = 30.0, metadata: Metadata = ()
@@ -310,9 +317,15 @@ class CacheClient(SyncChannelOwner):
         timeout: float = 3_600.0,
         metadata: Metadata = (),
     ) -> transfer_pb2.ImportResponse:
-        """Store entries of an export; they are asked for as fast as the server takes them."""
-        with raised():
-            return self._stub.Import(requests, timeout=timeout, metadata=self._credential.metadata(metadata))
+        """Store entries of an export; they are asked for as fast as the server takes them.
+
+        What reading `requests` raises is raised here, too; `TypeError` if one is no ImportRequest.
+        """
+        return sent_sync(
+            requests,
+            transfer_pb2.ImportRequest,
+            lambda sent: self._stub.Import(sent, timeout=timeout, metadata=self._credential.metadata(metadata)),
+        )
 
     def start_reembedding(
         self, request: reembedding_pb2.StartReembeddingRequest, *, timeout: float = 30.0, metadata: Metadata = ()

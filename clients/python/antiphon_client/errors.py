@@ -64,7 +64,7 @@ class AntiphonError(Exception):
     @property
     def hint(self) -> str:
         """What to do next, in one line; empty if nothing can be said."""
-        return hint(self.code, self.reason, self.retry_after)
+        return hint(self.code, self.reason, self.retry_after, self.message)
 
     def __str__(self) -> str:
         what = f"{self.reason or self.code.name}: {self.message}"

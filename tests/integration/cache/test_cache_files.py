@@ -19,9 +19,10 @@ from antiphon.cache.v1 import cache_pb2 as pb
 from antiphon_client import CacheClient
 from antiphon_client.errors import InvalidArgumentError
 from tests.integration.cache.cache_process import CacheProcess, until
+from tests.integration.edgestore.store_process import StoreProcess
 from tests.integration.tenants.methods import query
 
-OK, FAILED, USAGE, DATA, CANNOT_WRITE = 0, 1, 2, 65, 73
+OK, FAILED, USAGE, DATA, UNAVAILABLE, CANNOT_WRITE, INTERRUPTED = 0, 1, 2, 65, 69, 73, 130
 SECONDS = 100.0
 
 
@@ -156,6 +157,53 @@ def test_an_import_command_that_is_killed_is_repeated(start: Callable[..., Cache
     assert count(cache) == 30
 
 
+@pytest.mark.fault(50)
+@pytest.mark.parametrize("ends", ["the server stops", "Ctrl-C"])
+def test_an_import_that_breaks_off_tells_how_far_it_came(
+    start: Callable[..., CacheProcess], tmp_path: Path, ends: str
+) -> None:
+    cache, file = start().serving(), tmp_path / "entries.jsonl"
+    assert antiphon(cache, "warm", "-", given=pairs(30))[0] == OK
+    assert antiphon(cache, "export", str(file), "--vectors")[0] == OK
+    antiphon(cache, "invalidate", "--all")
+    lines = file.read_bytes().splitlines(keepends=True)
+    what, environ = command(cache, "import", "-")
+    pipe = subprocess.PIPE
+    with subprocess.Popen(what, env=environ, stdin=pipe, stdout=pipe, stderr=pipe) as running:
+        assert running.stdin is not None
+        many = lines[1:-1] * 40
+        running.stdin.write(b"".join(lines[:1] + many))
+        running.stdin.flush()
+        until(lambda: count(cache) == 30, "nothing was imported")
+        address = cache.address
+        if ends == "Ctrl-C":
+            running.stdin.write(b"".join(many))
+            running.stdin.flush()
+            running.send_signal(signal.SIGINT)
+            _, said = running.communicate(timeout=SECONDS)
+            assert running.returncode == INTERRUPTED
+        else:
+            cache.end()  # it answers what it has been asked
+            _, said = running.communicate(b"".join(many), timeout=SECONDS)
+            assert running.returncode == UNAVAILABLE
+            assert f"the connection to {address} was lost" in said.decode()
+    assert re.search(r"until then 30 stored, [\d,]+ already there; repeat the command to go on", said.decode())
+
+
+@pytest.mark.fault(46)
+def test_warming_stops_at_what_keeps_all_from_being_stored(
+    start: Callable[..., CacheProcess], store: StoreProcess
+) -> None:
+    cache = start().serving()
+    store.kill()
+    code, said, why = antiphon(cache, "warm", "-", given=pairs(100))
+    assert (code, said) == (FAILED, "")
+    assert len(why.splitlines()) == 2
+    assert "STORE_UNAVAILABLE" in why
+    store.start()
+    until(lambda: antiphon(cache, "invalidate", "--all")[0] == OK, "the store did not come back")
+
+
 def test_what_is_out_of_date_is_invalidated(start: Callable[..., CacheProcess]) -> None:
     cache = start().serving()
     for namespace, version in (("a", "v1"), ("a", "v2"), ("b", "v1")):
@@ -174,7 +222,8 @@ def test_what_is_out_of_date_is_invalidated(start: Callable[..., CacheProcess]) 
     with CacheClient(cache.address) as client:
         first, _ = client.list_entries(pb.ListEntriesRequest(), timeout=SECONDS).entries
     elsewhere = antiphon(cache, "invalidate", "--entry", first.entry_id, "--namespace", "b")
-    assert elsewhere == (FAILED, "", "error: an entry does not exist (ENTRY_NOT_FOUND)\n")
+    assert elsewhere[:2] == (FAILED, "")
+    assert elsewhere[2].startswith("error: an entry does not exist (ENTRY_NOT_FOUND)\n  it may have run out")
     assert antiphon(cache, "invalidate", "--entry", first.entry_id)[1] == "invalidated 1 entry\n"
     assert antiphon(cache, "invalidate", "--all", "--dry-run")[1] == "would invalidate 1 entry\n"
     assert antiphon(cache, "invalidate", "--all")[1] == "invalidated 1 entry\n"

@@ -90,8 +90,9 @@ def test_commands_talk_to_the_suite(start: Start) -> None:
     wrong = antiphon(suite, "ask", "hello", "--model", "no-such-model")
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert "UNKNOWN_MODEL" in wrong.stderr
+    assert antiphon(suite, "ask", "").returncode == 2
     piped = [str(ANTIPHON), "ask", "-", "--json", "--namespace", "kitchen"]
-    for text, code in ((b"How do I bake bread?\n", 0), (b"\xff", 65), (b"", 1)):
+    for text, code in ((b"How do I bake bread?\n", 0), (b"\xff", 65), (b"", 2)):
         done = subprocess.run(piped, input=text, env=suite.environ, capture_output=True, check=False)
         assert done.returncode == code, done.stderr
         if not code:

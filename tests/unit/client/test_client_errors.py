@@ -137,6 +137,19 @@ def test_an_error_says_where_and_when() -> None:
     assert str(errors.CancelledError("closed")) == "CANCELLED: closed"
 
 
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("Stream removed (recvmsg:Connection reset by peer (104))", "connection was lost"),
+        ("Cancelling all calls", "connection was lost"),
+        ("connections to all backends failing; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Socket closed", "TLS"),
+        ("failed to connect to all addresses", "check the target"),
+    ],
+)
+def test_a_connection_that_ends_is_told_from_one_that_was_never_made(message: str, said: str) -> None:
+    assert said in errors.UnavailableError(message).hint
+
+
 def test_the_tree_in_the_docstring_is_the_tree() -> None:
     drawn = re.findall(r"[├└]── (\w+)", errors.__doc__ or "")
     assert drawn == [kind.__name__ for kind in ERRORS]

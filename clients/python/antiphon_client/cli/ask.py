@@ -75,6 +75,10 @@ def ask(
         raise click.UsageError("--pace goes with --stream")
     if prompt == STDIN:
         prompt = _stdin()
+        if not prompt:
+            raise click.UsageError("nothing stands on stdin")
+    elif not prompt:
+        raise click.UsageError("PROMPT is empty")
     mode = cache_pb2.CACHE_MODE_BYPASS if no_cache else cache_pb2.CACHE_MODE_DEFAULT
     request = completion_pb2.CompleteRequest(
         prompt=prompt, model=model, namespace=namespace, cache=cache_pb2.CachePolicy(mode=mode)

@@ -26,11 +26,24 @@ class BrokenOffError(AntiphonError):
     """A stream ended before the answer did; what was printed is incomplete."""
 
 
-def run(body: Callable[[Connection], Coroutine[Any, Any, None]], service: Service, *, role: str = CLIENT) -> None:
-    """Run a command's body with a connection to its service; errors end the program. Ctrl-C is the caller's."""
+def _nothing() -> str:
+    return ""
+
+
+def run(
+    body: Callable[[Connection], Coroutine[Any, Any, None]],
+    service: Service,
+    *,
+    role: str = CLIENT,
+    done: Callable[[], str] = _nothing,
+) -> None:
+    """Run a command's body with a connection to its service; errors end the program. Ctrl-C is the caller's.
+
+    `done`: what the command has done, if it broke off and may be repeated; empty if nothing.
+    """
     with reported_settings():
         connection = Connection.to(service, Settings())
-        with reported_errors(connection.address, role=role):
+        with reported_errors(connection.address, role=role, done=done):
             asyncio.run(body(connection))
 
 
@@ -45,17 +58,24 @@ def reported_settings() -> Iterator[None]:
 
 
 @contextmanager
-def reported_errors(address: str, *, role: str = CLIENT) -> Iterator[None]:
-    """Turn a failed call into lines on stderr, with what to do next, and an exit code."""
+def reported_errors(address: str, *, role: str = CLIENT, done: Callable[[], str] = _nothing) -> Iterator[None]:
+    """Turn a failed call into lines on stderr, with what to do next, and an exit code; `done` as for `run`."""
     try:
         yield
     except AntiphonError as error:
-        report(error, address, role=role)
+        report(error, address, role=role, done=done())
         sys.exit(exits.UNAVAILABLE if unreachable(error) else exits.FAILED)
+    except KeyboardInterrupt:
+        _tell_done(done())
+        raise
 
 
-def report(error: AntiphonError, address: str, *, role: str = CLIENT) -> None:
-    """Print what a call raised and what to do next."""
+def report(error: AntiphonError, address: str, *, role: str = CLIENT, done: str = "") -> None:
+    """Print what a call raised and what to do next; `done` as for `run`."""
+    if done and unreachable(error):
+        complain(f"the connection to {address} was lost")
+        _tell_done(done)
+        return
     if isinstance(error, BrokenOffError):
         complain(f"the answer broke off and is incomplete: {error.message} ({error.reason or error.code.name})")
     elif unreachable(error):
@@ -66,6 +86,12 @@ def report(error: AntiphonError, address: str, *, role: str = CLIENT) -> None:
         complain(f"{error.message} ({error.reason or error.code.name}){detail}")
     if hint := next_step(error, address=address, role=role):
         click.echo(printable(f"  {hint}", err=True), err=True)
+    _tell_done(done)
+
+
+def _tell_done(done: str) -> None:
+    if done:
+        click.echo(f"  until then {done}; repeat the command to go on: nothing is stored twice", err=True)
 
 
 def complain(what: str) -> None:

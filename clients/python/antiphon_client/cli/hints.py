@@ -22,6 +22,7 @@ _BY_REASON = {
     "EXPIRED_CREDENTIAL": f"the key has expired: `antiphon key create` makes another, for {API_KEY}",
     "COMPLETION_NOT_FOUND": "only the process that gave an answer knows it, for a day; `antiphon feedback --entry` "
     "takes an entry of the cache, which `antiphon explain` finds",
+    "ENTRY_NOT_FOUND": "it may have run out, or have been deleted: `antiphon entries` lists what there is",
     "SOURCE_NOT_ALLOWED": f"leave --source out, or use a key of the role `operator` in {API_KEY} or {API_KEY_FILE}",
     "TENANT_NOT_ALLOWED": "only the suite's own services may name a tenant: call with a key of that tenant",
     "UNKNOWN_MODEL": "leave --model out to let the router pick, or name a model of the catalogue (ANTIPHON_CATALOGUE)",

@@ -100,20 +100,20 @@ def import_(file: str, *, tags: tuple[str, ...], strict: bool, dry_run: bool, as
     \b
     Exit codes: 0 all lines were taken; 65 some were refused, or are missing; the others as for every command.
     """
-    sums = Sums()
+    sums, stores = Sums(), False
 
     async def body(connection: Connection) -> None:
-        nonlocal sums
+        nonlocal sums, stores
         with Input(file, again=strict and not dry_run) as given:
             for dry in [True, False] if strict and not dry_run else [dry_run]:
-                sums = Sums()
+                sums, stores = Sums(), not dry
                 options = transfer_pb2.ImportOptions(dry_run=dry, tags=tags)
                 await _sent(connection, given, options, sums, timeout=timeout)
                 if strict and sums.refused:
                     break
 
     try:
-        run(body, CACHE, role=OPERATOR)
+        run(body, CACHE, role=OPERATOR, done=lambda: str(sums) if stores and sums.lines else "")
     except (OSError, UnreadableError) as error:
         complain(f"FILE cannot be read: {error}")
         click.echo(f"  until then {sums}", err=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -18,9 +19,8 @@ from antiphon_client.cli.cache.pairs import Terms, WrongLineError, read_pair
 from antiphon_client.cli.calls import OPERATOR, complain, run
 from antiphon_client.cli.connect import Connection
 from antiphon_client.cli.finite import FiniteRange
-from antiphon_client.cli.hints import unreachable
 from antiphon_client.cli.targets import CACHE
-from antiphon_client.errors import AntiphonError, PermissionDeniedError, UnauthenticatedError
+from antiphon_client.errors import AntiphonError, PermissionDeniedError, UnauthenticatedError, UnavailableError
 
 BATCH = 16
 """Entries that are stored at once: so many share a pass of the embedder, and leave it to others in between."""
@@ -83,7 +83,7 @@ def warm(
             await _stored(connection, given, terms, sums, dry_run=dry_run)
 
     try:
-        run(body, CACHE, role=OPERATOR)
+        run(body, CACHE, role=OPERATOR, done=lambda: str(sums) if sums.stored and not dry_run else "")
     except (OSError, UnreadableError) as error:
         complain(f"FILE cannot be read: {error}")
         click.echo(f"  until then {sums}", err=True)
@@ -114,17 +114,22 @@ async def _stored(connection: Connection, given: Input, terms: Terms, sums: _Sum
                 if dry_run:
                     sums.stored += len(requests)
                 else:
-                    await asyncio.gather(*(_put(client, number, request, sums) for number, request in requests))
+                    await _put_all(client, requests, sums)
                 update(given.place, f"{sums.stored:,} entries")
 
 
-async def _put(client: AsyncCacheClient, number: int, request: cache_pb2.PutRequest, sums: _Sums) -> None:
-    """Store one. Raises what keeps every other from being stored, too."""
-    try:
-        await client.put(request, timeout=TIMEOUT)
-    except AntiphonError as error:
-        if unreachable(error) or isinstance(error, UnauthenticatedError | PermissionDeniedError):
-            raise
-        sums.problems.append(f"line {number}: {error.message} ({error.reason or error.code.name})")
-    else:
-        sums.stored += 1
+async def _put_all(client: AsyncCacheClient, requests: Sequence[tuple[int, cache_pb2.PutRequest]], sums: _Sums) -> None:
+    """Store a batch. Raises what keeps every other from being stored, too."""
+    puts = [client.put(request, timeout=TIMEOUT) for _, request in requests]
+    stopped: AntiphonError | None = None
+    for (number, _), outcome in zip(requests, await asyncio.gather(*puts, return_exceptions=True), strict=True):
+        if isinstance(outcome, UnavailableError | UnauthenticatedError | PermissionDeniedError):
+            stopped = stopped or outcome
+        elif isinstance(outcome, AntiphonError):
+            sums.problems.append(f"line {number}: {outcome.message} ({outcome.reason or outcome.code.name})")
+        elif isinstance(outcome, BaseException):
+            raise outcome
+        else:
+            sums.stored += 1
+    if stopped is not None:
+        raise stopped
