@@ -184,7 +184,7 @@ def write_lookup(
     version: str,
     lease: Callable[[Granted], pb.Lease],
 ) -> pb.LookupResponse:
-    """The response to a lookup without `write_served`; `version` names what decides."""
+    """The response to a lookup, what it tells of an entry apart; `version` names what decides."""
     response = pb.LookupResponse(outcome=OUTCOMES[result.outcome], lookup_id=lookup_id)
     if result.outcome is Outcome.BYPASS:
         response.bypass_reason = result.bypass_reason.value if result.bypass_reason else ""
@@ -202,10 +202,17 @@ def write_lookup(
 
 
 def write_served(entry: Entry) -> pb.LookupResponse:
-    """What a response tells of the entry that is served."""
+    """What a response tells of the entry that is served, the decision apart."""
     response = pb.LookupResponse()
     _write_served(response, entry)
     return response
+
+
+def write_served_decision(entry: Entry) -> pb.Decision:
+    """What the decision of a response tells of the entry that is served."""
+    decision = pb.Decision()
+    _write_served_decision(decision, entry)
+    return decision
 
 
 def write_decision(decision: Decision, version: str) -> pb.Decision:
@@ -260,6 +267,7 @@ def write_wait(
         filled = pb.FilledAnswer(outcome=OUTCOMES[result.outcome], audit_id=result.audit_id)
         _fill_decision(filled.decision, result.decision, version)
         _write_served(filled, result.entry)
+        _write_served_decision(filled.decision, result.entry)
         return pb.WaitFillResponse(filled=filled)
     if isinstance(result, Filled):
         filled = pb.FilledAnswer(answer=write_answer(result.answer), entry_id=result.entry_id)
@@ -376,8 +384,11 @@ def _write_served(response: pb.LookupResponse | pb.FilledAnswer, entry: Entry) -
     fill_answer(response.answer, entry.whole_answer)
     fill_usage(response.served_from.usage, entry.answer.usage)
     fill_cost(response.served_from.cost_saved, entry.answer.cost)
-    response.decision.matched_prompt = entry.question[:MATCHED_PROMPT]
-    fill_microseconds(response.decision.expire_time, entry.expires_us)
+
+
+def _write_served_decision(decision: pb.Decision, entry: Entry) -> None:
+    decision.matched_prompt = entry.question[:MATCHED_PROMPT]
+    fill_microseconds(decision.expire_time, entry.expires_us)
 
 
 def _share(value: float, path: str) -> float:

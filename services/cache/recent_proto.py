@@ -14,13 +14,16 @@ from services.chassis.parsing import parse
 from services.chassis.unknown_enums import finder, refuse_unknown
 
 KEPT = 1_024
-"""Requests, queries, and policies that are kept; of each some 2 kB at most, and as much for what was read from them."""
+"""Requests, queries, and policies that are kept; of each some 2 kB at most, and twice that for what was read of it."""
 
 _UNKNOWN_BESIDE = finder(pb.LookupRequest.DESCRIPTOR, besides="query")
 _UNKNOWN_IN_QUERY = finder(pb.LookupRequest.DESCRIPTOR, besides="policy")
 
 MOST_BYTES = 2_048
 """Of a message that is kept."""
+
+MOST_MESSAGES = 8
+"""Of a query that is kept; each takes some hundred bytes besides its own."""
 
 
 class RecentQueries:
@@ -43,7 +46,8 @@ class RecentQueries:
             refuse_unknown(_UNKNOWN_BESIDE, request)
             query, policy = self._query(tenant, request), self._policy(tenant, request)
             asked = Asked(query, policy, read_token(request.fill_token))
-            if not asked.token and len(raw) <= MOST_BYTES:  # a token hardly ever comes again
+            # A token hardly ever comes again.
+            if not asked.token and len(raw) <= MOST_BYTES and len(query.messages) <= MOST_MESSAGES:
                 self._whole.keep(key, asked)
         return asked
 
@@ -53,7 +57,7 @@ class RecentQueries:
         if query is None:
             refuse_unknown(_UNKNOWN_IN_QUERY, request)
             query = read_query(request)
-            if len(key[1]) <= MOST_BYTES:
+            if len(key[1]) <= MOST_BYTES and len(query.messages) <= MOST_MESSAGES:
                 self._queries.keep(key, query)
         return query
 

@@ -118,8 +118,7 @@ class CacheServicer:
         result = await side.cache.lookup(call.caller.tenant, asked, call.deadline)
         self._metrics.looked_up(result, self._monotonic() - begun)
         response = self._lookup_response(result, side)
-        # Two messages one behind the other are read as one, with the fields of both.
-        return response if result.entry is None else self._served.write(result.entry) + response.SerializeToString()
+        return response if result.entry is None else self._served.completed(response, result.entry)
 
     @unary(deadline=BATCH_DEADLINE, slow=BATCH_DEADLINE, parts="lookups")
     async def BatchLookup(self, request: pb.BatchLookupRequest, call: Call) -> pb.BatchLookupResponse:  # noqa: N802
@@ -142,7 +141,7 @@ class CacheServicer:
                 continue
             found = self._lookup_response(result, side)
             if result.entry is not None:
-                found.MergeFromString(self._served.write(result.entry))
+                self._served.complete(found, result.entry)
             response.add(found)
         return response.message
 

@@ -19,7 +19,7 @@ MAX_NAMESPACES = 1_000
 """Of one tenant with counts of their own; callers choose the names, so later ones are counted for the tenant only."""
 
 MAX_TALLIES = 20_000
-"""Of all tenants and namespaces, 1 to 10 kB each; beyond that the tenant that was quiet longest begins anew."""
+"""Of all tenants and namespaces, 1 to 12 kB each; beyond that the tenant that was quiet longest begins anew."""
 
 
 @dataclass(slots=True)

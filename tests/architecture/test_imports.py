@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
 BOUNDARY = {
     *("main", "servicer", "adapters", "proto"),
     *("batch_proto", "exporting_proto", "feedback_proto", "importing_proto", "inspecting_proto"),
-    *("recent_proto", "reembedding_proto", "removing_proto"),
+    *("recent_proto", "reembedding_proto", "removing_proto", "served_proto"),
 }
 """Modules and folders of a service that may speak gRPC and protobuf; all others are domain."""
 

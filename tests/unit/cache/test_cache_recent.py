@@ -13,7 +13,7 @@ from services.cache.ask import Ask
 from services.cache.asks import MOST_CHARACTERS, Asks
 from services.cache.judges import GuardedJudge
 from services.cache.proto import read_policy, read_query
-from services.cache.recent_proto import MOST_BYTES, RecentQueries
+from services.cache.recent_proto import MOST_BYTES, MOST_MESSAGES, RecentQueries
 from services.cache.scope import Addresses
 from services.cache.values import Asked, Policy, Query
 from services.chassis.errors import InvalidRequest, Reason
@@ -103,6 +103,9 @@ def test_neither_grows_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(10):
         kept.of(TENANT, recent.read(TENANT, lookup(f"Number {number}?").SerializeToString()))
     kept.of(TENANT, recent.read(TENANT, lookup("x" * MOST_BYTES).SerializeToString()))
+    long = lookup("Hi")
+    long.query.messages.extend(long.query.messages[:1] * MOST_MESSAGES)
+    assert recent.read(TENANT, long.SerializeToString()).query == read_query(long)
     kept.of(TENANT, Asked(read_query(lookup("x" * (MOST_CHARACTERS + 1)))))
     assert [key[1] for key in recent._queries] == [
         lookup(f"Number {number}?").query.SerializeToString() for number in (7, 8, 9)
