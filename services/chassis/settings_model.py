@@ -21,6 +21,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from antiphon_client.channel import wrong_target
+
 EX_CONFIG = 78
 """Exit status of a process whose settings are wrong (`sysexits.h`)."""
 
@@ -58,6 +60,16 @@ def _host_and_port_or_off(value: str) -> str:
 
 ListenAddress = Annotated[str, AfterValidator(_host_and_port)]
 """`host:port`; port 0 takes a free one, which the process writes to its run file."""
+
+
+def _called(value: str) -> str:
+    if value and (wrong := wrong_target(value)):
+        raise ValueError(wrong)
+    return value
+
+
+Target = Annotated[str, AfterValidator(_called)]
+"""What a gRPC channel is opened to; empty is unset."""
 
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 """A path in which a leading `~` is the user's home folder."""
@@ -97,13 +109,13 @@ class SuiteSettings(ServiceSettings):
     )
     cache_listen: ListenAddress = Field(default="127.0.0.1:7101", description="Where the cache service listens.")
     router_listen: ListenAddress = Field(default="127.0.0.1:7102", description="Where the router service listens.")
-    completion_target: str | None = Field(
+    completion_target: Target | None = Field(
         default=None, description="gRPC target of the completion service. Unset: where it listens."
     )
-    cache_target: str | None = Field(
+    cache_target: Target | None = Field(
         default=None, description="gRPC target of the cache service. Unset: where it listens."
     )
-    router_target: str | None = Field(
+    router_target: Target | None = Field(
         default=None, description="gRPC target of the router service. Unset: where it listens."
     )
     metrics_listen: Annotated[str, AfterValidator(_host_and_port_or_off)] = Field(

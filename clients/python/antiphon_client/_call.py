@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import grpc
 
 from antiphon_client._credential import ApiKey, Credential
-from antiphon_client.channel import open_channel, open_sync_channel
+from antiphon_client.channel import open_channel, open_sync_channel, wrong_target
 from antiphon_client.errors import AntiphonError, CancelledError, from_rpc_error
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class AsyncChannelOwner:
         api_key: ApiKey | None = None,
         tls: Tls | None = None,
     ) -> None:
-        """`target`: `host:port`, `dns:///host:port` or another target of gRPC. `ValueError` for a wrong combination."""
+        """`target`: `host:port`, `dns:///host:port` or another target of gRPC. `ValueError` for a wrong one."""
         _check(target, channel, tls)
         self._credential = Credential(api_key)
         self._owned = channel is None
@@ -67,7 +67,7 @@ class SyncChannelOwner:
         api_key: ApiKey | None = None,
         tls: Tls | None = None,
     ) -> None:
-        """`target`: `host:port`, `dns:///host:port` or another target of gRPC. `ValueError` for a wrong combination."""
+        """`target`: `host:port`, `dns:///host:port` or another target of gRPC. `ValueError` for a wrong one."""
         _check(target, channel, tls)
         self._credential = Credential(api_key)
         self._owned = channel is None
@@ -93,6 +93,8 @@ def _check(target: str | None, channel: object | None, tls: Tls | None) -> None:
         raise ValueError("give either a target or a channel")
     if channel is not None and tls is not None:
         raise ValueError("tls goes with a target; a channel that is given has its own")
+    if target is not None and (wrong := wrong_target(target)):
+        raise ValueError(f"target: {wrong}")
 
 
 async def unary(call: Awaitable[R]) -> R:

@@ -51,6 +51,13 @@ def calling_options() -> Options:
     )
 
 
+def wrong_target(target: str) -> str:
+    """What is wrong with a target of gRPC, in words; empty if nothing is. A name alone would be called at port 443."""
+    if target.lower().startswith(("http://", "https://")):
+        return "must be host:port, without http://; TLS is a setting of its own"
+    return "" if ":" in target else "must be host:port, or another target of gRPC"
+
+
 def open_channel(target: str, *, tls: Tls | None = None, options: Options | None = None) -> grpc.aio.Channel:
     """Open a channel to `host:port` or another target of gRPC; it connects lazily and reconnects by itself.
 

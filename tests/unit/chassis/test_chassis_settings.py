@@ -141,6 +141,7 @@ def test_variables_of_other_processes_and_programs_are_not_ours_to_judge() -> No
         ("ANTIPHON_QDRANT_URL", f"https://user:{SECRET}@host:6334"),
         ("ANTIPHON_CACHE_LISTEN", SECRET),
         ("ANTIPHON_CACHE_LISTEN", "localhost:65536"),
+        ("ANTIPHON_ROUTER_TARGET", "http://router:7102"),
         ("ANTIPHON_METRICS_LISTEN", SECRET),
         ("ANTIPHON_CACHE_TLT", SECRET),
         ("ANTIPHON_EMBEDDING_THREAD", SECRET),

@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from antiphon_client import CompletionClient
 from antiphon_client.cli import exits
 from antiphon_client.cli.calls import OPERATOR, report
 from antiphon_client.cli.connect import Connection, api_key, tls
@@ -82,6 +83,21 @@ def test_no_setting_of_the_suite_is_taken_for_a_mistyped_one() -> None:
 def test_what_is_no_address_to_listen_on_is_named_before_a_call(listen: str) -> None:
     with pytest.raises(SettingError, match=r"ANTIPHON_COMPLETION_LISTEN: must be host:port"):
         Settings({"ANTIPHON_COMPLETION_LISTEN": listen}).target(COMPLETION)
+
+
+@pytest.mark.parametrize("target", ["http://127.0.0.1:7100", "HTTPS://cache:7101", "7100", "cache"])
+def test_what_is_no_target_is_named_before_a_call(target: str) -> None:
+    with pytest.raises(SettingError, match=r"ANTIPHON_COMPLETION_TARGET: must be host:port"):
+        Settings({"ANTIPHON_COMPLETION_TARGET": target}).target(COMPLETION)
+    with pytest.raises(ValueError, match=r"target: must be host:port"):
+        CompletionClient(target)
+
+
+@pytest.mark.parametrize("target", ["127.0.0.1:1", "[::1]:1", "dns:///cache:7101", "unix:/tmp/socket", "cache:7101"])
+def test_other_targets_are_taken(target: str) -> None:
+    assert Settings({"ANTIPHON_COMPLETION_TARGET": target}).target(COMPLETION) == target
+    with CompletionClient(target):
+        pass
 
 
 def test_a_field_is_explained_once(capsys: pytest.CaptureFixture[str]) -> None:

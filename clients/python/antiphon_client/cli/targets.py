@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from antiphon_client.channel import wrong_target
 from antiphon_client.cli.hints import API_KEY, API_KEY_FILE, TLS_CA_FILE, TLS_CERT_FILE, TLS_KEY_FILE
 
 PREFIX = "ANTIPHON_"
@@ -97,9 +98,11 @@ class Settings:
         """Return where a service is: its target, else where it listens, else its default port on this machine.
 
         A service that listens on a free port (`:0`) has written into the state folder which one it took. Raises
-        `SettingError` if it has not, and for what is no address to listen on.
+        `SettingError` if it has not, and for what is no target, or no address to listen on.
         """
         if value := self.get(service.target_variable):
+            if wrong := wrong_target(value):
+                raise SettingError(service.target_variable, wrong)
             return value
         listen = self.get(service.listen_variable) or f"127.0.0.1:{service.port}"
         host, _, port = listen.rpartition(":")
