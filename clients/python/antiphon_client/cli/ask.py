@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 import click
@@ -39,6 +40,9 @@ async def _stream(
             raise
         click.echo()
         raise BrokenOffError(error.message, reason=error.reason, code=error.code) from error
+    except asyncio.CancelledError:  # Ctrl-C
+        click.echo()
+        raise
     click.echo()
     return finished
 
