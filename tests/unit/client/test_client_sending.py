@@ -13,7 +13,7 @@ import pytest
 from antiphon.cache.v1 import cache_pb2_grpc, transfer_pb2
 from antiphon_client import AsyncCacheClient, CacheClient
 from antiphon_client.errors import InvalidArgumentError
-from tests.unit.client.completion_server import fail
+from tests.unit.client.completion_server import GUARD, fail
 
 CALLS = 50
 """More than half of those that are refused meet the defect of grpc.aio that the client makes good."""
@@ -54,7 +54,10 @@ async def address(servicer: Refusing) -> AsyncIterator[str]:
     cache_pb2_grpc.add_CacheServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call, unused-ignore]
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    yield f"127.0.0.1:{port}"
+    where = f"127.0.0.1:{port}"
+    async with grpc.aio.insecure_channel(where) as channel, asyncio.timeout(GUARD):
+        await channel.channel_ready()
+    yield where
     await server.stop(None)
 
 
