@@ -35,7 +35,7 @@ class AsyncChannelOwner:
         api_key: ApiKey | None = None,
         tls: Tls | None = None,
     ) -> None:
-        """`target`: `host:port`, `dns:///host:port` or another target of gRPC. `ValueError` for a wrong one."""
+        """`target`: `host:port`, `dns:///host:port` or another target of gRPC. `ValueError` for what is wrong."""
         _check(target, channel, tls)
         self._credential = Credential(api_key)
         self._owned = channel is None
@@ -67,7 +67,7 @@ class SyncChannelOwner:
         api_key: ApiKey | None = None,
         tls: Tls | None = None,
     ) -> None:
-        """`target`: `host:port`, `dns:///host:port` or another target of gRPC. `ValueError` for a wrong one."""
+        """`target`: `host:port`, `dns:///host:port` or another target of gRPC. `ValueError` for what is wrong."""
         _check(target, channel, tls)
         self._credential = Credential(api_key)
         self._owned = channel is None
@@ -131,14 +131,14 @@ def raised() -> Iterator[None]:
         raise from_rpc_error(error) from None
 
 
-def raise_unless_task_cancelled() -> None:
-    """Raise `CancelledError` for the `asyncio.CancelledError` of a call that was cancelled by itself.
+def raise_unless_task_cancelled(cause: Exception | None = None) -> None:
+    """Raise `cause`, or `CancelledError`, for the `asyncio.CancelledError` of a call that was cancelled by itself.
 
     gRPC raises the latter for a closed channel too, and it would look as if the task that calls had been cancelled.
     """
     task = asyncio.current_task()
     if task is not None and not task.cancelling():
-        raise closed_here() from None
+        raise (cause or closed_here()) from None
 
 
 def closed_here() -> AntiphonError:

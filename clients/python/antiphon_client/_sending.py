@@ -75,10 +75,7 @@ async def sent(
         lost = (error.code(), error.details()) == _FAILED_WRITE
         raise (first[0] if lost and first else from_rpc_error(error)) from None
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if reading.failed is not None and not (task is not None and task.cancelling()):
-            raise reading.failed from None
-        raise_unless_task_cancelled()
+        raise_unless_task_cancelled(reading.failed)
         raise
 
 
